@@ -1,0 +1,39 @@
+# Shortcuts over plain DVC: every target prints the commands it runs, and each works by hand too.
+
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run show test test-fast lint format
+
+help: ## Print the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/installed ## Make .venv and install the pinned requirements
+
+.venv/installed: requirements.txt constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	touch $@
+
+run: setup ## Run the pipeline (dvc repro) and print base, pruned and tuned side by side
+	dvc repro
+	python -m stages.report.show
+
+show: setup ## Print the comparison of the last run again
+	python -m stages.report.show
+
+test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
+	pytest
+
+test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
+	pytest -m "not slow"
+
+lint: setup ## Check style and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+format: setup ## Format the code and mend what ruff can
+	ruff format .
+	ruff check --fix .

@@ -1,0 +1,10 @@
+"""Espalier's pipeline: one package per stage, run as `python -m stages.<name>` from the project's root."""
+
+import importlib.util
+import sys
+
+if importlib.util.find_spec("torch") is None or importlib.util.find_spec("pydantic") is None:
+    sys.exit(
+        f"espalier: {sys.executable} lacks the project's packages; run `make setup`, "
+        "then use `make`, or put .venv/bin first on PATH before calling dvc"
+    )

@@ -1,0 +1,29 @@
+"""All sections of params.yaml and what must hold between them. The one place that looks into every stage's folder."""
+
+from stages.base.params import BaseParams
+from stages.common.errors import UserError
+from stages.common.params import RunParams, Section, load_section
+from stages.data.params import DataParams
+from stages.evaluate.params import EvaluateParams
+from stages.profile.params import ProfileParams
+from stages.prune.params import PruneParams
+from stages.tune.params import TuneParams
+
+SECTIONS: dict[str, type[Section]] = {
+    "run": RunParams,
+    "data": DataParams,
+    "base": BaseParams,
+    "prune": PruneParams,
+    "tune": TuneParams,
+    "evaluate": EvaluateParams,
+    "profile": ProfileParams,
+}
+
+
+def check_params(content: dict) -> None:
+    """Raise UserError for the first section that is unknown, missing or invalid, or for sections that do not fit."""
+    for name in content:
+        if name not in SECTIONS:
+            raise UserError(f"params.yaml: `{name}` is not a known section; allowed: {', '.join(SECTIONS)}")
+    for name, model in SECTIONS.items():
+        load_section(name, model)

@@ -1,0 +1,94 @@
+"""Load and save models as ordinary Hugging Face folders of safetensors."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.common.errors import UserError
+from stages.common.modeling_pruned_llama import PrunedLlamaConfig, PrunedLlamaForCausalLM
+
+SUPPORTED_MODEL_TYPES = ("llama", "pruned_llama")
+
+AutoConfig.register("pruned_llama", PrunedLlamaConfig)
+AutoModelForCausalLM.register(PrunedLlamaConfig, PrunedLlamaForCausalLM)
+# save_pretrained then copies the module into the folder and names it in config.json's auto_map.
+PrunedLlamaConfig.register_for_auto_class("AutoConfig")
+PrunedLlamaForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+
+
+def load_model(folder: str | Path, device: torch.device | str = "cpu", **options) -> PreTrainedModel:
+    """Return the causal language model in `folder`, in evaluation mode and in the dtype it was saved in.
+
+    `options` go to from_pretrained (attn_implementation, dtype). Raises UserError for a folder that is no complete
+    checkpoint, a model type that is not supported, truncated weights, or weights that are not finite.
+    """
+    folder = Path(folder)
+    check_config(folder)
+    check_weight_files(folder)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=options.pop("dtype", "auto"),
+            output_loading_info=True,
+            **options,
+        )
+    except RuntimeError as error:  # a tensor whose shape is not the config's
+        raise UserError(f"{folder}: the weights do not fit config.json ({' '.join(str(error).split())})") from None
+    if report["missing_keys"]:  # transformers would go on with random values
+        raise UserError(f"{folder} lacks weights: {', '.join(sorted(report['missing_keys']))}")
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity)")
+    return model.to(torch.device(device)).eval()
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer in `folder`; UserError if there is none."""
+    if not (Path(folder) / "tokenizer_config.json").is_file():
+        raise UserError(f"{folder} has no tokenizer (tokenizer_config.json, tokenizer.json)")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write config, generation config, safetensors and tokenizer to `folder`."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def check_config(folder: Path) -> None:
+    """Raise UserError unless `folder` has the config of a supported model."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"{folder} is no checkpoint: config.json is missing")
+    try:
+        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if model_type not in SUPPORTED_MODEL_TYPES:
+        raise UserError(
+            f"{path}: model_type = {model_type!r} is not supported; allowed: {', '.join(SUPPORTED_MODEL_TYPES)}"
+        )
+
+
+def check_weight_files(folder: Path) -> None:
+    """Raise UserError unless the safetensors files of `folder` are all there and whole."""
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder} has no weights: no *.safetensors file")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise UserError(f"{file} is truncated or corrupt ({error}); fetch or make it again") from None
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(named - {file.name for file in files})
+        if missing:
+            raise UserError(f"{folder} lacks weights that its index names: {', '.join(missing)}")

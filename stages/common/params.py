@@ -1,0 +1,96 @@
+"""Read one section of params.yaml into its typed model.
+
+Each stage keeps the model of its own section in `stages/<stage>/params.py`; `stages/check` reads them all before any
+other stage runs.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from stages.common.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """A section of params.yaml: every key required, none unknown, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Range = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
+
+
+def one_of(names: list[str]) -> AfterValidator:
+    """Return a validator that allows the values `names`, for names that are files of a folder."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"is not allowed; allowed: {', '.join(names)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class RunParams(Section):
+    """Section `run`: how every stage computes."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    threads: Positive
+
+
+def read_params_file(path: Path = PARAMS_FILE) -> dict:
+    """Return params.yaml as a dict; UserError if it is missing or is no mapping."""
+    try:
+        # YAML 1.2, as DVC reads it: 1e-4 is a number, no is a string, a key given twice is an error.
+        content = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run from the project's root") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must be a mapping of sections, found {type(content).__name__}")
+    return content
+
+
+def load_section(name: str, model: type[SectionT], path: Path = PARAMS_FILE) -> SectionT:
+    """Return section `name` of params.yaml as `model`; UserError names the key, the value and what is allowed."""
+    content = read_params_file(path)
+    if name not in content:
+        raise UserError(f"{path}: section `{name}` is missing; allowed: its keys {', '.join(model.model_fields)}")
+    try:
+        return model.model_validate(content[name])
+    except ValidationError as error:
+        raise UserError(f"{path}: " + "; ".join(describe(name, model, each) for each in error.errors())) from None
+
+
+def describe(section: str, model: type[Section], error) -> str:
+    """Return one validation error as `key = value: what is allowed`."""
+    key = ".".join([section, *(str(part) for part in error["loc"])])
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{key} is not a known key; allowed in its place: {', '.join(keys_beside(model, error['loc']))}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error":
+        return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r} {message}"
+    return f"{key} = {error['input']!r} is not allowed; allowed: {message}"
+
+
+def keys_beside(model: type[Section], location: tuple) -> list[str]:
+    """Return the keys that the section, or the nested section at `location`, does have."""
+    for part in location[:-1]:
+        nested = model.model_fields[part].annotation if part in model.model_fields else None
+        if not (isinstance(nested, type) and issubclass(nested, Section)):
+            break
+        model = nested
+    return list(model.model_fields)

@@ -1,0 +1,61 @@
+"""Run a stage: one line for what goes wrong, an exit code, and its cost recorded beside its outputs."""
+
+import errno
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.common.errors import UserError
+from stages.common.outputs import write_metrics
+
+RUNTIME_FOLDER = Path("metrics/runtime")
+USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+
+
+def run_stage(name: str, stage: Callable[[], None]) -> None:
+    """Call `stage`, write metrics/runtime/<name>.json, and exit the process on failure.
+
+    Exit codes: 2 for a user's mistake, 130 when interrupted, 1 for anything else. ESPALIER_TRACEBACK=1 shows tracebacks.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    started = time.perf_counter()
+    try:
+        stage()
+        # Times differ from run to run, so they are no DVC output: they would turn its run-cache off.
+        write_metrics(RUNTIME_FOLDER / f"{name}.json", stage_cost(time.perf_counter() - started))
+    except KeyboardInterrupt:
+        fail(name, "interrupted; `dvc repro` continues from here", INTERRUPTED)
+    except UserError as error:
+        fail(name, str(error), USER_ERROR)
+    except Exception as error:
+        if os.environ.get("ESPALIER_TRACEBACK") == "1":
+            traceback.print_exc()
+        fail(name, explain(error), FAILURE)
+
+
+def stage_cost(seconds: float) -> dict[str, float]:
+    """Return the wall time and the peak resident memory of this process so far."""
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"wall_seconds": round(seconds, 2), "peak_resident_mib": round(peak_kib / 1024, 1)}
+
+
+def explain(error: Exception) -> str:
+    """Return one line for an error that is not the user's parameter."""
+    text = " ".join(str(error).split())
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
+        where = getattr(error, "filename", None) or os.getcwd()
+        return f"no space left on the disk of {where}; free some and run `dvc repro` again ({text})"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        return f"out of memory ({text}); use a smaller batch, fewer calibration windows or a smaller base.dtype"
+    return f"{type(error).__name__}: {text} (ESPALIER_TRACEBACK=1 shows where)"
+
+
+def fail(name: str, message: str, code: int) -> None:
+    """Print one line and leave with `code`."""
+    print(f"espalier: {name}: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)

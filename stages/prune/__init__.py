@@ -1,0 +1,1 @@
+"""Prune the base model: units, criteria, allocation, surgery -> models/pruned."""

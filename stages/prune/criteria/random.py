@@ -1,0 +1,9 @@
+"""Random: one uniform number per unit, drawn by `prune.seed`: what any criterion must beat."""
+
+import torch
+
+
+def score(model, modules, windows, params) -> list[torch.Tensor]:
+    """Return uniform numbers in [0, 1), per module a (1, units) tensor."""
+    generator = torch.Generator().manual_seed(params.seed)
+    return [torch.rand(1, module.units, generator=generator) for module in modules]

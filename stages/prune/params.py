@@ -1,0 +1,38 @@
+"""Section `prune` of params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.common.params import Positive, Range, Section, Seed, Share, one_of
+from stages.prune import allocation, criteria
+
+
+class CalibrationParams(Section):
+    """Subsection `prune.calibration`: the text windows that criteria look at."""
+
+    windows: Positive
+    length: Annotated[int, Field(ge=2)]
+
+
+class PruneParams(Section):
+    """Section `prune`."""
+
+    method: Annotated[str, one_of(criteria.names())]
+    ratio: Share
+    ratio_of: Literal["groups", "parameters"]
+    attention_layers: Range | None
+    mlp_layers: Range | None
+    allocation: Annotated[str, one_of(allocation.names())]
+    grouping: Literal["sum", "mean", "max", "prod", "first"]
+    taylor: Literal["param_first", "param_second", "param_mix", "vectorize"]
+    iterative_steps: Positive
+    seed: Seed
+    calibration: CalibrationParams
+
+    @model_validator(mode="after")
+    def some_layer(self):
+        """At least one of the two layer ranges is given."""
+        if self.attention_layers is None and self.mlp_layers is None:
+            raise ValueError("attention_layers and mlp_layers are both null; allowed: a range for one of them at least")
+        return self

@@ -1,0 +1,51 @@
+"""Pruning from end to end: score, choose, cut; as often as `prune.iterative_steps` says."""
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.prune.criteria import score_units
+from stages.prune.selection import select_units
+from stages.prune.surgery import keep_units, rebuild
+from stages.prune.units import Module, block_modules, layer_range
+
+
+def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTrainedModel, dict[str, float]]:
+    """Return the pruned model, which takes over the weights of `model`, and the metrics of the pruning.
+
+    `windows` are the calibration tokens, shape (count, length); `params` is section `prune` of params.yaml. Step i of n
+    brings the removed share to ratio * i / n, with scores from the model as it is by then. Raises UserError for layers
+    outside the model and for a ratio out of reach.
+    """
+    layers = len(model.model.layers)
+    attention = layer_range("prune.attention_layers", params.attention_layers, layers)
+    mlp = layer_range("prune.mlp_layers", params.mlp_layers, layers)
+    original = block_modules(model, attention, mlp)
+    before = model.num_parameters()
+    in_pruned_layers = sum(module.units * module.cost for module in original)
+    for step in range(1, params.iterative_steps + 1):
+        ratio = params.ratio * (step / params.iterative_steps)
+        modules = block_modules(model, attention, mlp)
+        scores = score_units(params.method, model, modules, windows, params)
+        budget = int(before * ratio) - (before - model.num_parameters())
+        keep = select_units(modules, scores, original, ratio, params, budget)
+        for module, units in zip(modules, keep, strict=True):
+            if len(units) < module.units:
+                keep_units(module, units)
+    report_untouched(original, block_modules(model, attention, mlp), params.ratio)
+    after = model.num_parameters()
+    metrics = {
+        "parameters_before": before,
+        "parameters": after,
+        "parameters_kept": after / before,
+        "ratio_specified": params.ratio,
+        "ratio_actual": 1 - after / before,
+        "ratio_in_pruned_layers": (before - after) / in_pruned_layers,
+    }
+    return rebuild(model), metrics
+
+
+def report_untouched(original: list[Module], modules: list[Module], ratio: float) -> None:
+    """Say where the ratio was too small to remove a single unit."""
+    untouched = [old.name for old, new in zip(original, modules, strict=True) if new.units == old.units]
+    if untouched and ratio > 0:
+        print(f"prune: prune.ratio = {ratio:g} removes no unit in {', '.join(untouched)}: too few units for it")

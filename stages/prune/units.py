@@ -1,0 +1,82 @@
+"""What a unit is in the block structure: an MLP channel, or a key/value head with the query heads that read it.
+
+Units lie along one axis of every matrix they cross, so all that scoring and surgery need to know of a matrix is that
+axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns, inputs) of o and down.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from stages.common.errors import UserError
+
+Kind = Literal["attention", "mlp"]
+Matrices = tuple[tuple[nn.Linear, int], ...]  # (matrix, the dimension its units lie along), the root matrix first
+
+
+@dataclass(frozen=True)
+class Module:
+    """One layer's attention or MLP as a row of removable units."""
+
+    layer: int
+    kind: Kind
+    units: int
+    width: int  # outputs of the root matrix that one unit holds: head_dim, or 1 for a channel
+    cost: int  # parameters that removing one unit removes, biases included
+    matrices: Matrices
+
+    @property
+    def name(self) -> str:
+        """The name in messages."""
+        return f"layer {self.layer} {self.kind}"
+
+
+def make_module(layer: int, kind: Kind, width: int, matrices: Matrices) -> Module:
+    """Return the module of units that hold `width` outputs of the first matrix each."""
+    units = matrices[0][0].out_features // width
+    size = sum(linear.weight.numel() for linear, _ in matrices)
+    size += sum(linear.bias.numel() for linear, dim in matrices if dim == 0 and linear.bias is not None)
+    return Module(layer, kind, units, width, size // units, matrices)
+
+
+def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_layers: Iterable[int]) -> list[Module]:
+    """Return the prunable modules of `model`, by layer, attention before MLP.
+
+    In grouped-query attention key/value head j serves query heads j*n_rep .. (j+1)*n_rep-1 (repeat_interleave), so a
+    plain split of q's rows and o's columns into as many parts as there are key/value heads pairs them as the model does.
+    """
+    attention, mlp = set(attention_layers), set(mlp_layers)
+    modules = []
+    for index, layer in enumerate(model.model.layers):
+        if index in attention:
+            heads = layer.self_attn
+            matrices: Matrices = ((heads.k_proj, 0), (heads.v_proj, 0), (heads.q_proj, 0), (heads.o_proj, 1))
+            modules.append(make_module(index, "attention", heads.head_dim, matrices))
+        if index in mlp:
+            matrices = ((layer.mlp.gate_proj, 0), (layer.mlp.up_proj, 0), (layer.mlp.down_proj, 1))
+            modules.append(make_module(index, "mlp", 1, matrices))
+    return modules
+
+
+def layer_range(key: str, bounds: list[int] | None, layers: int) -> range:
+    """Return the half-open range `bounds` of a model with `layers` layers; UserError if it is empty or reaches outside."""
+    if bounds is None:
+        return range(0)
+    start, end = bounds
+    if not 0 <= start < end <= layers:
+        raise UserError(
+            f"{key} = {bounds} is not allowed; allowed: [start, end] with 0 <= start < end <= {layers}, or null"
+        )
+    return range(start, end)
+
+
+def by_unit(tensor: torch.Tensor, units: int, dim: int) -> tuple[torch.Tensor, tuple[int, int]]:
+    """Return a 3-D view of a matrix with the units as dimension `dim`, and the two dimensions to reduce over.
+
+    The view copies nothing: a matrix of shape (out, in) becomes (units, out/units, in) or (out, units, in/units).
+    """
+    return tensor.unflatten(dim, (units, -1)), ((1, 2) if dim == 0 else (0, 2))

@@ -1,0 +1,159 @@
+"""Every criterion against a naive loop in float64."""
+
+import math
+
+import pytest
+import torch
+from conftest import prune_params, tiny_llama
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.common.errors import UserError
+from stages.prune import gradients
+from stages.prune.criteria import COMBINE, score_units
+from stages.prune.units import block_modules
+
+VARIANTS = ["param_first", "param_second", "param_mix", "vectorize"]
+
+
+def naive_slices(model, module, tensors):
+    """Return for each unit the slices of its matrices, [unit][matrix], each cut out index by index."""
+    slices = []
+    for unit in range(module.units):
+        rows = []
+        if module.kind == "mlp":
+            mlp = model.model.layers[module.layer].mlp
+            rows = [tensors[mlp.gate_proj][unit], tensors[mlp.up_proj][unit], tensors[mlp.down_proj][:, unit]]
+        else:
+            attention = model.model.layers[module.layer].self_attn
+            size, query_heads = attention.head_dim, attention.q_proj.out_features // attention.head_dim
+            own = range(unit * size, (unit + 1) * size)
+            # transformers repeats key/value head j for query heads j*n_rep .. (j+1)*n_rep-1
+            paired = [h for h in range(query_heads) if h // attention.num_key_value_groups == unit]
+            queries = [row for h in paired for row in range(h * size, (h + 1) * size)]
+            rows = [tensors[attention.k_proj][own], tensors[attention.v_proj][own]]
+            rows += [tensors[attention.q_proj][queries], tensors[attention.o_proj][:, queries]]
+        slices.append(rows)
+    return slices
+
+
+def linears(model):
+    return [m for layer in model.model.layers for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+
+
+def reference(model, module, method, variant, grouping, windows):
+    """Return the scores of a module's units by loops over its slices in float64."""
+    double = {linear: linear.weight.detach().double() for linear in linears(model)}
+    if method in ("l1", "l2"):
+        power = int(method[1])
+        values, outer = {k: w.abs() ** power for k, w in double.items()}, lambda total: total
+    else:
+        batch, per_window = naive_gradients(model, windows)
+        outer = (lambda total: abs(total)) if variant == "vectorize" else (lambda total: total)
+        values = {}
+        for linear, w in double.items():
+            g, h = batch[linear], sum(each[linear] ** 2 for each in per_window) / len(per_window)
+            salience = {"param_first": w * g, "vectorize": w * g, "param_second": w * h * w}.get(variant)
+            salience = w * g - 0.5 * w * h * w if variant == "param_mix" else salience
+            values[linear] = salience if variant == "vectorize" else salience.abs()
+    combine = {"sum": sum, "mean": lambda x: sum(x) / len(x), "max": max, "prod": math.prod, "first": lambda x: x[0]}
+    return [
+        combine[grouping]([outer(part.sum().item()) for part in slices])
+        for slices in naive_slices(model, module, values)
+    ]
+
+
+def naive_gradients(model, windows):
+    """Return the gradients of the mean loss over all windows, and of each window, in float64."""
+    double = tiny_copy(model)
+    found = []
+    for batch in [windows, *windows.split(1)]:
+        double.zero_grad()
+        logits = double(batch).logits
+        targets = batch[:, 1:].reshape(-1)
+        torch.nn.functional.cross_entropy(logits[:, :-1].reshape(len(targets), -1), targets).backward()
+        found.append({a: b.weight.grad.clone() for a, b in zip(linears(model), linears(double), strict=True)})
+    return found[0], found[1:]
+
+
+def tiny_copy(model):
+    import copy
+
+    return copy.deepcopy(model).double()
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 2), (4, 1), (8, 2)])
+@pytest.mark.parametrize("grouping", sorted(COMBINE))
+@pytest.mark.parametrize(("method", "variant"), [("l1", ""), ("l2", ""), *[("taylor", v) for v in VARIANTS]])
+def test_scores_equal_a_naive_loop(shape, grouping, method, variant, windows):
+    model = tiny_llama(heads=shape[0], kv_heads=shape[1], bias=True)
+    params = prune_params(method=method, taylor=variant or "param_first", grouping=grouping)
+    modules = block_modules(model, range(1, 3), range(3))
+    for module, scores in zip(modules, score_units(method, model, modules, windows, params), strict=True):
+        expected = torch.tensor(reference(model, module, method, variant, grouping, windows), dtype=torch.float64)
+        torch.testing.assert_close(scores, expected, rtol=2e-3, atol=expected.abs().max().item() * 1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_taylor_does_not_depend_on_how_the_windows_are_passed(variant, windows, monkeypatch):
+    params = prune_params(method="taylor", taylor=variant)
+    scores = []
+    for tokens in (16, 32, 64):
+        monkeypatch.setattr(gradients, "TOKENS_PER_PASS", tokens)
+        model = tiny_llama()
+        scores.append(score_units("taylor", model, block_modules(model, range(1, 3), range(1, 3)), windows, params))
+        assert all(p.requires_grad and p.grad is None for p in model.parameters())
+    for other in scores[1:]:
+        for a, b in zip(scores[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_half_precision_neither_underflows_nor_overflows(dtype, variant, windows):
+    model = tiny_llama(mlp=64)
+    with torch.no_grad():
+        for linear in linears(model):
+            linear.weight.mul_(0.02)  # squared saliences leave float16's range
+    modules = block_modules(model.to(dtype), range(1, 3), range(1, 3))
+    params = prune_params(method="taylor", taylor=variant)
+    for scores in score_units("taylor", model, modules, windows, params):
+        assert torch.isfinite(scores).all()
+        assert (scores > 0).all()
+
+
+def test_random_is_drawn_by_the_seed(windows):
+    model = tiny_llama()
+    modules = block_modules(model, range(3), range(3))
+    first, again, other = (
+        torch.cat(score_units("random", model, modules, windows, prune_params(method="random", seed=seed)))
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert ((first >= 0) & (first < 1)).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 100), method=st.sampled_from(["l1", "l2", "taylor"]))
+def test_permuting_channels_permutes_their_scores(seed, method):
+    windows = torch.randint(0, 64, (2, 8), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(seed))
+    model, permuted = tiny_llama(seed=seed), tiny_llama(seed=seed)
+    mlp = permuted.model.layers[1].mlp
+    with torch.no_grad():
+        for linear, dim in ((mlp.gate_proj, 0), (mlp.up_proj, 0), (mlp.down_proj, 1)):
+            linear.weight.copy_(linear.weight.index_select(dim, order))
+    params = prune_params(method=method)
+    (before,) = score_units(method, model, block_modules(model, [], [1]), windows, params)
+    (after,) = score_units(method, permuted, block_modules(permuted, [], [1]), windows, params)
+    torch.testing.assert_close(after, before[order], rtol=1e-4, atol=1e-7)
+
+
+def test_a_loss_that_is_not_finite_is_refused(windows):
+    model = tiny_llama()
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("inf"))
+    modules = block_modules(model, [1], [1])
+    with pytest.raises(UserError, match="calibration loss is nan"):
+        score_units("taylor", model, modules, windows, prune_params(method="taylor"))
