@@ -1,0 +1,75 @@
+"""Stage report: metrics -> metrics/comparison.json, metrics/plots/*.csv, reports/."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.common.outputs import staged, write_metrics
+from stages.common.params import load_section
+from stages.common.stage import run_stage
+from stages.report.arithmetic import shape_of
+from stages.report.audit import CONTRADICTION
+from stages.report.checks import check_costs, check_quality, check_sizes
+from stages.report.comparison import compare
+from stages.report.outcomes import accuracy_rows, perplexity_rows, read_outcomes, read_table
+from stages.report.params import Pruning, ReportParams, Window
+from stages.report.plots import draw_all
+from stages.report.results import MODELS, read_by_model, read_chances, read_json, task_names
+from stages.report.study import Study, study_report
+from stages.report.tables import cost_table, quality_table, size_table
+from stages.report.thesis import thesis_report
+
+METRICS, OUTCOMES, TASKS, REPORTS = Path("metrics"), Path("metrics/outcomes"), Path("data/tasks"), Path("reports")
+FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
+
+
+def main() -> None:
+    """Compare the models and tell it: numbers, tables, figures."""
+    params, pruning = load_section("report", ReportParams), load_section("prune", Pruning)
+    windows_of = {stage: load_section(stage, Window).sequence_length for stage in ("evaluate", "profile")}
+    evaluate, profile = read_by_model(METRICS / "evaluate"), read_by_model(METRICS / "profile")
+    questions, windows = read_outcomes(OUTCOMES, "questions.parquet"), read_outcomes(OUTCOMES, "windows.parquet")
+    chances = read_chances(TASKS)
+    layers = read_table(METRICS / "prune_layers.csv")
+    losses = {stage: read_table(METRICS / f"{stage}_loss.csv") for stage in ("base", "tune")}
+    configs = {model: read_json(folder / "config.json") for model, folder in FOLDERS.items()}
+
+    comparison = compare(evaluate, chances, questions, windows, params)
+    quality, costs = quality_table(evaluate, comparison), cost_table(profile)
+    sizes = size_table(read_json(METRICS / "prune.json"))
+    shapes = {model: shape_of(config) for model, config in configs.items() if config}
+    findings = check_quality(quality, task_names(evaluate), questions, windows)
+    findings += check_costs(costs, shapes, windows_of["profile"]) + check_sizes(sizes, shapes)
+    findings = [finding for finding in findings if finding.kind == CONTRADICTION]
+    comparison["table_contradictions"] = len(findings)
+
+    with staged(REPORTS) as reports:
+        plots = draw_all(reports / "plots", evaluate, chances, layers, losses)
+        study = Study(
+            pruning=pruning,
+            level=round(1 - params.confidence, 10),
+            evaluated_tokens=windows_of["evaluate"],
+            profiled_tokens=windows_of["profile"],
+            evaluate=evaluate,
+            profile=profile,
+            comparison=comparison,
+            chances=chances,
+            losses=losses,
+            layers=layers,
+            samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in MODELS},
+            quality=quality,
+            costs=costs,
+            sizes=sizes,
+            findings=findings,
+            plots=plots,
+        )
+        (reports / "study.md").write_text(study_report(study), encoding="utf-8")
+        (reports / "thesis.md").write_text(thesis_report(), encoding="utf-8")
+    for name, rows in (("perplexity", perplexity_rows(evaluate)), ("accuracy", accuracy_rows(evaluate))):
+        with staged(METRICS / "plots" / f"{name}.csv") as file:
+            pd.DataFrame(rows).to_csv(file, index=False)
+    write_metrics(METRICS / "comparison.json", comparison)
+
+
+if __name__ == "__main__":
+    run_stage("report", main)

@@ -1,0 +1,100 @@
+"""What a Llama's shape alone says about its parameters and its computation, in closed form."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Widths of one decoder layer."""
+
+    heads: int
+    kv_heads: int
+    mlp: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama's sizes."""
+
+    vocab: int
+    hidden: int
+    head_dim: int
+    layers: tuple[Layer, ...]
+    tied: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+
+
+TINYLLAMA = Shape(vocab=32000, hidden=2048, head_dim=64, layers=(Layer(32, 4, 5632),) * 22)
+THESIS_LAYERS = range(4, 18)  # `--block_mlp_layer_start 4 --block_mlp_layer_end 18`: the end is exclusive
+THESIS_TOKENS = 64
+
+
+def shape_of(config: dict) -> Shape:
+    """Return the shape that a checkpoint's config.json describes, per-layer widths included."""
+    per_layer = config.get("per_layer_config") or {}
+    layers = []
+    for index in range(config["num_hidden_layers"]):
+        own = config | per_layer.get(str(index), {})
+        heads = own["num_attention_heads"]
+        layers.append(Layer(heads, own.get("num_key_value_heads") or heads, own["intermediate_size"]))
+    return Shape(
+        vocab=config["vocab_size"],
+        hidden=config["hidden_size"],
+        head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
+        layers=tuple(layers),
+        tied=bool(config.get("tie_word_embeddings")),
+        attention_bias=bool(config.get("attention_bias")),
+        mlp_bias=bool(config.get("mlp_bias")),
+    )
+
+
+def prune_like_llm_pruner(shape: Shape, ratio: float, layers: range) -> Shape:
+    """Return the shape that LLM-Pruner leaves, block-wise at `ratio` in `layers`.
+
+    It keeps int(C * (1 - ratio)) MLP channels, and removes whole KV groups: as many as fit into the rows that the
+    ratio takes from k_proj.
+    """
+
+    def prune(layer: Layer) -> Layer:
+        rows = layer.kv_heads * shape.head_dim
+        kv_heads = layer.kv_heads - (rows - int(rows * (1 - ratio))) // shape.head_dim
+        return Layer(layer.heads // layer.kv_heads * kv_heads, kv_heads, int(layer.mlp * (1 - ratio)))
+
+    return replace(shape, layers=tuple(prune(layer) if i in layers else layer for i, layer in enumerate(shape.layers)))
+
+
+def linear_weights(shape: Shape) -> int:
+    """Return the number of weights in all linear layers, lm_head included: the multiplications of one token."""
+    layers = sum(
+        2 * (layer.heads + layer.kv_heads) * shape.head_dim * shape.hidden + 3 * shape.hidden * layer.mlp
+        for layer in shape.layers
+    )
+    return layers + shape.vocab * shape.hidden
+
+
+def parameters(shape: Shape) -> int:
+    """Return the number of parameters; an embedding tied to lm_head counts once."""
+    norms = (2 * len(shape.layers) + 1) * shape.hidden
+    embedding = 0 if shape.tied else shape.vocab * shape.hidden
+    biases = 0
+    for layer in shape.layers:
+        if shape.attention_bias:
+            biases += (layer.heads + 2 * layer.kv_heads) * shape.head_dim + shape.hidden
+        if shape.mlp_bias:
+            biases += 2 * layer.mlp + shape.hidden
+    return linear_weights(shape) + embedding + norms + biases
+
+
+def exact_macs(shape: Shape, tokens: int) -> int:
+    """Return the multiply-accumulates of one forward pass over `tokens`: linear layers and attention's two products.
+
+    Causality is not discounted; element-wise work and the rotary angles are left out.
+    """
+    attention = sum(2 * layer.heads * shape.head_dim * tokens**2 for layer in shape.layers)
+    return tokens * linear_weights(shape) + attention
+
+
+def thesis_macs(shape: Shape, tokens: int = THESIS_TOKENS) -> int:
+    """Return what LLM-Pruner's test_speedup.py counts for a pruned model: linear layers and the MLPs' activations."""
+    return tokens * linear_weights(shape) + 2 * tokens * sum(layer.mlp for layer in shape.layers)

@@ -1,0 +1,33 @@
+"""Section `report` of params.yaml, and what the report tells of other sections."""
+
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+
+from stages.common.params import Positive, Section, Seed, Share
+
+
+class ReportParams(Section):
+    """How the uncertainty of a difference is told."""
+
+    bootstrap_samples: Positive
+    seed: Seed
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Pruning(Section):
+    """The keys of section `prune` that name a study."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    method: str
+    ratio: Share
+    ratio_of: str
+
+
+class Window(Section):
+    """The key of sections `evaluate` and `profile` that says over how many tokens was measured."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    sequence_length: Positive

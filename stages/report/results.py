@@ -1,0 +1,63 @@
+"""Read what the other stages wrote. What is missing stays missing: an empty dict, no number."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from stages.common.errors import UserError
+
+MODELS = ("base", "pruned", "tuned")
+# What is compared with what: the prefix of the metric, the reference, the model.
+CONTRASTS = (("pruned", "base", "pruned"), ("tuned", "base", "tuned"), ("tuned_vs_pruned", "pruned", "tuned"))
+
+Metrics = dict[str, float]
+
+
+def read_json(path: Path):
+    """Return the content of a JSON file, an empty dict where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
+
+
+def read_by_model(folder: Path) -> dict[str, Metrics]:
+    """Return the metrics in `folder`/<model>.json of every model."""
+    return {model: read_json(folder / f"{model}.json") for model in MODELS}
+
+
+def names_with(metrics: dict[str, Metrics], suffix: str) -> list[str]:
+    """Return, sorted, every <name> for which some model has the metric <name><suffix>."""
+    keys = {key for model in metrics.values() for key in model}
+    return sorted(key.removesuffix(suffix) for key in keys if key.endswith(suffix))
+
+
+def task_names(evaluate: dict[str, Metrics]) -> list[str]:
+    """Return the tasks that were scored."""
+    return names_with(evaluate, "_acc")
+
+
+def perplexity_sets(evaluate: dict[str, Metrics]) -> list[str]:
+    """Return the texts whose perplexity was measured."""
+    return names_with(evaluate, "_ppl")
+
+
+class TaskLoader(yaml.SafeLoader):
+    """YAML of lm-eval, whose `!function` tags name code that is not wanted here."""
+
+
+TaskLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
+
+
+def read_chances(folder: Path) -> dict[str, float]:
+    """Return the accuracy of guessing for each task of `folder` whose YAML tells it (metadata.chance)."""
+    chances = {}
+    for path in sorted(folder.glob("*.yaml")):
+        task = yaml.load(path.read_text(encoding="utf-8"), Loader=TaskLoader)
+        chance = (task.get("metadata") or {}).get("chance")
+        if chance is not None:
+            chances[task.get("task", path.stem)] = float(chance)
+    return chances

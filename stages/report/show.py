@@ -1,0 +1,61 @@
+"""python -m stages.report.show: print base, pruned and tuned side by side, the stages' costs, where the report is."""
+
+from pathlib import Path
+
+from tabulate import tabulate
+
+from stages.report.results import MODELS, Metrics, perplexity_sets, read_by_model, read_json, task_names
+
+METRICS, REPORT = Path("metrics"), Path("reports/study.md")
+MISSING = "-"
+
+
+def compare(evaluate: dict[str, Metrics], profile: dict[str, Metrics], comparison: Metrics) -> str:
+    """Return the table: a line per quantity, a column per model."""
+    lines = []
+
+    def line(title: str, metrics: dict[str, Metrics], key: str, form: str, scale: float = 1) -> None:
+        values = [metrics.get(model, {}).get(key) for model in MODELS]
+        if any(value is not None for value in values):
+            lines.append([title, *(MISSING if value is None else format(scale * value, form) for value in values)])
+
+    for name in perplexity_sets(evaluate):
+        line(f"{name}, perplexity", evaluate, f"{name}_ppl", ",.2f")
+    for task in task_names(evaluate):
+        line(f"{task}, accuracy (%)", evaluate, f"{task}_acc", ".1f", 100)
+    averages = {
+        model: {"average": comparison[f"{model}_average_acc"]}
+        for model in MODELS
+        if f"{model}_average_acc" in comparison
+    }
+    line("average accuracy (%)", averages, "average", ".1f", 100)
+    line("parameters", profile, "parameters", ",")
+    line("GMac", profile, "gmacs", ".4f")
+    line("weights (MiB)", profile, "weights_mib", ".2f")
+    line("prefill (tokens/s)", profile, "prefill_tokens_per_second", ",.0f")
+    line("decode (tokens/s)", profile, "decode_tokens_per_second", ",.0f")
+    return tabulate(lines, ["", *MODELS], colalign=["left", "right", "right", "right"], disable_numparse=True)
+
+
+def stage_costs(folder: Path) -> str:
+    """Return wall time and peak memory of every stage that has run here, nothing if none has."""
+    paths = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)  # in the order they ran
+    costs = {path.stem: read_json(path) for path in paths}
+    lines = [[name, f"{cost['wall_seconds']:.1f}", f"{cost['peak_resident_mib']:.0f}"] for name, cost in costs.items()]
+    headings = ["stage", "seconds", "peak memory (MiB)"]
+    return tabulate(lines, headings, colalign=["left", "right", "right"], disable_numparse=True) if lines else ""
+
+
+def main() -> None:
+    """Print the comparison."""
+    comparison = read_json(METRICS / "comparison.json")
+    print(compare(read_by_model(METRICS / "evaluate"), read_by_model(METRICS / "profile"), comparison))
+    for key, value in comparison.items():
+        if key.endswith("_log_ppl_recovered"):
+            name = key.removeprefix("tuned_").removesuffix("_log_ppl_recovered")
+            print(f"\nrecovery won back {100 * value:.1f} % of the log-perplexity that pruning lost on {name}")
+    print(f"\n{stage_costs(METRICS / 'runtime')}\n\nreport: {REPORT}")
+
+
+if __name__ == "__main__":
+    main()

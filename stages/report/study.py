@@ -1,0 +1,185 @@
+"""reports/study.md: what pruning did to the model, what recovery brought back, and how sure that is."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from stages.report.audit import Finding
+from stages.report.differences import differences, verdicts
+from stages.report.params import Pruning
+from stages.report.results import MODELS, Metrics, perplexity_sets, task_names
+from stages.report.samples import samples_section
+from stages.report.tables import (
+    COSTS,
+    DECIMALS,
+    MISSING,
+    cost_markdown,
+    findings_markdown,
+    layers_markdown,
+    markdown,
+    number,
+    quality_markdown,
+    sizes_markdown,
+)
+
+UNITS = {"groups": "of the units in the pruned layers", "parameters": "of all parameters"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything the report tells: metrics by model, tables, and the params that name the study."""
+
+    pruning: Pruning
+    level: float  # of significance
+    evaluated_tokens: int  # in a perplexity window
+    profiled_tokens: int  # in the forward pass that was profiled
+    evaluate: dict[str, Metrics]
+    profile: dict[str, Metrics]
+    comparison: Metrics
+    chances: Metrics
+    samples: dict[str, list[dict[str, str]]]
+    losses: dict[str, pd.DataFrame | None]
+    layers: pd.DataFrame | None
+    quality: pd.DataFrame
+    costs: pd.DataFrame
+    sizes: pd.DataFrame
+    findings: list[Finding]
+    plots: list[str]
+
+
+def study_report(study: Study) -> str:
+    """Return the whole page as Markdown; a section whose numbers are all missing is left out."""
+    pruning = study.pruning
+    sections = [
+        f"# Pruning study: {pruning.method}, {100 * pruning.ratio:g} % {UNITS[pruning.ratio_of]}",
+        summary(study),
+        quality(study),
+        differences(study.comparison, study.evaluate, study.chances, study.level),
+        costs(study),
+        removed(study),
+        f"## Training{images(study, 'loss')}" if "loss" in study.plots else "",
+        samples_section(study.samples),
+        checks(study.findings),
+        not_measured(missing(study)),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def summary(study: Study) -> str:
+    """Return the findings in a few sentences, each only where its numbers are there."""
+    lines = []
+    kept, after = study.costs.loc["pruned", ["parameters_percent", "parameters"]]
+    if not math.isnan(kept):
+        lines.append(f"Pruning left {kept:.2f} % of the base's parameters ({after:,.0f}).")
+    for name in perplexity_sets(study.evaluate):
+        base, pruned, tuned = (study.quality.loc[model, f"{name}_ppl"] for model in MODELS)
+        share = study.comparison.get(f"tuned_{name}_log_ppl_recovered")
+        if math.isnan(base + pruned):
+            continue
+        line = f"Perplexity on {name} went from {base:,.2f} to {pruned:,.2f} by pruning"
+        if not math.isnan(tuned):
+            line += f", and to {tuned:,.2f} by recovery"
+        if share is not None:
+            line += f", which won back {100 * share:.1f} % of the lost log-perplexity"
+        lines.append(f"{line}.")
+    lines += verdicts(study.comparison, task_names(study.evaluate), study.level)
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def quality(study: Study) -> str:
+    """Return perplexities and accuracies."""
+    if not any(study.evaluate.values()):
+        return ""
+    table = quality_markdown(study.quality, study.evaluate, study.comparison, study.chances, study.level, study.pruning)
+    text = f"""## Quality
+
+Perplexity over windows of {study.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
+higher is better. The averages are of the row's tasks, raw and chance-corrected: (accuracy - chance) / (1 - chance), so
+0 is guessing and 100 is perfect. \\* differs from the base, † differs from the pruned model (McNemar's exact test,
+Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not measured.
+
+{table}"""
+    tasks = [name.removesuffix("_acc_norm") for name in acc_norms(study.evaluate)]
+    if tasks:
+        rows = [
+            [model, *(number(100 * metrics.get(f"{task}_acc_norm", math.nan), DECIMALS) for task in tasks)]
+            for model, metrics in study.evaluate.items()
+        ]
+        text += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"
+        text += markdown(["model", *tasks], rows)
+    return text + images(study, "perplexity", "accuracy")
+
+
+def acc_norms(evaluate: dict[str, Metrics]) -> list[str]:
+    """Return the names of the metrics acc_norm."""
+    return sorted({key for metrics in evaluate.values() for key in metrics if key.endswith("_acc_norm")})
+
+
+def costs(study: Study) -> str:
+    """Return parameters, computation, memory and speed."""
+    if study.costs.isna().all(axis=None):
+        return ""
+    return f"""## Cost
+
+GMac: 10⁹ multiply-accumulates of one forward pass over {study.profiled_tokens} tokens, attention's products included.
+Ratios are to the base. Speeds and peak memory are this machine's and vary from run to run; the rest does not.
+
+{cost_markdown(study.costs)}"""
+
+
+def removed(study: Study) -> str:
+    """Return the parameters before and after in the shape of the thesis's table 3, and every layer's widths."""
+    parts = []
+    if not study.sizes.empty:
+        parts.append(sizes_markdown(study.sizes, study.pruning.ratio))
+    if study.layers is not None:
+        parts.append(layers_markdown(study.layers) + images(study, "layers"))
+    return "\n\n".join(["## What pruning removed", *parts]) if parts else ""
+
+
+def images(study: Study, *names: str) -> str:
+    """Return the Markdown of the plots among `names` that were drawn."""
+    return "".join(f"\n\n![{name}](plots/{name}.png)" for name in names if name in study.plots)
+
+
+def checks(findings: list[Finding]) -> str:
+    """Return what the audit of the tables above found."""
+    text = """## Checks
+
+Every printed average, ratio, accuracy, perplexity, parameter count and GMac above was computed again: from its row,
+from the models' answers and losses, or from their shapes."""
+    if not findings:
+        return f"{text} None contradicts its source by more than rounding explains."
+    return f"{text} These do not agree:\n\n{findings_markdown(findings)}"
+
+
+def not_measured(names: list[str]) -> str:
+    """Return the section that names what is missing."""
+    listed = "\n".join(f"- {name}" for name in names)
+    return f"## Not measured\n\nAbsent from this run, and so from the report:\n\n{listed}" if names else ""
+
+
+def missing(study: Study) -> list[str]:
+    """Return what the report would tell and was not given."""
+    evaluated = [f"{name}_ppl" for name in perplexity_sets(study.evaluate)]
+    evaluated += [f"{task}_acc" for task in task_names(study.evaluate)]
+    names = []
+    for model in MODELS:
+        for stage, metrics, keys in (
+            ("evaluate", study.evaluate[model], evaluated),
+            ("profile", study.profile[model], [metric for metric, _, _ in COSTS]),
+        ):
+            file = f"metrics/{stage}/{model}.json"
+            names += (
+                [f"{model}: {key} ({file})" for key in keys if key not in metrics] if metrics else [f"{model}: {file}"]
+            )
+        if not study.samples[model]:
+            names.append(f"{model}: metrics/outcomes/{model}/samples.json")
+    names += [f"what guessing scores in {task}" for task in task_names(study.evaluate) if task not in study.chances]
+    if study.sizes.empty:
+        names.append("parameters before and after: metrics/prune.json")
+    if study.layers is None:
+        names.append("heads and widths by layer: metrics/prune_layers.csv")
+    names += [f"loss curve: metrics/{stage}_loss.csv" for stage, table in study.losses.items() if table is None]
+    return names

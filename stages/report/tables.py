@@ -1,0 +1,161 @@
+"""The tables of the study: numbers as DataFrames, rounded as they are printed, and those as Markdown."""
+
+import math
+
+import pandas as pd
+from tabulate import tabulate
+
+from stages.report.audit import Finding
+from stages.report.params import Pruning
+from stages.report.results import MODELS, Metrics, perplexity_sets, task_names
+
+MISSING = "-"
+DECIMALS = 2  # of perplexities, percentages and sizes in MiB
+# Of what a model costs: the metric, its heading, the digits it is printed with.
+COSTS = (
+    ("parameters", "parameters", 0),
+    ("gmacs", "GMac", 4),
+    ("weights_mib", "weights (MiB)", 2),
+    ("peak_memory_mib", "peak memory (MiB)", 2),
+    ("prefill_tokens_per_second", "prefill (tokens/s)", 0),
+    ("decode_tokens_per_second", "decode (tokens/s)", 0),
+)
+
+
+def quality_table(evaluate: dict[str, Metrics], comparison: Metrics) -> pd.DataFrame:
+    """Return perplexities, task accuracies and their averages (percent), one row a model; NaN is not measured."""
+    rows = {}
+    for model, metrics in evaluate.items():
+        row = {f"{name}_ppl": metrics.get(f"{name}_ppl", math.nan) for name in perplexity_sets(evaluate)}
+        row |= {task: 100 * metrics.get(f"{task}_acc", math.nan) for task in task_names(evaluate)}
+        row["average"] = 100 * comparison.get(f"{model}_average_acc", math.nan)
+        row["chance_corrected"] = 100 * comparison.get(f"{model}_average_acc_chance_corrected", math.nan)
+        rows[model] = row
+    return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
+
+
+def cost_table(profile: dict[str, Metrics]) -> pd.DataFrame:
+    """Return what each model costs, and each cost as percent of the base's (`<metric>_percent`)."""
+    rows = {}
+    for model in MODELS:
+        row = {}
+        for metric, _, decimals in COSTS:
+            value, base = (profile.get(each, {}).get(metric, math.nan) for each in (model, "base"))
+            row[metric] = round(value, decimals)
+            row[f"{metric}_percent"] = round(100 * value / base, DECIMALS) if base else math.nan
+        rows[model] = row
+    return pd.DataFrame.from_dict(rows, orient="index").astype(float)
+
+
+def size_table(prune: Metrics) -> pd.DataFrame:
+    """Return the parameters before and after pruning and the share kept (percent): one row, or none if not told."""
+    if not {"parameters_before", "parameters"} <= set(prune):
+        return pd.DataFrame()
+    before, after = prune["parameters_before"], prune["parameters"]
+    row = {"before": before, "after": after, "kept_percent": round(100 * after / before, DECIMALS)}
+    return pd.DataFrame([row], index=["pruned"], dtype=float)
+
+
+def number(value: float, decimals: int, thousands: bool = False) -> str:
+    """Return a number as it is printed; a missing one as a dash."""
+    if math.isnan(value):
+        return MISSING
+    return f"{value:,.{decimals}f}" if thousands else f"{value:.{decimals}f}"
+
+
+def p_value(value: float) -> str:
+    """Return a p-value as it is printed."""
+    if math.isnan(value):
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def markdown(headings: list[str], rows: list[list[str]], left: int = 1) -> str:
+    """Return a pipe table whose first `left` columns are text and the others numbers, which line up on the right."""
+    align = ["left"] * left + ["right"] * (len(headings) - left)
+    return tabulate(rows, headings, tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def variant(model: str, pruning: Pruning) -> tuple[str, str]:
+    """Return the thesis's first two columns, pruning ratio and method, for one of our models."""
+    if model == "base":
+        return "0 %", MISSING
+    return f"{100 * pruning.ratio:g} %" + (" (tuned)" if model == "tuned" else ""), pruning.method
+
+
+def quality_markdown(
+    table: pd.DataFrame,
+    evaluate: dict[str, Metrics],
+    comparison: Metrics,
+    chances: Metrics,
+    level: float,
+    pruning: Pruning,
+) -> str:
+    """Return the quality table in the thesis's shape, with standard errors, marks of significance and a chance row."""
+    sets, tasks = perplexity_sets(evaluate), task_names(evaluate)
+    rows = []
+    for model, values in table.iterrows():
+        row = [str(model), *variant(str(model), pruning)]
+        row += [number(values[f"{name}_ppl"], DECIMALS, thousands=True) for name in sets]
+        for task in tasks:
+            error = evaluate[str(model)].get(f"{task}_acc_stderr")
+            spread = "" if error is None or math.isnan(values[task]) else f" ± {100 * error:.2f}"
+            row.append(number(values[task], DECIMALS) + spread + marks(str(model), task, comparison, level))
+        rows.append([*row, number(values["average"], DECIMALS), number(values["chance_corrected"], DECIMALS)])
+    if chances:
+        guessing = pd.Series({task: 100 * chances.get(task, math.nan) for task in tasks}, dtype=float)
+        average = guessing.mean(skipna=False)
+        cells = [*guessing, average, average - average]  # corrected for chance, guessing is 0
+        rows.append(["guessing", MISSING, MISSING, *[MISSING] * len(sets), *(number(cell, DECIMALS) for cell in cells)])
+    headings = ["model", "ratio", "method", *[f"{name} PPL" for name in sets], *tasks, "average", "chance-corrected"]
+    return markdown(headings, rows, left=3)
+
+
+def marks(model: str, task: str, comparison: Metrics, level: float) -> str:
+    """Return * where the model's accuracy differs from the base's, † where the tuned differs from the pruned."""
+    found = "*" if comparison.get(f"{model}_{task}_mcnemar_p_holm", 1.0) < level else ""
+    if model == "tuned" and comparison.get(f"tuned_vs_pruned_{task}_mcnemar_p_holm", 1.0) < level:
+        found += "†"
+    return f" {found}" if found else ""
+
+
+def cost_markdown(table: pd.DataFrame) -> str:
+    """Return the cost table in the thesis's shape: every quantity with its ratio to the base's."""
+    headings, rows = ["model"], [[str(model)] for model in table.index]
+    for metric, heading, decimals in COSTS:
+        if table[metric].isna().all():
+            continue
+        headings += [heading, "ratio"]
+        for row, (_, values) in zip(rows, table.iterrows(), strict=True):
+            percent = number(values[f"{metric}_percent"], DECIMALS)
+            row += [number(values[metric], decimals, thousands=True), percent + ("" if percent == MISSING else " %")]
+    return markdown(headings, rows)
+
+
+def sizes_markdown(table: pd.DataFrame, ratio: float) -> str:
+    """Return parameters before and after in the shape of the thesis's table 3, whose actual ratio is the share kept."""
+    before, after, kept = table.loc["pruned", ["before", "after", "kept_percent"]]
+    row = [f"{100 * ratio:g} %", f"{before:,.0f}", f"{after:,.0f}", f"{kept:.{DECIMALS}f} %"]
+    return markdown(["specified ratio", "parameters before", "parameters after", "actually kept"], [row], left=0)
+
+
+def layers_markdown(layers: pd.DataFrame) -> str:
+    """Return what pruning left of each layer, before -> after."""
+    rows = []
+    for _, layer in layers.iterrows():
+        widths = [f"{layer[f'{name}_before']} → {layer[name]}" for name in ("query_heads", "kv_heads", "mlp_width")]
+        rows.append([str(layer["layer"]), *widths, number(100 * layer["mlp_width"] / layer["mlp_width_before"], 1)])
+    return markdown(["layer", "query heads", "KV heads", "MLP width", "MLP kept (%)"], rows)
+
+
+def findings_markdown(findings: list[Finding]) -> str:
+    """Return the findings of the audit as a table."""
+
+    def text(value: float | str) -> str:
+        return value if isinstance(value, str) else f"{value:,.2f}"
+
+    rows = [
+        [finding.row, finding.column, text(finding.printed), text(finding.expected), finding.kind, finding.reason]
+        for finding in findings
+    ]
+    return markdown(["row", "value", "printed", "recomputed", "kind", "from"], rows, left=6)

@@ -1,0 +1,223 @@
+"""The stage as it is run: what it writes, what it says is missing, and that it repeats itself to the byte."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages.common.errors import UserError
+from stages.report.__main__ import main
+from stages.report.results import CONTRASTS, MODELS, read_chances
+from stages.report.samples import fenced, inline_code
+from stages.report.show import compare
+
+ROOT = Path(__file__).resolve().parents[2]
+PLOTS = ("accuracy", "layers", "loss", "perplexity")
+
+
+def read(folder: Path, name: str) -> dict[str, float]:
+    return json.loads((folder / name).read_text())
+
+
+def edit(path: Path, **changes) -> None:
+    """Set the keys of a JSON file; None takes one away."""
+    content = {key: value for key, value in (json.loads(path.read_text()) | changes).items() if value is not None}
+    path.write_text(json.dumps(content))
+
+
+def section(page: str, title: str) -> str:
+    return page.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Return the cells of every line of the Markdown tables in `text`."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_tables_hold_the_numbers_of_the_metrics(study_folder):
+    main()
+    page = (study_folder / "reports/study.md").read_text()
+    comparison = read(study_folder, "metrics/comparison.json")
+    rows = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
+    costs = {row[0]: row for row in table_rows(section(page, "Cost"))}
+    parameters = read(study_folder, "metrics/profile/base.json")["parameters"]
+    for model in MODELS:
+        evaluate = read(study_folder, f"metrics/evaluate/{model}.json")
+        profile = read(study_folder, f"metrics/profile/{model}.json")
+        assert rows[model][3] == f"{evaluate['pydocs_ppl']:.2f}"
+        for task, cell in zip(("continuation", "gap", "object"), rows[model][4:7], strict=True):
+            assert cell.startswith(f"{100 * evaluate[f'{task}_acc']:.2f} ± {100 * evaluate[f'{task}_acc_stderr']:.2f}")
+        average = sum(evaluate[f"{task}_acc"] for task in ("continuation", "gap", "object")) / 3
+        assert rows[model][7] == f"{100 * average:.2f}"
+        assert rows[model][8] == f"{100 * comparison[f'{model}_average_acc_chance_corrected']:.2f}"
+        assert costs[model][1:3] == [f"{profile['parameters']:,}", f"{100 * profile['parameters'] / parameters:.2f} %"]
+        assert costs[model][3] == f"{profile['gmacs']:.4f}"
+    assert rows["pruned"][1:3] == ["50 %", "taylor"]
+    assert rows["guessing"][4:] == ["25.00", "50.00", "25.00", "33.33", "0.00"]
+    assert "None contradicts its source" in section(page, "Checks")
+    assert "Not measured" not in page
+    assert comparison["table_contradictions"] == 0
+
+
+def test_marks_follow_the_adjusted_tests(study_folder):
+    main()
+    page = (study_folder / "reports/study.md").read_text()
+    comparison = read(study_folder, "metrics/comparison.json")
+    quality = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
+    tests = {(row[0], row[1]): row for row in table_rows(section(page, "Differences"))}
+    for name, reference, model in CONTRASTS:
+        for column, task in enumerate(("continuation", "gap", "object"), start=4):
+            apart = comparison[f"{name}_{task}_mcnemar_p_holm"] < 0.05
+            mark = "†" if name == "tuned_vs_pruned" else "*"
+            assert (mark in quality[model][column]) == apart
+            row = tests[f"{model} against {reference}", task]
+            assert row[2] == f"{100 * comparison[f'{name}_{task}_acc_difference']:+.2f}"
+            assert row[-1] == ("yes" if apart else "no")
+    assert {row[-1] for row in tests.values()} >= {"yes", "no"}
+
+
+def test_everything_is_written_and_repeats_to_the_byte(study_folder):
+    def written() -> dict[str, bytes]:
+        files = [*study_folder.glob("reports/**/*"), *study_folder.glob("metrics/plots/*")]
+        files.append(study_folder / "metrics/comparison.json")
+        return {str(path.relative_to(study_folder)): path.read_bytes() for path in files if path.is_file()}
+
+    main()
+    first = written()
+    assert set(first) == {
+        "metrics/comparison.json",
+        "metrics/plots/accuracy.csv",
+        "metrics/plots/perplexity.csv",
+        "reports/study.md",
+        "reports/thesis.md",
+        *(f"reports/plots/{name}.png" for name in PLOTS),
+    }
+    for name in PLOTS:
+        image = first[f"reports/plots/{name}.png"]
+        assert image.startswith(b"\x89PNG") and b"tEXt" not in image and b"tIME" not in image
+        assert f"plots/{name}.png".encode() in first["reports/study.md"]
+    main()
+    assert written() == first
+
+
+def test_plot_tables_are_long(study_folder):
+    main()
+    accuracy = pd.read_csv(study_folder / "metrics/plots/accuracy.csv")
+    assert list(accuracy) == ["model", "task", "label", "accuracy"] and len(accuracy) == 9
+    perplexity = pd.read_csv(study_folder / "metrics/plots/perplexity.csv")
+    assert list(perplexity) == ["model", "set", "perplexity"]
+    assert list(perplexity["model"]) == list(MODELS)
+
+
+def test_what_is_missing_is_said_and_never_zero(study_folder):
+    edit(study_folder / "metrics/evaluate/tuned.json", gap_acc=None)
+    edit(study_folder / "metrics/profile/pruned.json", peak_memory_mib=None)
+    (study_folder / "metrics/profile/tuned.json").unlink()
+    (study_folder / "data/tasks/object.yaml").write_text("task: object\n")
+    (study_folder / "metrics/outcomes/base/samples.json").unlink()
+    main()
+    page = (study_folder / "reports/study.md").read_text()
+    absent = section(page, "Not measured")
+    for line in (
+        "tuned: gap_acc (metrics/evaluate/tuned.json)",
+        "pruned: peak_memory_mib (metrics/profile/pruned.json)",
+        "tuned: metrics/profile/tuned.json",
+        "what guessing scores in object",
+        "base: metrics/outcomes/base/samples.json",
+    ):
+        assert f"- {line}\n" in absent + "\n"
+    rows = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
+    assert rows["tuned"][5].startswith("-") and rows["tuned"][7:] == ["-", "-"]
+    assert rows["guessing"][6:] == ["-", "-", "-"]
+    costs = {row[0]: row for row in table_rows(section(page, "Cost"))}
+    assert set(costs["tuned"][1:]) == {"-"} and costs["pruned"][7:9] == ["-", "-"]
+    assert "nan" not in page
+    comparison = read(study_folder, "metrics/comparison.json")
+    assert "tuned_average_acc" not in comparison and "base_average_acc" in comparison
+    assert "base_average_acc_chance_corrected" not in comparison
+
+
+def test_nothing_measured_is_a_report_that_says_so(tmp_path, study_folder, monkeypatch):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "params.yaml").write_text((study_folder / "params.yaml").read_text())
+    monkeypatch.chdir(empty)
+    main()
+    page = (empty / "reports/study.md").read_text()
+    for model in MODELS:
+        assert f"- {model}: metrics/evaluate/{model}.json\n" in page
+    assert "- loss curve: metrics/base_loss.csv" in page and "nan" not in page and ".png" not in page
+    assert read(empty, "metrics/comparison.json") == {"table_contradictions": 0}
+
+
+def test_a_metric_that_its_outcomes_contradict_is_flagged(study_folder):
+    accuracy = read(study_folder, "metrics/evaluate/pruned.json")["gap_acc"]
+    edit(study_folder / "metrics/evaluate/pruned.json", gap_acc=accuracy + 0.01)
+    main()
+    row = next(
+        row for row in table_rows(section((study_folder / "reports/study.md").read_text(), "Checks")) if "gap" in row
+    )
+    assert row[:4] == ["pruned", "gap", f"{100 * accuracy + 1:.2f}", f"{100 * accuracy:.2f}"]
+    assert read(study_folder, "metrics/comparison.json")["table_contradictions"] == 1
+
+
+def test_broken_input_keeps_the_earlier_report(study_folder):
+    main()
+    page = (study_folder / "reports/study.md").read_bytes()
+    (study_folder / "metrics/evaluate/base.json").write_text("{")
+    with pytest.raises(UserError, match=r"metrics/evaluate/base.json is not valid JSON"):
+        main()
+    assert (study_folder / "reports/study.md").read_bytes() == page
+
+
+def test_params_are_checked(study_folder):
+    params = study_folder / "params.yaml"
+    params.write_text(params.read_text().replace("confidence: 0.95", "confidence: 1.5"))
+    with pytest.raises(UserError, match=r"report.confidence = 1.5 is not allowed"):
+        main()
+
+
+def test_show_prints_the_comparison(study_folder):
+    main()
+    evaluate = {model: read(study_folder, f"metrics/evaluate/{model}.json") for model in MODELS}
+    profile = {model: read(study_folder, f"metrics/profile/{model}.json") for model in MODELS}
+    text = subprocess.run(
+        [sys.executable, "-m", "stages.report.show"],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert compare(evaluate, profile, read(study_folder, "metrics/comparison.json")) in text
+    cells = [f"{100 * evaluate[model]['gap_acc']:.1f}" for model in MODELS]
+    assert next(line.split()[-3:] for line in text.splitlines() if line.startswith("gap")) == cells
+    assert f"{evaluate['tuned']['pydocs_ppl']:.2f}" in text and "767,104" in text
+    assert "prune" in text and "2.5" in text and "reports/study.md" in text
+
+
+def test_show_says_what_is_missing():
+    assert "-" in compare({"base": {"text_ppl": 3.0}, "pruned": {}, "tuned": {}}, {}, {}).splitlines()[-1].split()
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [("__main__", {"torch", "transformers"}), ("show", {"torch", "pandas", "matplotlib", "scipy"})],
+)
+def test_start_up_is_light(module, unwanted):
+    code = f"import sys, stages.report.{module}; print(sorted({unwanted!r} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert output.strip() == "[]"
+
+
+def test_chances_survive_code_tags(study_folder):
+    assert read_chances(study_folder / "data/tasks") == {"continuation": 0.25, "gap": 0.5, "object": 0.25}
+
+
+def test_samples_cannot_break_the_page(study_folder):
+    assert fenced("a\n~~~~\nb") == "~~~~~text\na\n~~~~\nb\n~~~~~"
+    assert inline_code("a ``b``\nc") == "``` a ``b`` c ```"
+    main()
+    assert "~~~~text\n items,\nsays tuned\n~~~\n```\n~~~~" in (study_folder / "reports/study.md").read_text()
