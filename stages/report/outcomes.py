@@ -35,9 +35,9 @@ def read_table(path: Path) -> pd.DataFrame | None:
 
 
 def perplexity_rows(evaluate: dict[str, Metrics]) -> list[dict[str, str | float]]:
-    """Return one row (model, set, perplexity) per measured perplexity, for `dvc plots`."""
+    """Return one row (model, set, label, perplexity) per measured perplexity, for `dvc plots`."""
     return [
-        {"model": model, "set": name, "perplexity": metrics[f"{name}_ppl"]}
+        {"model": model, "set": name, "label": f"{name}, {model}", "perplexity": metrics[f"{name}_ppl"]}
         for name in perplexity_sets(evaluate)
         for model, metrics in evaluate.items()
         if f"{name}_ppl" in metrics

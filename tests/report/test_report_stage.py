@@ -108,7 +108,7 @@ def test_plot_tables_are_long(study_folder):
     accuracy = pd.read_csv(study_folder / "metrics/plots/accuracy.csv")
     assert list(accuracy) == ["model", "task", "label", "accuracy"] and len(accuracy) == 9
     perplexity = pd.read_csv(study_folder / "metrics/plots/perplexity.csv")
-    assert list(perplexity) == ["model", "set", "perplexity"]
+    assert list(perplexity) == ["model", "set", "label", "perplexity"]
     assert list(perplexity["model"]) == list(MODELS)
 
 
