@@ -7,6 +7,7 @@ from stages.data.params import DataParams
 from stages.evaluate.params import EvaluateParams
 from stages.profile.params import ProfileParams
 from stages.prune.params import PruneParams
+from stages.report.params import ReportParams
 from stages.tune.params import TuneParams
 
 SECTIONS: dict[str, type[Section]] = {
@@ -17,6 +18,7 @@ SECTIONS: dict[str, type[Section]] = {
     "tune": TuneParams,
     "evaluate": EvaluateParams,
     "profile": ProfileParams,
+    "report": ReportParams,
 }
 
 

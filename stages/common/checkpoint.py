@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,7 +30,7 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
     check_config(folder)
     check_weight_files(folder)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
@@ -39,6 +40,7 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
         )
     except RuntimeError as error:  # a tensor whose shape is not the config's
         raise UserError(f"{folder}: the weights do not fit config.json ({' '.join(str(error).split())})") from None
+    model, report = loaded
     if report["missing_keys"]:  # transformers would go on with random values
         raise UserError(f"{folder} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     for name, parameter in model.named_parameters():

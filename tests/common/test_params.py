@@ -1,0 +1,115 @@
+"""Every mistake in params.yaml is one line that names the key, the value and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from ruamel.yaml import YAML
+
+from stages.check.sections import SECTIONS, check_params
+from stages.common.errors import UserError
+from stages.common.params import RunParams, load_section, read_params_file
+
+yaml = YAML()
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """The project's params.yaml in a folder of its own; `params(key, value)` changes one key and checks all."""
+    content = yaml.load(ROOT / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+
+    def check(key=None, value=None):
+        if key:
+            *parents, last = key.split(".")
+            place = content
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        yaml.dump(content, Path("params.yaml"))
+        check_params(read_params_file())
+
+    return check
+
+
+def test_the_projects_own_params_are_valid(params):
+    params()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("prune.ratio", -0.1, r"prune.ratio = -0.1 is not allowed; allowed: greater than or equal to 0"),
+        ("prune.ratio", 1, r"prune.ratio = 1 is not allowed; allowed: less than 1"),
+        ("prune.ratio", 1.5, r"prune.ratio = 1.5 is not allowed; allowed: less than 1"),
+        ("prune.ratio", "half", r"prune.ratio = 'half' is not allowed; allowed: a valid number"),
+        ("prune.ratio", "0.3", r"prune.ratio = '0.3' is not allowed; allowed: a valid number"),
+        ("prune.ratio", True, r"prune.ratio = True is not allowed"),
+        ("prune.ratio", None, r"prune.ratio = None is not allowed"),
+        ("prune.ratio", float("nan"), r"prune.ratio = nan is not allowed"),
+        ("prune.method", "tailor", r"prune.method = 'tailor' is not allowed; allowed: .*l1, l2, .*taylor"),
+        ("prune.taylor", "first", r"prune.taylor = 'first' is not allowed; allowed: 'param_first', "),
+        ("prune.grouping", "median", r"prune.grouping = 'median' is not allowed; allowed: 'sum', 'mean'"),
+        ("prune.allocation", "equal", r"prune.allocation = 'equal' is not allowed; allowed: .*uniform"),
+        ("prune.mlp_layers", [1], r"prune.mlp_layers = \[1\] is not allowed"),
+        ("prune.mlp_layers", [-1, 3], r"prune.mlp_layers.0 = -1 is not allowed"),
+        ("prune.calibration.windows", 0, r"prune.calibration.windows = 0 is not allowed"),
+        ("prune.calibration.windos", 4, r"prune.calibration.windos is not a known key; allowed .*: windows, length"),
+        ("prune.ration", 0.4, r"prune.ration is not a known key; allowed in its place: method, ratio"),
+        ("prunes", {}, r"`prunes` is not a known section; allowed: run, data"),
+        ("run.device", "tpu", r"run.device = 'tpu' is not allowed; allowed: 'auto', 'cpu' or 'cuda'"),
+        ("run.threads", 0, r"run.threads = 0 is not allowed"),
+        ("tune.learning_rate", 0, r"tune.learning_rate = 0 is not allowed; allowed: greater than 0"),
+    ],
+)
+def test_a_wrong_value_is_named(params, key, value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        params(key, value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_missing_key_and_section_is_named(section, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for key in SECTIONS[section].model_fields:
+        content = yaml.load(ROOT / "params.yaml")
+        del content[section][key]
+        yaml.dump(content, Path("params.yaml"))
+        with pytest.raises(UserError, match=rf"{section}.{key} is missing"):
+            check_params(read_params_file())
+    del content[section]
+    yaml.dump(content, Path("params.yaml"))
+    with pytest.raises(UserError, match=rf"section `{section}` is missing"):
+        check_params(read_params_file())
+
+
+def test_both_ranges_null_leaves_nothing_to_prune(params):
+    params("prune.mlp_layers", None)
+    with pytest.raises(UserError, match="attention_layers and mlp_layers are both null"):
+        params("prune.attention_layers", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- 1\n", "must be a mapping"),
+        ("run: [", "not valid YAML"),
+        ("run: {device: cpu, threads: 1}\nrun: {device: cpu, threads: 2}\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_params_file(tmp_path / "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"params.yaml is missing"):
+        read_params_file(tmp_path / "params.yaml")
+
+
+def test_numbers_are_read_as_dvc_reads_them(tmp_path):
+    (tmp_path / "params.yaml").write_text("run: {device: cpu, threads: 2}\nrate: 1e-4\n")
+    assert read_params_file(tmp_path / "params.yaml")["rate"] == 1e-4
+    assert load_section("run", RunParams, tmp_path / "params.yaml") == RunParams(device="cpu", threads=2)
