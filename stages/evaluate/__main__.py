@@ -1,0 +1,53 @@
+"""python -m stages.evaluate NAME FOLDER: evaluate the model in FOLDER into metrics/evaluate/NAME.json."""
+
+import argparse
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from stages.common.checkpoint import load_model, load_tokenizer
+from stages.common.outputs import staged, write_metrics
+from stages.common.params import RunParams, load_section
+from stages.common.stage import run_stage
+from stages.common.torch_setup import setup_torch
+from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.params import EvaluateParams
+from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses, window_table
+from stages.evaluate.samples import continuations
+from stages.evaluate.tasks import read_tasks
+
+PERPLEXITY, TASKS = Path("data/perplexity"), Path("data/tasks")
+METRICS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/outcomes")
+
+
+def main(name: str, folder: str) -> None:
+    """Measure perplexity on every set and accuracy on every task, and write samples."""
+    params, run = load_section("evaluate", EvaluateParams), load_section("run", RunParams)
+    device = setup_torch(run, params.seed)
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as cache:
+        sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache))
+        model, tokenizer = load_model(folder, device), load_tokenizer(folder)
+        windows = {key: evaluation_windows(key, sets[key], tokenizer, params.sequence_length) for key in sets}
+        losses = {key: window_losses(model, windows[key], params.batch_tokens, key) for key in sets}
+        language_model = BranchingLM(model, tokenizer, params.batch_tokens)
+        results = run_tasks(language_model, tasks, params.num_fewshot, params.limit, params.seed)
+        samples = continuations(model, tokenizer, params.prompts, params.new_tokens)
+
+    with staged(OUTCOMES / name) as outcomes:
+        outcomes.mkdir()
+        question_outcomes(results).to_parquet(outcomes / "questions.parquet", index=False)
+        window_table(losses, params.sequence_length).to_parquet(outcomes / "windows.parquet", index=False)
+        (outcomes / "samples.json").write_text(json.dumps(samples, indent=2) + "\n", encoding="utf-8")
+    perplexities = {f"{key}_ppl": perplexity(losses[key]) for key in losses}
+    write_metrics(METRICS / f"{name}.json", perplexities | task_metrics(results))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
+    parser.add_argument("name", help="what its metrics are called: base, pruned, tuned")
+    parser.add_argument("folder", help="the model")
+    arguments = parser.parse_args()
+    run_stage(f"evaluate-{arguments.name}", lambda: main(arguments.name, arguments.folder))

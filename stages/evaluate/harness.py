@@ -1,0 +1,58 @@
+"""Run lm-eval's harness; keep what a comparison needs: accuracies, standard errors, every question's outcome."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lm_eval.api.model import LM
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
+
+METRICS = ("acc", "acc_norm")
+
+
+def run_tasks(
+    model: LM, configs: list[dict[str, Any]], num_fewshot: int, limit: int | None, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Return lm-eval's results for the tasks, with its `samples`.
+
+    This is what lm_eval.simple_evaluate does with a model object, without its three seconds of looking up hardware,
+    git commits and hub revisions, none of which may enter a metric. As there, a task whose own config says
+    num_fewshot: 0 stays at 0.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    loaded = TaskManager(include_defaults=False).load(configs)
+    for task in loaded["tasks"].values():
+        if task.get_config("num_fewshot") != 0:
+            task.set_config(key="num_fewshot", value=num_fewshot)
+        task.set_fewshot_seed(seed=seed)
+    return evaluate(model, loaded, limit=limit, log_samples=True)
+
+
+def task_metrics(results: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return `<task>_acc`, `<task>_acc_stderr` and the same of acc_norm where the task defines it.
+
+    A standard error that does not exist, that of one question, is absent.
+    """
+    metrics = {}
+    for task, values in results["results"].items():
+        for name in (f"{metric}{suffix}" for metric in METRICS for suffix in ("", "_stderr")):
+            value = values.get(f"{name},none")
+            if isinstance(value, int | float):
+                metrics[f"{task}_{name}"] = float(value)
+    return metrics
+
+
+def question_outcomes(results: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Return one row per question: task, question (its index in the task), acc and acc_norm (0, 1 or missing)."""
+    rows = [
+        (task, sample["doc_id"], *(sample.get(metric) for metric in METRICS))
+        for task, samples in results["samples"].items()
+        for sample in samples
+    ]
+    table = pd.DataFrame(rows, columns=["task", "question", *METRICS])
+    return table.astype(dict.fromkeys(METRICS, "Int8"))

@@ -1,0 +1,38 @@
+"""Task files: lm-eval's own YAML format, in data/tasks."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from stages.common.errors import UserError
+
+
+def read_tasks(folder: Path, chosen: Literal["all"] | list[str], cache: Path) -> list[dict[str, Any]]:
+    """Return the full configs of the chosen tasks, whose datasets will be cached in `cache`.
+
+    The copy that `datasets` makes of every file goes to `cache` and not to the user's home, where it would outlive the
+    run. Raises UserError for a task that is unknown or that is not multiple choice with an accuracy.
+    """
+    files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+    if not files:
+        raise UserError(f"{folder} holds no tasks (*.yaml)")
+    names = list(files) if chosen == "all" else list(dict.fromkeys(chosen))
+    for name in names:
+        if name not in files:
+            raise UserError(f"evaluate.tasks = {name!r} is not a known task; allowed: all, {', '.join(files)}")
+    return [with_cache(read_task(files[name]), cache) for name in names]
+
+
+def read_task(file: Path) -> dict[str, Any]:
+    """Return one task's config; UserError if this stage cannot score it."""
+    config = load_yaml(file)
+    metrics = [metric["metric"] for metric in config.get("metric_list", [])]
+    if config.get("task") != file.stem or config.get("output_type") != "multiple_choice" or "acc" not in metrics:
+        raise UserError(f"{file}: its task must be named {file.stem}, of output_type multiple_choice, with metric acc")
+    return config
+
+
+def with_cache(config: dict[str, Any], cache: Path) -> dict[str, Any]:
+    """Return `config` with the dataset's cache folder set."""
+    return {**config, "dataset_kwargs": {**config.get("dataset_kwargs", {}), "cache_dir": str(cache)}}

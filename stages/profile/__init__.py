@@ -1,0 +1,1 @@
+"""What a model costs: parameters, MACs, memory, tokens per second. Run once for each model of a study."""

@@ -1,0 +1,44 @@
+"""Multiply-accumulates of one forward pass, counted by ptflops in the way that misses none.
+
+With scaled_dot_product_attention ptflops does not see attention's two matrix products, so attention is eager; its aten
+backend counts each matrix product once. The product of every pair of positions counts, causal or not.
+"""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from ptflops import get_model_complexity_info
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+
+def count_macs(model: PreTrainedModel, sequence_length: int) -> int:
+    """Return the MACs of one sequence of `sequence_length` tokens through `model`, without a cache.
+
+    Only structure counts, never a weight's value, so a copy without weights is enough. A bias adds one per output.
+    Raises RuntimeError if ptflops fails, which it reports by returning None.
+    """
+    with torch.device("meta"):
+        # from_config writes the attention into the config it is given.
+        copy = AutoModelForCausalLM.from_config(deepcopy(model.config), attn_implementation="eager")
+
+    def inputs(_: tuple[int, ...]) -> dict[str, Any]:
+        return {
+            "input_ids": torch.zeros(1, sequence_length, dtype=torch.int64, device="meta"),
+            # Given, because transformers would look at the values of positions to build it, and here are none.
+            "attention_mask": torch.zeros(1, 1, sequence_length, sequence_length, device="meta"),
+            "use_cache": False,
+        }
+
+    with torch.no_grad():
+        macs, _ = get_model_complexity_info(
+            copy,
+            (sequence_length,),
+            input_constructor=inputs,
+            backend="aten",
+            as_strings=False,
+            print_per_layer_stat=False,
+        )
+    if macs is None:
+        raise RuntimeError("ptflops could not count this model; its own message is above")
+    return int(macs)

@@ -1,0 +1,67 @@
+"""Bytes of the weights and of a forward pass."""
+
+import ctypes
+import itertools
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+MIB = 2**20
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
+    """Return all parameters, a tied one counted once, and those that are not zero."""
+    parameters = list(model.parameters())
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "parameters_nonzero": sum(int(torch.count_nonzero(parameter)) for parameter in parameters),
+    }
+
+
+def weight_bytes(model: PreTrainedModel) -> int:
+    """Return the bytes of all parameters and buffers, a tied one counted once."""
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def memory_metrics(model: PreTrainedModel, tokens: torch.Tensor) -> dict[str, float]:
+    """Return `weights_mib` and `peak_memory_mib`, weights included, of one forward pass over `tokens`, (1, length).
+
+    On CUDA both are measured by torch's allocator, and nothing but `model` may live on the device. On a CPU the weights
+    are counted and the forward pass adds what the process's resident set grew by; where the operating system does not
+    tell that (it takes Linux's /proc), the peak is absent.
+    """
+    if tokens.is_cuda:
+        weights = torch.cuda.memory_allocated(tokens.device)
+        torch.cuda.reset_peak_memory_stats(tokens.device)
+        forward(model, tokens)
+        return {"weights_mib": weights / MIB, "peak_memory_mib": torch.cuda.max_memory_allocated(tokens.device) / MIB}
+    weights = weight_bytes(model)
+    if not CLEAR_REFS.is_file():
+        return {"weights_mib": weights / MIB}
+    # One token first: what the libraries set up once is no cost of a forward pass.
+    forward(model, tokens[:, :1])
+    before = reset_peak()
+    forward(model, tokens)
+    return {"weights_mib": weights / MIB, "peak_memory_mib": (weights + resident_bytes("VmHWM") - before) / MIB}
+
+
+@torch.no_grad()
+def forward(model: PreTrainedModel, tokens: torch.Tensor) -> None:
+    """Run one forward pass without a cache."""
+    model(tokens, use_cache=False)
+
+
+def reset_peak() -> int:
+    """Give free memory back to the system, make the peak of the resident set the present one and return that."""
+    ctypes.CDLL(None).malloc_trim(0)
+    CLEAR_REFS.write_text("5", encoding="ascii")  # man 5 proc_pid_clear_refs: resets VmHWM
+    return resident_bytes("VmRSS")
+
+
+def resident_bytes(field: str) -> int:
+    """Return a memory field of /proc/self/status: VmRSS, the resident set, or VmHWM, its peak."""
+    line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,92 @@
+"""What the tests of stage evaluate share: a tiny tokenizer, tiny models, task files."""
+
+import random
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from conftest import tiny_llama
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from stages.common.modeling_pruned_llama import PrunedLlamaConfig, PrunedLlamaForCausalLM
+
+VOCABULARY = 320
+TEXT = "the tree grows flat against a wall by pruning every branch that would not carry fruit next year"
+WORDS = TEXT.split()
+WIDTHS = {1: (2, 1, 11), 2: (6, 3, 7)}  # layer: query heads, key/value heads, MLP width; six heads do not divide 32
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer with some merges; it adds no special tokens itself."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<end>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([TEXT] * 3, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", clean_up_tokenization_spaces=False
+    )
+
+
+def tiny_model(kind: str = "GQA") -> PreTrainedModel:
+    """Return a random model: MHA, GQA, MQA, `tied`, or `pruned` with layers of different widths."""
+    if kind != "pruned":
+        kv_heads = {"MHA": 4, "MQA": 1}.get(kind, 2)
+        return tiny_llama(kv_heads=kv_heads, vocab=VOCABULARY, tied=kind == "tied")
+    keys = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+    config = PrunedLlamaConfig(
+        **{key: value for key, value in tiny_llama(vocab=VOCABULARY).config.to_dict().items() if key != "model_type"},
+        allow_global_per_layer_attribute_access=True,
+        per_layer_config={layer: dict(zip(keys, widths, strict=True)) for layer, widths in WIDTHS.items()},
+    )
+    return PrunedLlamaForCausalLM(config).eval()
+
+
+def text(rng: random.Random, words: int) -> str:
+    """Return that many random words."""
+    return " ".join(rng.choices(WORDS, k=words))
+
+
+def write_task(folder: Path, name: str, table: pd.DataFrame, metrics: list[str], **fields) -> None:
+    """Write one multiple-choice task as <name>.yaml and <name>.parquet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / f"{name}.parquet")
+    config = {
+        "task": name,
+        "dataset_path": "parquet",
+        "dataset_kwargs": {"data_files": {"test": str(folder / f"{name}.parquet")}},
+        "output_type": "multiple_choice",
+        "test_split": "test",
+        "target_delimiter": "",
+        "metric_list": [{"metric": each, "aggregation": "mean", "higher_is_better": True} for each in metrics],
+        **fields,
+    }
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def write_tasks(folder: Path, questions: int = 12) -> None:
+    """Write two tasks: `ending`, four answers to one context, and `gap`, two contexts before one ending."""
+    rng = random.Random(0)
+    endings = [
+        {
+            "context": text(rng, 9),
+            "choices": [" " + text(rng, rng.randint(1, 5)) for _ in range(4)],
+            "label": rng.randrange(4),
+        }
+        for _ in range(questions)
+    ]
+    ending_fields = {"doc_to_text": "context", "doc_to_target": "label", "doc_to_choice": "choices"}
+    write_task(folder, "ending", pd.DataFrame(endings), ["acc", "acc_norm"], **ending_fields)
+    gaps = []
+    for _ in range(questions):
+        start = text(rng, 5)
+        contexts = [f"{start} {text(rng, 1)}" for _ in range(2)]
+        gaps.append({"contexts": contexts, "continuation": " " + text(rng, 4), "label": rng.randrange(2)})
+    gap_fields = {"doc_to_text": "label", "doc_to_target": "continuation", "doc_to_choice": "contexts"}
+    write_task(folder, "gap", pd.DataFrame(gaps), ["acc"], **gap_fields)

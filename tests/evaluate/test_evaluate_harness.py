@@ -1,0 +1,103 @@
+"""The stage's numbers are lm-eval's own."""
+
+import logging
+
+import lm_eval
+import pandas as pd
+import pytest
+import yaml
+from evaluate_helpers import tiny_model, tiny_tokenizer, write_tasks
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from stages.common.errors import UserError
+from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.tasks import read_tasks
+
+logging.getLogger("lm_eval").setLevel(logging.ERROR)
+TOKENIZER = tiny_tokenizer()
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    write_tasks(tmp_path / "tasks")
+    return lambda chosen="all": read_tasks(tmp_path / "tasks", chosen, tmp_path / "cache")
+
+
+def run(configs, model, num_fewshot=0, limit=None):
+    return run_tasks(BranchingLM(model, TOKENIZER, 500), configs, num_fewshot, limit, seed=1)
+
+
+@pytest.mark.parametrize(("num_fewshot", "limit"), [(0, None), (2, 7)])
+def test_same_as_simple_evaluate(tasks, num_fewshot, limit):
+    model = tiny_model("pruned")
+    ours = run(tasks(), model, num_fewshot, limit)
+    theirs = lm_eval.simple_evaluate(
+        HFLM(model, tokenizer=TOKENIZER, batch_size=4),
+        tasks=tasks(),
+        num_fewshot=num_fewshot,
+        limit=limit,
+        task_manager=TaskManager(include_defaults=False),
+        random_seed=1,
+        numpy_random_seed=1,
+        torch_random_seed=1,
+        fewshot_random_seed=1,
+    )
+    assert ours["results"] == theirs["results"]
+    for task, samples in theirs["samples"].items():
+        for mine, stock in zip(ours["samples"][task], samples, strict=True):
+            assert mine["arguments"] == stock["arguments"]
+            for (my_sum, _), (stock_sum, _) in zip(mine["filtered_resps"], stock["filtered_resps"], strict=True):
+                assert my_sum == pytest.approx(stock_sum, rel=0, abs=1e-4)
+
+
+def test_metrics_have_standard_errors_and_fit_the_outcomes(tasks):
+    results = run(tasks(), tiny_model())
+    metrics, outcomes = task_metrics(results), question_outcomes(results)
+    assert set(metrics) == {
+        *("ending_acc", "ending_acc_stderr", "ending_acc_norm", "ending_acc_norm_stderr", "gap_acc", "gap_acc_stderr")
+    }
+    for name in ("ending_acc", "ending_acc_norm", "gap_acc"):
+        task, metric = name.split("_", 1)
+        values = outcomes.loc[outcomes.task == task, metric].astype(float)
+        assert len(values) == 12
+        assert metrics[name] == pytest.approx(values.mean())
+        assert metrics[f"{name}_stderr"] == pytest.approx(values.std(ddof=1) / 12**0.5)
+    assert outcomes.loc[outcomes.task == "gap", "acc_norm"].isna().all()
+    assert outcomes.loc[outcomes.task == "ending", "question"].tolist() == list(range(12))
+
+
+def test_one_question_has_no_standard_error(tasks):
+    metrics = task_metrics(run(tasks(), tiny_model(), limit=1))
+    assert set(metrics) == {"ending_acc", "ending_acc_norm", "gap_acc"}
+
+
+def test_chosen_tasks(tasks):
+    assert [config["task"] for config in tasks()] == ["ending", "gap"]
+    assert [config["task"] for config in tasks(["gap", "gap"])] == ["gap"]
+    with pytest.raises(UserError, match=r"evaluate\.tasks = 'boolq' is not a known task; allowed: all, ending, gap"):
+        tasks(["gap", "boolq"])
+
+
+def test_task_files_this_stage_cannot_score(tmp_path):
+    with pytest.raises(UserError, match="holds no tasks"):
+        read_tasks(tmp_path, "all", tmp_path)
+    write_tasks(tmp_path)
+    for key, value in {"task": "gaps", "output_type": "generate_until", "metric_list": [{"metric": "f1"}]}.items():
+        config = yaml.safe_load((tmp_path / "ending.yaml").read_text()) | {key: value}
+        (tmp_path / "gap.yaml").write_text(yaml.safe_dump(config | ({"task": "gap"} if key != "task" else {})))
+        with pytest.raises(UserError, match=r"gap\.yaml: its task must be named gap, of output_type multiple_choice"):
+            read_tasks(tmp_path, "all", tmp_path)
+
+
+def test_a_changed_file_is_read_again(tmp_path):
+    """`datasets` caches by name and time; a cache of each run's own cannot be stale."""
+    outcomes = []
+    for label in (0, 1):
+        write_tasks(tmp_path / "tasks")
+        table = pd.read_parquet(tmp_path / "tasks" / "gap.parquet").assign(label=label)
+        table.to_parquet(tmp_path / "tasks" / "gap.parquet")
+        configs = read_tasks(tmp_path / "tasks", ["gap"], tmp_path / f"cache{label}")
+        outcomes.append(question_outcomes(run(configs, tiny_model()))["acc"])
+    assert (outcomes[0] != outcomes[1]).all()

@@ -1,0 +1,187 @@
+"""BranchingLM gives HFLM's log-likelihoods."""
+
+import random
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from evaluate_helpers import VOCABULARY, text, tiny_model, tiny_tokenizer
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+from tokenizers import processors
+from transformers import MistralConfig, MistralForCausalLM
+
+from stages.evaluate.language_model import BranchingLM, can_branch
+
+TOKENIZER = tiny_tokenizer()
+
+
+def stock(model) -> HFLM:
+    """Return lm-eval's own wrapper, without the cache that test_one_text_split_at_two_places is about."""
+    return HFLM(model, tokenizer=TOKENIZER, batch_size=3, logits_cache=False)
+
+
+def token_requests(seed: int, max_context: int = 40) -> list:
+    """Return requests with shared, nested, repeated and over-long contexts, answers of one and of several tokens."""
+    rng = random.Random(seed)
+
+    def draw(count):
+        return [rng.randrange(VOCABULARY) for _ in range(count)]
+
+    requests = []
+    for _ in range(12):
+        context = draw(rng.randint(1, max_context))
+        for _ in range(rng.randint(1, 5)):
+            answer = draw(rng.choice([1, 1, 2, 5, 9]))
+            requests.append((("", ""), context, answer))
+            requests.append((("", ""), context[: rng.randint(1, len(context))], answer))
+            requests.append((("", ""), context + answer[:1], answer))
+    rng.shuffle(requests)
+    return [*requests, *requests[:5]]
+
+
+def text_requests(arguments: list[tuple], kind: str = "loglikelihood") -> list[Instance]:
+    return [Instance(request_type=kind, doc={}, arguments=each, idx=i) for i, each in enumerate(arguments)]
+
+
+def assert_same(ours, theirs, tolerance=1e-4):
+    assert len(ours) == len(theirs)
+    for (our_sum, our_greedy), (their_sum, their_greedy) in zip(ours, theirs, strict=True):
+        assert our_sum == pytest.approx(their_sum, rel=0, abs=tolerance)
+        assert our_greedy == their_greedy
+
+
+@pytest.mark.parametrize("kind", ["MHA", "GQA", "MQA", "tied", "pruned"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("batch_tokens", [16, 300])
+def test_same_as_hflm(kind, attention, batch_tokens):
+    weights = tiny_model(kind)
+    model = type(weights)._from_config(deepcopy(weights.config), attn_implementation=attention).eval()
+    model.load_state_dict(weights.state_dict())
+    requests = token_requests(seed=1)
+    ours = BranchingLM(model, TOKENIZER, batch_tokens)._loglikelihood_tokens(requests, disable_tqdm=True)
+    assert_same(ours, stock(model)._loglikelihood_tokens(requests, disable_tqdm=True))
+
+
+def test_long_contexts_are_cut_from_the_left():
+    model = tiny_model()
+    model.config.max_position_embeddings = 16
+    requests = token_requests(seed=2)
+    assert any(len(context) + len(answer) > 17 for _, context, answer in requests)
+    language_model = BranchingLM(model, TOKENIZER, 64)
+    assert language_model.max_length == 16
+    ours = language_model._loglikelihood_tokens(requests, disable_tqdm=True)
+    assert_same(ours, stock(model)._loglikelihood_tokens(requests, disable_tqdm=True))
+
+
+def test_against_float64():
+    model = tiny_model()
+    requests = token_requests(seed=3)
+    ours = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests, disable_tqdm=True)
+    model.double()
+    with torch.no_grad():
+        for (total, _), (_, context, answer) in zip(ours, requests, strict=True):
+            log_probabilities = model(torch.tensor([context + answer])).logits[0].log_softmax(-1)
+            wanted = sum(log_probabilities[len(context) - 1 + i, token].item() for i, token in enumerate(answer))
+            assert total == pytest.approx(wanted, rel=0, abs=1e-4)
+
+
+def test_one_text_split_at_two_places():
+    """HFLM's logits cache (0.4.13) gives the shorter of two such answers the probabilities of the wrong positions."""
+    model = tiny_model()
+    requests = [(("", ""), [5, 6, 7], [8, 9, 10]), (("", ""), [5, 6, 7, 8], [9, 10])]
+    ours = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests, disable_tqdm=True)
+    assert_same(ours, stock(model)._loglikelihood_tokens(requests, disable_tqdm=True))
+
+
+def test_greedy_answers_are_found():
+    model = tiny_model()
+    context = [3, 4, 5]
+    with torch.no_grad():
+        best = model(torch.tensor([context])).logits[0, -1].argmax().item()
+    requests = [(("", ""), context, [best]), (("", ""), context, [(best + 1) % VOCABULARY])]
+    results = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests, disable_tqdm=True)
+    assert [greedy for _, greedy in results] == [True, False]
+
+
+def test_texts_are_encoded_as_hflm_encodes_them():
+    model, rng = tiny_model(), random.Random(4)
+    pairs = [(text(rng, 6), " " + text(rng, 2)) for _ in range(10)]
+    pairs += [("", "no context"), ("blanks behind  ", "join the answer"), ("<end>bos already", " there"), ("é", " ü")]
+    requests = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
+    ours = BranchingLM(model, TOKENIZER, 100)
+    assert_same(ours.loglikelihood(requests, True), stock(model).loglikelihood(requests, True))
+    for context, continuation in pairs[:10]:
+        assert ours._encode_pair(context, continuation) == stock(model)._encode_pair(context, continuation)
+
+
+def test_a_tokenizer_that_adds_a_bos():
+    tokenizer = tiny_tokenizer()
+    tokenizer.bos_token = "<end>"
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<end> $A", special_tokens=[("<end>", 0)]
+    )
+    requests = [
+        Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i)
+        for i, pair in enumerate(
+            [("the tree", " grows"), ("the tree", " flat"), ("<end>the wall", " by"), ("", "year")]
+        )
+    ]
+    model = tiny_model()
+    ours = BranchingLM(model, tokenizer, 100)
+    theirs = HFLM(model, tokenizer=tokenizer, batch_size=1, logits_cache=False)
+    assert ours.tok_encode("the")[0] == 0
+    assert_same(ours.loglikelihood(requests, True), theirs.loglikelihood(requests, True))
+
+
+def test_rolling_log_likelihood():
+    model, rng = tiny_model(), random.Random(5)
+    model.config.max_position_embeddings = 16
+    requests = text_requests([(text(rng, 30),) for _ in range(3)], "loglikelihood_rolling")
+    ours = BranchingLM(model, TOKENIZER, 64).loglikelihood_rolling(requests, True)
+    assert ours == pytest.approx(stock(model).loglikelihood_rolling(requests, True), rel=0, abs=5e-4)
+
+
+def test_half_precision_is_summed_in_float32():
+    """In bfloat16 log-probabilities themselves are rounded to 8 bits: unequal answers would tie."""
+    model = tiny_model().bfloat16()
+    requests = token_requests(seed=6)
+    ours = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests, disable_tqdm=True)
+    reference = HFLM(model, tokenizer=TOKENIZER, batch_size=1, logits_cache=False, softmax_dtype="float32")
+    assert_same(ours, reference._loglikelihood_tokens(requests, disable_tqdm=True), tolerance=0.5)
+    assert any(total != torch.tensor(total).bfloat16().item() for total, _ in ours)
+
+
+def test_what_cannot_branch_is_left_to_hflm():
+    """Mistral's sliding window would be lost with a mask of our own."""
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        sliding_window=4,
+        initializer_range=0.2,
+    )
+    model, requests = MistralForCausalLM(config).eval(), token_requests(seed=7)
+    ours = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests, disable_tqdm=True)
+    assert_same(ours, stock(model)._loglikelihood_tokens(requests, disable_tqdm=True))
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, True),
+        ({"model_type": "pruned_llama", "_attn_implementation": "eager"}, True),
+        ({"rope_parameters": {"rope_type": "llama3"}}, True),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, False),
+        ({"_attn_implementation": "flash_attention_2"}, False),
+        ({"model_type": "mistral"}, False),
+    ],
+)
+def test_which_models_can_branch(changed, expected):
+    config = {"model_type": "llama", "_attn_implementation": "sdpa", "rope_parameters": {"rope_type": "default"}}
+    assert can_branch(SimpleNamespace(config=SimpleNamespace(**config | changed))) is expected
