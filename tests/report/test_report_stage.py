@@ -10,8 +10,9 @@ import pytest
 
 from stages.common.errors import UserError
 from stages.report.__main__ import main
+from stages.report.plots import draw_all
 from stages.report.results import CONTRASTS, MODELS, read_chances
-from stages.report.samples import fenced, inline_code
+from stages.report.samples import inline_code
 from stages.report.show import compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +102,13 @@ def test_everything_is_written_and_repeats_to_the_byte(study_folder):
         assert f"plots/{name}.png".encode() in first["reports/study.md"]
     main()
     assert written() == first
+
+
+def test_plots_of_models_that_do_not_differ(tmp_path):
+    """What pruning with ratio 0 gives."""
+    evaluate = {model: {"text_ppl": 7.5, "a_acc": 1.0, "a_acc_stderr": 0.0} for model in MODELS}
+    assert draw_all(tmp_path, evaluate, {}, None, {"base": None, "tune": None}) == ["perplexity", "accuracy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.png", "perplexity.png"]
 
 
 def test_plot_tables_are_long(study_folder):
@@ -217,7 +225,7 @@ def test_chances_survive_code_tags(study_folder):
 
 
 def test_samples_cannot_break_the_page(study_folder):
-    assert fenced("a\n~~~~\nb") == "~~~~~text\na\n~~~~\nb\n~~~~~"
-    assert inline_code("a ``b``\nc") == "``` a ``b`` c ```"
+    assert inline_code("a ``b``\n\nc") == "``` a ``b`` ↵2 c ```"
     main()
-    assert "~~~~text\n items,\nsays tuned\n~~~\n```\n~~~~" in (study_folder / "reports/study.md").read_text()
+    page = (study_folder / "reports/study.md").read_text()
+    assert "\n- tuned: ```` items, ↵ says tuned ↵ ~~~ ↵ ``` ````\n" in section(page, "Samples") + "\n"
