@@ -48,11 +48,14 @@ def prune_params(**changes):
 
     defaults = {
         "method": "l2",
+        "structure": None,
+        "criterion": None,
+        "update": None,
         "ratio": 0.5,
         "ratio_of": "groups",
         "attention_layers": [1, 3],
         "mlp_layers": [1, 3],
-        "allocation": "uniform",
+        "allocation": None,
         "grouping": "sum",
         "taylor": "param_first",
         "iterative_steps": 1,

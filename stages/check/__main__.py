@@ -1,7 +1,7 @@
 """Stage check: params.yaml -> params.checked, whose content never changes.
 
-DVC removes a stage's outputs before it runs the stage. Every stage depends on params.checked, so a bad value anywhere in
-params.yaml stops the run here, while all earlier outputs still stand.
+DVC removes a stage's outputs before it runs the stage. Every stage depends on params.checked, so a bad value anywhere
+in params.yaml stops the run here, while all earlier outputs still stand.
 """
 
 from pathlib import Path

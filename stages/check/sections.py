@@ -1,5 +1,7 @@
 """All sections of params.yaml and what must hold between them. The one place that looks into every stage's folder."""
 
+from typing import Any
+
 from stages.base.params import BaseParams
 from stages.common.errors import UserError
 from stages.common.params import RunParams, Section, load_section
@@ -7,6 +9,7 @@ from stages.data.params import DataParams
 from stages.evaluate.params import EvaluateParams
 from stages.profile.params import ProfileParams
 from stages.prune.params import PruneParams
+from stages.prune.ranges import layer_range
 from stages.report.params import ReportParams
 from stages.tune.params import TuneParams
 
@@ -27,5 +30,13 @@ def check_params(content: dict) -> None:
     for name in content:
         if name not in SECTIONS:
             raise UserError(f"params.yaml: `{name}` is not a known section; allowed: {', '.join(SECTIONS)}")
-    for name, model in SECTIONS.items():
-        load_section(name, model)
+    sections = {name: load_section(name, model) for name, model in SECTIONS.items()}
+    check_together(sections)
+
+
+def check_together(sections: dict[str, Any]) -> None:
+    """Raise UserError where a value of one section is wrong for what another says."""
+    base, prune = sections["base"], sections["prune"]
+    if base.source == "train":  # the layers of any other base are known once it is there
+        for key in ("attention_layers", "mlp_layers"):
+            layer_range(f"prune.{key}", getattr(prune, key), base.layers)

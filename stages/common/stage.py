@@ -20,7 +20,8 @@ USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 def run_stage(name: str, stage: Callable[[], None]) -> None:
     """Call `stage`, write metrics/runtime/<name>.json, and exit the process on failure.
 
-    Exit codes: 2 for a user's mistake, 130 when interrupted, 1 for anything else. ESPALIER_TRACEBACK=1 shows tracebacks.
+    Exit codes: 2 for a user's mistake, 130 when interrupted, 1 for anything else. ESPALIER_TRACEBACK=1 in the
+    environment shows tracebacks.
     """
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     started = time.perf_counter()
@@ -48,7 +49,7 @@ def explain(error: Exception) -> str:
     """Return one line for an error that is not the user's parameter."""
     text = " ".join(str(error).split())
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
-        where = getattr(error, "filename", None) or os.getcwd()
+        where = getattr(error, "filename", None) or Path.cwd()
         return f"no space left on the disk of {where}; free some and run `dvc repro` again ({text})"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return f"out of memory ({text}); use a smaller batch, fewer calibration windows or a smaller base.dtype"

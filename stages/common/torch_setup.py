@@ -17,7 +17,7 @@ def setup_torch(run: RunParams, seed: int = 0) -> torch.device:
     torch.set_num_threads(run.threads)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(seed)
-    # Reading a per-layer attribute from the global config is what pruned checkpoints ask for; one warning each is noise.
+    # Pruned checkpoints ask for per-layer attributes to be read from the global config; a warning for each is noise.
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     use_cuda = run.device == "cuda" or (run.device == "auto" and torch.cuda.is_available())

@@ -197,9 +197,13 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_losses(path: str | Path, progress: Progress) -> None:
-    """Write the loss curves as CSV: step, split (train | validation), loss (nats per token)."""
-    train = [(step, "train", loss) for step, loss in enumerate(progress.train_loss, start=1)]
+def write_losses(path: str | Path, progress: Progress, every: int = 1) -> None:
+    """Write the loss curves as CSV: step, split (train | validation), loss (nats per token).
+
+    A row of the training curve is the mean of the `every` steps up to it.
+    """
+    losses = progress.train_loss
+    train = [(end, "train", sum(losses[end - every : end]) / every) for end in range(every, len(losses) + 1, every)]
     validation = [(step, "validation", loss) for step, loss in progress.validation_loss.items()]
     with staged(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

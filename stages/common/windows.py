@@ -9,7 +9,7 @@ SEPARATOR = "\n\n"
 
 
 def token_stream(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
-    """Return all documents, joined by a blank line, as one int64 vector of tokens, special tokens left to the tokenizer."""
+    """Return all documents, joined by a blank line, as one int64 vector of tokens, as the tokenizer makes them."""
     # A stream is longer than any context on purpose; the tokenizer's warning about that would be noise.
     return torch.tensor(tokenizer(SEPARATOR.join(texts), verbose=False)["input_ids"], dtype=torch.int64)
 
@@ -27,7 +27,8 @@ def random_windows(stream: torch.Tensor, count: int, length: int, seed: int, key
     windows = consecutive_windows(stream, length)
     if count > len(windows):
         raise UserError(
-            f"{key}.windows = {count} is more than the text holds: {len(windows)} windows of {key}.length = {length} tokens"
+            f"{key}.windows = {count} is more than the text holds; "
+            f"allowed: at most {len(windows)} windows of {key}.length = {length} tokens"
         )
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))
     return windows[order[:count]]

@@ -8,8 +8,8 @@ from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
 from stages.common.windows import random_windows, token_stream
+from stages.prune import structures
 from stages.prune.params import PruneParams
-from stages.prune.pruning import prune
 from stages.prune.surgery import layer_widths
 
 
@@ -24,7 +24,7 @@ def main() -> None:
         token_stream(texts, tokenizer), calibration.windows, calibration.length, params.seed, "prune.calibration"
     )
     widths_before = layer_widths(model)
-    pruned, metrics = prune(model, windows, params)
+    pruned, metrics = structures.load(params.chosen.structure).prune(model, windows, params)
     layers = pd.DataFrame(
         {
             "layer": range(len(widths_before)),

@@ -21,8 +21,8 @@ def gradients(
     """Call `reduce(weight, gradient, squared)` once for each of `weights`, in float32.
 
     `windows` has shape (count, length). `gradient` is that of the mean loss over all windows; `squared` is the mean of
-    the squared gradients of the single windows if `per_window`, else None. A gradient is freed as soon as it is reduced,
-    and nothing is back-propagated below the first of `weights`. Raises UserError when the loss is not finite.
+    the squared gradients of the single windows if `per_window`, else None. A gradient is freed as soon as it is
+    reduced, and nothing is back-propagated below the first of `weights`. Raises UserError when the loss is not finite.
     """
     per_pass = 1 if per_window else max(1, TOKENS_PER_PASS // windows.shape[1])
     passes = windows.split(per_pass)

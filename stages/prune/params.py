@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.common.params import Positive, Range, Section, Seed, Share, one_of
-from stages.prune import allocation, criteria
+from stages.prune import allocation, criteria, structures
+from stages.prune.methods import METHODS, Method
 
 
 class CalibrationParams(Section):
@@ -18,12 +19,15 @@ class CalibrationParams(Section):
 class PruneParams(Section):
     """Section `prune`."""
 
-    method: Annotated[str, one_of(criteria.names())]
+    method: Annotated[str, one_of(list(METHODS))]
+    structure: Annotated[str, one_of(structures.names())] | None
+    criterion: Annotated[str, one_of(criteria.names())] | None
+    allocation: Annotated[str, one_of(allocation.names())] | None
+    update: Literal["none"] | None
     ratio: Share
     ratio_of: Literal["groups", "parameters"]
     attention_layers: Range | None
     mlp_layers: Range | None
-    allocation: Annotated[str, one_of(allocation.names())]
     grouping: Literal["sum", "mean", "max", "prod", "first"]
     taylor: Literal["param_first", "param_second", "param_mix", "vectorize"]
     iterative_steps: Positive
@@ -36,3 +40,9 @@ class PruneParams(Section):
         if self.attention_layers is None and self.mlp_layers is None:
             raise ValueError("attention_layers and mlp_layers are both null; allowed: a range for one of them at least")
         return self
+
+    @property
+    def chosen(self) -> Method:
+        """The method with its overrides."""
+        preset = METHODS[self.method]
+        return Method(*(getattr(self, choice) or getattr(preset, choice) for choice in Method._fields))

@@ -21,7 +21,7 @@ def select_units(
     number of parameters still to remove, which counts under `ratio_of: parameters`. Every module keeps a unit.
     Raises UserError when the ratio is out of reach.
     """
-    chosen = allocation.load(params.allocation)
+    chosen = allocation.load(params.chosen.allocation)
     keys = chosen.keys(modules, scores, [module.units for module in original])
     if params.ratio_of == "parameters":
         removed = within_budget(modules, keys, budget)
@@ -68,7 +68,7 @@ def share_of_units(pool: list[Module], ratio: float) -> int:
 
 
 def in_order(modules: list[Module], keys: list[torch.Tensor], pool: list[int]) -> list[tuple[int, int]]:
-    """Return the pool's removable (module, unit) pairs, smallest key first, ties by position; each module's best stays."""
+    """Return the pool's (module, unit) pairs, smallest key first, ties by position; each module's best unit stays."""
     pairs = []
     for i in pool:
         by_key = keys[i].argsort(stable=True).tolist()
@@ -77,7 +77,7 @@ def in_order(modules: list[Module], keys: list[torch.Tensor], pool: list[int]) -
 
 
 def within_budget(modules: list[Module], keys: list[torch.Tensor], budget: int) -> list[set[int]]:
-    """Return the units to remove, per module, so that the parameters removed fall short of `budget` by less than a unit.
+    """Return the units to remove, per module, so that what they hold falls short of `budget` by less than one unit.
 
     Units are taken in the order of their keys; one that no longer fits is passed over for a smaller one.
     """

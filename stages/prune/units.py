@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.common.errors import UserError
-
 Kind = Literal["attention", "mlp"]
 Matrices = tuple[tuple[nn.Linear, int], ...]  # (matrix, the dimension its units lie along), the root matrix first
 
@@ -60,18 +58,6 @@ def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_l
             matrices = ((layer.mlp.gate_proj, 0), (layer.mlp.up_proj, 0), (layer.mlp.down_proj, 1))
             modules.append(make_module(index, "mlp", 1, matrices))
     return modules
-
-
-def layer_range(key: str, bounds: list[int] | None, layers: int) -> range:
-    """Return the half-open range `bounds` of a model with `layers` layers; UserError if it is empty or reaches outside."""
-    if bounds is None:
-        return range(0)
-    start, end = bounds
-    if not 0 <= start < end <= layers:
-        raise UserError(
-            f"{key} = {bounds} is not allowed; allowed: [start, end] with 0 <= start < end <= {layers}, or null"
-        )
-    return range(start, end)
 
 
 def by_unit(tensor: torch.Tensor, units: int, dim: int) -> tuple[torch.Tensor, tuple[int, int]]:

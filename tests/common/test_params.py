@@ -55,7 +55,7 @@ def test_the_projects_own_params_are_valid(params):
         ("prune.mlp_layers", [-1, 3], r"prune.mlp_layers.0 = -1 is not allowed"),
         ("prune.calibration.windows", 0, r"prune.calibration.windows = 0 is not allowed"),
         ("prune.calibration.windos", 4, r"prune.calibration.windos is not a known key; allowed .*: windows, length"),
-        ("prune.ration", 0.4, r"prune.ration is not a known key; allowed in its place: method, ratio"),
+        ("prune.ration", 0.4, r"prune.ration is not a known key; allowed in its place: method, structure"),
         ("prunes", {}, r"`prunes` is not a known section; allowed: run, data"),
         ("run.device", "tpu", r"run.device = 'tpu' is not allowed; allowed: 'auto', 'cpu' or 'cuda'"),
         ("run.threads", 0, r"run.threads = 0 is not allowed"),

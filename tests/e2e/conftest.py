@@ -104,7 +104,10 @@ def new_project(folder: Path) -> Project:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE
     ).stdout.split("\n")  # fmt: skip
     for name in filter(None, listed):
-        if not name.startswith(("tests/", "docs/", "benchmarks/", "metrics/", "reports/", "dvc.lock")) and (ROOT / name).is_file():
+        if (
+            not name.startswith(("tests/", "docs/", "benchmarks/", "metrics/", "reports/", "dvc.lock"))
+            and (ROOT / name).is_file()
+        ):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project = Project(folder)

@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
-
 from e2e.conftest import environment, ran
 
 pytestmark = pytest.mark.slow
@@ -73,8 +73,8 @@ def wait_until_running(project, stage: str) -> None:
 def is_stage(process: str, module: bytes, folder: str) -> bool:
     """Return whether `process` runs `module` in `folder`."""
     try:
-        with open(f"/proc/{process}/cmdline", "rb") as file:
-            return module in file.read().split(b"\0") and os.readlink(f"/proc/{process}/cwd") == folder
+        entry = Path("/proc", process)
+        return module in (entry / "cmdline").read_bytes().split(b"\0") and str((entry / "cwd").readlink()) == folder
     except OSError:
         return False
 

@@ -4,9 +4,8 @@ import json
 
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
-
 from e2e.conftest import new_project, ran
+from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +18,9 @@ def test_a_second_repro_runs_nothing(finished):
 
 
 def test_every_metrics_file_is_flat_and_holds_numbers_only(finished):
-    paths = sorted((finished.folder / "metrics").glob("*.json")) + sorted((finished.folder / "metrics").glob("[ep]*/*.json"))
+    paths = sorted((finished.folder / "metrics").glob("*.json")) + sorted(
+        (finished.folder / "metrics").glob("[ep]*/*.json")
+    )
     assert {path.stem for path in paths} >= {"data", "base", "prune", "tune", "pruned", "tuned", "comparison"}
     for path in paths:
         for name, value in json.loads(path.read_text()).items():
@@ -65,13 +66,18 @@ def test_an_experiment_reruns_only_what_its_params_touch(project):
     assert ran(output) == PRUNED_ON
     table = project.run("dvc", "exp", "show", "--csv").stdout
     header, *rows = table.splitlines()
-    assert {"Experiment", "metrics/evaluate/pruned.json:pydocs_ppl", "prune.method", "prune.ratio"} <= set(header.split(","))
+    assert {"Experiment", "metrics/evaluate/pruned.json:pydocs_ppl", "prune.method", "prune.ratio"} <= set(
+        header.split(",")
+    )
     assert any("l2" in row.split(",") for row in rows)
     difference = project.run("dvc", "metrics", "diff", "--json").stdout
     assert {"old", "new", "diff"} <= json.loads(difference)["metrics/evaluate/pruned.json"]["pydocs_ppl"].keys()
     assert "metrics/evaluate/base.json" not in json.loads(difference)
     params = json.loads(project.run("dvc", "params", "diff", "--json").stdout)
-    assert params["params.yaml"] == {"prune.method": {"old": "taylor", "new": "l2"}, "prune.ratio": {"old": 0.5, "new": 0.4}}
+    assert params["params.yaml"] == {
+        "prune.method": {"old": "taylor", "new": "l2"},
+        "prune.ratio": {"old": 0.5, "new": 0.4},
+    }
     project.run("dvc", "plots", "diff", "HEAD", "-o", "plots")
     assert (project.folder / "plots" / "index.html").is_file()
     project.commit("l2 at 0.4")

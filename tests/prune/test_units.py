@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.common.errors import UserError
-from stages.prune.pruning import prune
+from stages.prune.ranges import layer_range
 from stages.prune.selection import share_of_units
+from stages.prune.structures.block import prune
 from stages.prune.surgery import keep_units, layer_widths, rebuild
-from stages.prune.units import block_modules, layer_range
+from stages.prune.units import block_modules
 
 SHAPES = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1), "GQA of four": (8, 2)}
 
@@ -114,7 +115,7 @@ def test_iterative_pruning_ends_where_one_step_does(shape, allocation, method, w
     counts = []
     for steps in (1, 2, 5):
         params = prune_params(method=method, ratio=0.5, allocation=allocation, iterative_steps=steps)
-        pruned, metrics = prune(tiny_llama(heads=heads, kv_heads=kv_heads), windows, params)
+        pruned, _ = prune(tiny_llama(heads=heads, kv_heads=kv_heads), windows, params)
         assert torch.isfinite(pruned(windows).logits).all()
         counts.append(sum(each["intermediate_size"] for each in layer_widths(pruned)))
         assert all(

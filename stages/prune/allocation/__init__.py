@@ -1,7 +1,7 @@
 """Allocation: how much each layer gives. One file each; its name is the value of `prune.allocation`.
 
-An allocation is a module with `keys(modules, scores, original)`, which returns for every module one float64 key per unit:
-units go in the order of their keys, smallest first, until the ratio is met. `POOLED` says whether units of different
+An allocation is a module with `keys(modules, scores, original)`, which returns for every module one float64 key per
+unit: units go in the order of their keys, smallest first, until the ratio is met. `POOLED` says whether units of different
 layers stand in one line under `ratio_of: groups`, or each module in its own.
 """
 

@@ -1,7 +1,7 @@
-"""Criteria: what a unit is worth. One file each; its name is the value of `prune.method`.
+"""Criteria: what a unit is worth. One file each; its name is the value of `prune.criterion`.
 
-A criterion is a module with `score(model, modules, windows, params)`, which returns for every module a float32 tensor of
-shape (matrices, units): the worth of each unit's slice of each matrix. `prune.grouping` then combines the matrices.
+A criterion is a module with `score(model, modules, windows, params)`, which returns for every module a float32 tensor
+of shape (matrices, units): the worth of each unit's slice of each matrix. `prune.grouping` then combines the matrices.
 """
 
 from __future__ import annotations

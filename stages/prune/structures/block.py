@@ -1,12 +1,13 @@
-"""Pruning from end to end: score, choose, cut; as often as `prune.iterative_steps` says."""
+"""Block: MLP channels and key/value heads. Score, choose, cut; as often as `prune.iterative_steps` says."""
 
 import torch
 from transformers import PreTrainedModel
 
 from stages.prune.criteria import score_units
+from stages.prune.ranges import layer_range
 from stages.prune.selection import select_units
 from stages.prune.surgery import keep_units, rebuild
-from stages.prune.units import Module, block_modules, layer_range
+from stages.prune.units import Module, block_modules
 
 
 def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTrainedModel, dict[str, float]]:
@@ -25,7 +26,7 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
     for step in range(1, params.iterative_steps + 1):
         ratio = params.ratio * (step / params.iterative_steps)
         modules = block_modules(model, attention, mlp)
-        scores = score_units(params.method, model, modules, windows, params)
+        scores = score_units(params.chosen.criterion, model, modules, windows, params)
         budget = int(before * ratio) - (before - model.num_parameters())
         keep = select_units(modules, scores, original, ratio, params, budget)
         for module, units in zip(modules, keep, strict=True):
