@@ -65,7 +65,11 @@ def test_a_failing_stage_says_one_line_and_exits_with_its_code(case, tmp_path):
         f"def stage():\n    {body}\nrun_stage('demo', stage)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, text=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert done.returncode == code
     assert message in done.stderr
@@ -75,7 +79,9 @@ def test_a_failing_stage_says_one_line_and_exits_with_its_code(case, tmp_path):
 
 def test_a_stage_records_its_time_and_memory(tmp_path):
     script = "from stages.common.stage import run_stage\nrun_stage('demo', lambda: None)"
-    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     cost = json.loads((tmp_path / "metrics" / "runtime" / "demo.json").read_text())
     assert cost.keys() == {"wall_seconds", "peak_resident_mib"}
     assert cost["peak_resident_mib"] > 1

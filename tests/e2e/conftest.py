@@ -15,6 +15,8 @@ from stages.common.outputs import remove
 
 BIN = Path(sys.executable).parent
 
+NOT_COPIED = ("tests/", "docs/", "benchmarks/", "data/", "models/", "metrics/", "reports/", "dvc.lock")
+
 # The same pipeline, each part as small as it goes.
 TINY = {
     "run": {"device": "cpu", "threads": 1},
@@ -100,14 +102,10 @@ def ran(output: str) -> list[str]:
 
 def new_project(folder: Path) -> Project:
     """Return a git repository with the project's files and tiny params, nothing run yet."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE
-    ).stdout.split("\n")  # fmt: skip
-    for name in filter(None, listed):
-        if (
-            not name.startswith(("tests/", "docs/", "benchmarks/", "metrics/", "reports/", "dvc.lock"))
-            and (ROOT / name).is_file()
-        ):
+    list_files = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(list_files, cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE).stdout.splitlines()
+    for name in listed:
+        if not name.startswith(NOT_COPIED) and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project = Project(folder)

@@ -62,19 +62,19 @@ def wait_until_running(project, stage: str) -> None:
     """Return a moment after the stage's own process has started."""
     module = f"stages.{stage.split('@')[0]}".encode()
     for _ in range(600):
-        for process in os.listdir("/proc"):
-            if process.isdigit() and is_stage(process, module, str(project.folder)):
-                time.sleep(1.5)
-                return
+        if any(
+            is_stage(process, module, project.folder) for process in Path("/proc").iterdir() if process.name.isdigit()
+        ):
+            time.sleep(1.5)
+            return
         time.sleep(0.05)
     pytest.fail(f"{stage} never started")
 
 
-def is_stage(process: str, module: bytes, folder: str) -> bool:
-    """Return whether `process` runs `module` in `folder`."""
+def is_stage(process: Path, module: bytes, folder: Path) -> bool:
+    """Return whether the process runs `module` in `folder`."""
     try:
-        entry = Path("/proc", process)
-        return module in (entry / "cmdline").read_bytes().split(b"\0") and str((entry / "cwd").readlink()) == folder
+        return module in (process / "cmdline").read_bytes().split(b"\0") and (process / "cwd").readlink() == folder
     except OSError:
         return False
 
