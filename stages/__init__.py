@@ -1,7 +1,11 @@
 """Espalier's pipeline: one package per stage, run as `python -m stages.<name>` from the project's root."""
 
 import importlib.util
+import signal
 import sys
+
+if sys.argv[0] == "-m":  # a stage is starting: Ctrl-C during its imports ends it without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 if importlib.util.find_spec("torch") is None or importlib.util.find_spec("pydantic") is None:
     sys.exit(

@@ -23,6 +23,7 @@ def run_stage(name: str, stage: Callable[[], None]) -> None:
     Exit codes: 2 for a user's mistake, 130 when interrupted, 1 for anything else. ESPALIER_TRACEBACK=1 in the
     environment shows tracebacks.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     started = time.perf_counter()
     try:
