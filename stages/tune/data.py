@@ -1,0 +1,68 @@
+"""Read what is trained and validated on; a user's mistake in it is one line."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from stages.common.errors import UserError
+from stages.common.windows import consecutive_windows, token_stream
+from stages.tune.examples import Example, instruction_examples, text_examples
+from stages.tune.params import TuneParams
+
+TEXT = Path("data/text/train.parquet")
+INSTRUCTIONS = Path("data/instructions.parquet")
+VALIDATION = Path("data/text/validation.parquet")
+FILES = {"text": [TEXT], "instructions": [INSTRUCTIONS], "both": [TEXT, INSTRUCTIONS]}  # by tune.data
+
+
+def training_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """Return all examples of `params.data`; `both` is the text's windows and the instructions in one pool."""
+    examples = []
+    if params.data in ("text", "both"):
+        examples += text_examples(read(TEXT, ["text"])["text"].tolist(), tokenizer, params.window)
+    if params.data in ("instructions", "both"):
+        rows = read(INSTRUCTIONS, ["instruction", "input", "output"])
+        examples += instruction_examples(rows, tokenizer, params.window)
+    if not examples:
+        where = " and ".join(map(str, FILES[params.data]))
+        raise UserError(
+            f"tune.window = {params.window} leaves nothing of {where} to learn; "
+            "allowed: a smaller window of text, or one longer than an instruction's prompt"
+        )
+    if len(examples) < params.batch_size:
+        raise UserError(
+            f"tune.batch_size = {params.batch_size} is more than the training data holds; "
+            f"allowed: 1 to {len(examples)} sequences"
+        )
+    return examples
+
+
+def validation_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """Return `params.validation_sequences` windows of the validation text, drawn by the seed."""
+    stream = token_stream(read(VALIDATION, ["text"])["text"].tolist(), tokenizer)
+    windows = consecutive_windows(stream, params.window)
+    if len(windows) < params.validation_sequences:
+        raise UserError(
+            f"tune.validation_sequences = {params.validation_sequences} is more than {VALIDATION} holds; allowed: "
+            f"at most {len(windows)} with tune.window = {params.window}, or a smaller window"
+        )
+    order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(params.seed))
+    return [Example(windows[index], windows[index]) for index in order[: params.validation_sequences].tolist()]
+
+
+def read(file: Path, columns: list[str]) -> pd.DataFrame:
+    """Return columns of a parquet file; UserError if it is missing, is no parquet file, lacks one, or has no row."""
+    if not file.is_file():
+        raise UserError(f"{file} is missing; the data stage writes it")
+    try:
+        rows = pd.read_parquet(file)
+    except ValueError as error:
+        raise UserError(f"{file} is no parquet file ({' '.join(str(error).split())})") from None
+    missing = [column for column in columns if column not in rows]
+    if missing:
+        raise UserError(f"{file} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, rows))}")
+    if rows.empty:
+        raise UserError(f"{file} is empty; allowed: one row or more")
+    return rows[columns]

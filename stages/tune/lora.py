@@ -1,0 +1,67 @@
+"""The LoRA adapter: add it, name what it trains, save it, merge it."""
+
+import warnings
+from pathlib import Path
+from typing import cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from stages.common.errors import UserError
+from stages.tune.params import TuneParams
+
+
+def add_adapter(model: PreTrainedModel, params: TuneParams) -> PeftModel:
+    """Freeze `model` and add a LoRA adapter in float32, which changes nothing until trained (Hu et al. 2021).
+
+    Its random half is drawn from the global seed. Raises UserError for a target that names no linear layer.
+    """
+    check_targets(model, params.target_modules)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=params.lora_rank,
+        lora_alpha=params.lora_alpha,
+        lora_dropout=params.lora_dropout,
+        target_modules=params.target_modules,
+        base_model_name_or_path=model.name_or_path,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that it has given up
+        return get_peft_model(model, config)
+
+
+def check_targets(model: PreTrainedModel, targets: list[str]) -> None:
+    """Raise UserError unless every target names a linear layer of the model that an adapter can be merged into."""
+    tied = model.get_output_embeddings() if model.config.tie_word_embeddings else None
+    names = [
+        name.split(".")[-1]
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not tied
+    ]
+    unknown = [target for target in targets if target not in names]
+    if unknown:
+        raise UserError(
+            f"tune.target_modules = {targets}: {', '.join(unknown)} is no linear layer of this model; "
+            f"allowed: {', '.join(dict.fromkeys(names))}"
+        )
+
+
+def adapter_parameters(model: PeftModel) -> dict[str, torch.Tensor]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Write the adapter as a PEFT folder, the same bytes each time."""
+    config = cast(LoraConfig, model.peft_config["default"])
+    # A set inside PEFT, whose order differs from process to process.
+    config.target_modules = sorted(config.target_modules or [])
+    # Embeddings are never trained here; "auto" would ask the hub whether they were resized.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def merge(model: PeftModel) -> PreTrainedModel:
+    """Return the base model with the adapter added to its weights, in their dtype."""
+    return model.merge_and_unload()

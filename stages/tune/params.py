@@ -1,0 +1,38 @@
+"""Section `tune` of params.yaml."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.common.params import Positive, Rate, Section, Seed, Share
+
+
+class TuneParams(Section):
+    """Section `tune`.
+
+    The thesis (LLM-Pruner's post_training.py) used data: instructions (alpaca-cleaned, 2 epochs), lora_rank: 8,
+    lora_alpha: 16, lora_dropout: 0.05, all seven target_modules, window: 256, batch_size: 64, micro_batch_size: 4,
+    warmup_steps: 100, learning_rate: 0.0001, validation_sequences: 2000.
+    """
+
+    data: Literal["instructions", "text", "both"]
+    seed: Seed
+    lora_rank: Positive
+    lora_alpha: Positive
+    lora_dropout: Share
+    target_modules: Annotated[list[str], Field(min_length=1)]
+    window: Annotated[int, Field(ge=2)]
+    batch_size: Positive
+    micro_batch_size: Positive
+    steps: Positive
+    warmup_steps: Annotated[int, Field(ge=0)]
+    learning_rate: Rate
+    validate_every: Positive
+    validation_sequences: Positive
+
+    @model_validator(mode="after")
+    def warm_up_fits(self):
+        """The warm-up ends before the training does."""
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps = {self.warmup_steps} is not allowed; allowed: 0 to steps = {self.steps}")
+        return self

@@ -1,0 +1,108 @@
+"""Train an adapter on examples and measure it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from stages.common.training import Plan, Progress, train
+from stages.tune.batches import Batches, collate, split
+from stages.tune.examples import Example, loss_tokens
+from stages.tune.lora import adapter_parameters
+from stages.tune.params import TuneParams
+
+Objective = Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def recover(
+    model: PeftModel,
+    objective: Objective,
+    examples: list[Example],
+    validation: list[Example],
+    params: TuneParams,
+    state_folder: Path,
+) -> tuple[Progress, dict[str, int | float]]:
+    """Train the adapter of `model` in place; return what the run reached and its metrics.
+
+    Losses are means over loss tokens, in nats, without dropout: the training loss over as many examples as the
+    validation has, the same before and after.
+    """
+    causal_model = cast(PreTrainedModel, model.get_base_model())
+    parameters = adapter_parameters(model)
+    # The sums that the optimizer keeps have the adapter's size, so the fused kernel's speed is what matters.
+    optimizer = torch.optim.AdamW(parameters.values(), lr=params.learning_rate, weight_decay=0.0, fused=True)
+    batches = Batches([len(example.tokens) for example in examples], params.batch_size, params.seed)
+    order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(params.seed))
+    sample = [examples[index] for index in order[: len(validation)].tolist()]
+
+    def backward(step: int) -> float:
+        causal_model.train()
+        batch = [examples[index] for index in batches.at(step)]
+        return backward_mean(causal_model, objective, batch, params.micro_batch_size)
+
+    def measure(some: list[Example]) -> float:
+        causal_model.eval()
+        return mean_loss(causal_model, objective, some, params.micro_batch_size)
+
+    before = measure(sample)
+    plan = Plan(params.steps, params.warmup_steps, params.validate_every, params.seed)
+    progress = train(parameters, [optimizer], backward, lambda: measure(validation), plan, state_folder, "tune")
+    metrics: dict[str, int | float] = {
+        "trainable_parameters": sum(parameter.numel() for parameter in parameters.values()),
+        **seen(examples, batches, params),
+        "best_step": progress.best_step,
+        "train_loss_before": before,
+        "train_loss_after": measure(sample),
+        "validation_loss_before": progress.validation_loss[0],
+        "validation_loss_after": progress.validation_loss[progress.best_step],
+    }
+    return progress, metrics
+
+
+def backward_mean(model: PreTrainedModel, objective: Objective, batch: list[Example], micro_batch_size: int) -> float:
+    """Add the gradient of the batch's mean loss over its loss tokens; return that loss.
+
+    Each micro-batch counts by its tokens, so the result does not depend on `micro_batch_size`.
+    """
+    count = sum(map(loss_tokens, batch))
+    total = 0.0
+    for part in split(batch, micro_batch_size):
+        loss = part_loss(model, objective, part) / count
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+@torch.no_grad()
+def mean_loss(model: PreTrainedModel, objective: Objective, examples: list[Example], size: int) -> float:
+    """Return the mean loss over the loss tokens of `examples`, `size` sequences at a time."""
+    total = sum(part_loss(model, objective, part).item() for part in split(examples, size))
+    return total / sum(map(loss_tokens, examples))
+
+
+def part_loss(model: PreTrainedModel, objective: Objective, examples: list[Example]) -> torch.Tensor:
+    """Return the summed loss of one forward pass."""
+    tokens, labels = (tensor.to(model.device) for tensor in collate(examples))
+    return objective(model, tokens, labels)
+
+
+def seen(examples: list[Example], batches: Batches, params: TuneParams) -> dict[str, int | float]:
+    """Return what the steps trained on: sequences, tokens, those that carry a loss, and the share of padding."""
+    learnt = [loss_tokens(example) for example in examples]
+    tokens = learnt_tokens = cells = 0
+    for step in range(params.steps):
+        batch = batches.at(step)
+        tokens += sum(batches.lengths[index] for index in batch)
+        learnt_tokens += sum(learnt[index] for index in batch)
+        for part in split(batch, params.micro_batch_size):
+            cells += len(part) * max(batches.lengths[index] for index in part)
+    return {
+        "sequences_available": len(examples),
+        "sequences_seen": params.steps * params.batch_size,
+        "tokens_seen": tokens,
+        "loss_tokens_seen": learnt_tokens,
+        "padding_share": 1 - tokens / cells,
+    }

@@ -1,0 +1,115 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import ROOT
+from peft import PeftModel
+from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, tune_params
+
+from stages.common.checkpoint import load_model, save_checkpoint
+from stages.common.errors import UserError
+from stages.tune.lora import adapter_parameters, add_adapter, merge, save_adapter
+
+KINDS = [(kind, tied) for kind in ("plain", "pruned") for tied in (False, True)]
+TOKENS = torch.randint(0, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(5))
+
+
+def trained_adapter(model, **changes) -> PeftModel:
+    """Return `model` with an adapter whose weights are all away from zero."""
+    tuned = add_adapter(model, tune_params(**changes)).eval()
+    torch.manual_seed(3)
+    for parameter in adapter_parameters(tuned).values():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return tuned
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("kind", "tied"), KINDS)
+def test_the_adapter_alone_is_trained_and_is_float32_and_starts_as_nothing(kind, tied, dtype):
+    model = tiny_model(kind, tied, dtype)
+    expected = model(input_ids=TOKENS).logits.detach()
+    sizes = sum(sum(m.weight.shape) for name, m in model.named_modules() if name.split(".")[-1] in TARGETS)
+    tuned = add_adapter(model, tune_params()).eval()
+    trained = adapter_parameters(tuned)
+    assert all(".lora_" in name and parameter.dtype == torch.float32 for name, parameter in trained.items())
+    assert len(trained) == 3 * 7 * 2
+    assert sum(parameter.numel() for parameter in trained.values()) == 2 * sizes  # rank 2
+    assert torch.equal(tuned(input_ids=TOKENS).logits, expected)
+
+
+@pytest.mark.parametrize(("kind", "tied"), KINDS)
+def test_merged_equals_base_plus_adapter_after_a_round_trip(tmp_path, kind, tied):
+    base = tmp_path / "models/pruned"
+    save_checkpoint(tiny_model(kind, tied), tiny_tokenizer(), base)
+    tuned = trained_adapter(load_model(base))
+    expected = tuned(input_ids=TOKENS).logits
+    assert (expected - load_model(base)(input_ids=TOKENS).logits).abs().max() > 0.1
+    save_adapter(tuned, tmp_path / "adapter")
+    save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path / "merged")
+
+    loaded = PeftModel.from_pretrained(load_model(base), tmp_path / "adapter")
+    assert torch.equal(loaded(input_ids=TOKENS).logits, expected)
+    merged = load_model(tmp_path / "merged")
+    assert type(merged) is type(load_model(base))
+    assert (tmp_path / "merged/config.json").read_bytes() == (base / "config.json").read_bytes()
+    torch.testing.assert_close(merged(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-5)
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+def test_a_bfloat16_model_stays_one(tmp_path):
+    tuned = trained_adapter(tiny_model("pruned", dtype=torch.bfloat16))
+    expected = tuned(input_ids=TOKENS).logits
+    save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path)
+    merged = load_model(tmp_path)
+    assert {parameter.dtype for parameter in merged.parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(merged(input_ids=TOKENS).logits, expected, rtol=0.1, atol=0.3)
+
+
+@pytest.mark.slow  # two processes
+def test_the_adapter_folder_names_its_base_and_is_the_same_for_every_hash_seed(tmp_path):
+    script = (
+        "from tune_helpers import *; from stages.tune.lora import *; model = tiny_model(); "
+        "model.name_or_path = 'models/pruned'; torch.manual_seed(0); "
+        "save_adapter(add_adapter(model, tune_params()), Path('adapter'))"
+    )
+    written = []
+    for hash_seed in ("1", "2"):
+        folder = tmp_path / hash_seed
+        folder.mkdir()
+        path = f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests/tune'}"
+        environment = {"PYTHONPATH": path, "PYTHONHASHSEED": hash_seed, "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+        subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, check=True)
+        written.append({file.name: file.read_bytes() for file in (folder / "adapter").iterdir()})
+    assert written[0] == written[1]
+    assert set(written[0]) == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    config = json.loads(written[0]["adapter_config.json"])
+    assert config["base_model_name_or_path"] == "models/pruned"
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (2, 4, 0.1)
+    assert config["target_modules"] == sorted(TARGETS)
+
+
+@pytest.mark.parametrize(
+    ("targets", "tied", "named"),
+    [
+        (["q_proj", "query"], False, "query is no linear layer"),
+        (["embed_tokens"], False, "embed_tokens is no linear layer"),
+        (["self_attn", "mlp"], False, "self_attn, mlp is no linear layer"),
+        (["lm_head"], True, "lm_head is no linear layer"),  # merging it would change the embeddings too
+    ],
+)
+def test_a_target_that_names_no_linear_layer(targets, tied, named):
+    with pytest.raises(UserError) as caught:
+        add_adapter(tiny_model(tied=tied), tune_params(target_modules=targets))
+    line = str(caught.value)
+    assert line.startswith(f"tune.target_modules = {targets}")
+    assert named in line
+    assert "allowed: q_proj, k_proj" in line
+    assert "\n" not in line
+
+
+def test_an_untied_output_layer_can_be_a_target():
+    tuned = trained_adapter(tiny_model(), target_modules=["lm_head"])
+    expected = tuned(input_ids=TOKENS).logits
+    torch.testing.assert_close(merge(tuned)(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-5)

@@ -1,0 +1,167 @@
+import csv
+import math
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT
+from peft import PeftModel
+from tune_helpers import VOCABULARY, output_bytes, read_metrics, tiny_model, tune_params, write_params, write_workspace
+
+from stages.common.checkpoint import load_model, load_tokenizer
+from stages.common.errors import UserError
+from stages.common.params import load_section
+from stages.tune.__main__ import main
+from stages.tune.params import TuneParams
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    write_workspace(tmp_path, tiny_model("pruned"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("kind", "tied", "dtype", "changes"),
+    [
+        ("pruned", True, torch.float32, {"data": "text"}),
+        ("pruned", False, torch.bfloat16, {"data": "both", "window": 250}),
+        ("plain", False, torch.float32, {"data": "instructions", "window": 250, "micro_batch_size": 3}),
+        ("plain", True, torch.float16, {"data": "text"}),
+    ],
+)
+def test_the_stage_lowers_the_loss_and_writes_what_it_says(tmp_path, monkeypatch, kind, tied, dtype, changes):
+    model = tiny_model(kind, tied)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.2)  # a calmer start: half precision at random is chaotic
+    write_workspace(tmp_path, model.to(dtype), steps=12, validation_sequences=2, lora_rank=4, **changes)
+    monkeypatch.chdir(tmp_path)
+    main()
+
+    metrics = read_metrics(tmp_path)
+    assert metrics["validation_loss_after"] < metrics["validation_loss_before"]
+    assert metrics["train_loss_after"] < metrics["train_loss_before"]
+    assert metrics["best_step"] in (2, 4, 6, 8, 10, 12)
+    assert metrics["sequences_seen"] == 12 * 4
+    assert 0 <= metrics["padding_share"] < 0.2
+    rows = list(csv.DictReader(Path("metrics/tune_loss.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in rows if row["split"] == "train"] == list(range(1, 13))
+    curve = {int(row["step"]): float(row["loss"]) for row in rows if row["split"] == "validation"}
+    assert list(curve) == [0, 2, 4, 6, 8, 10, 12]
+    assert (curve[0], min(curve.values())) == (metrics["validation_loss_before"], metrics["validation_loss_after"])
+
+    tokens = torch.randint(0, VOCABULARY, (2, 12))
+    merged = load_model("models/merged")
+    adapted = PeftModel.from_pretrained(load_model("models/pruned"), "models/adapter")
+    if dtype == torch.float32:
+        torch.testing.assert_close(merged(tokens).logits, adapted(tokens).logits, rtol=0, atol=1e-5)
+    assert merged.dtype == dtype
+    assert load_tokenizer("models/merged").get_vocab() == load_tokenizer("models/pruned").get_vocab()
+    assert adapted.peft_config["default"].base_model_name_or_path == "models/pruned"
+    assert not (tmp_path / ".dvc/tmp/resume").exists() or not list((tmp_path / ".dvc/tmp/resume").iterdir())
+
+
+def test_the_reported_losses_are_those_of_the_models_that_were_written(workspace):
+    main()
+    metrics, params = read_metrics(workspace), load_section("tune", TuneParams)
+    tokenizer = load_tokenizer("models/pruned")
+    text = "\n\n".join(pd.read_parquet("data/text/validation.parquet")["text"])
+    stream = torch.tensor(tokenizer(text)["input_ids"])
+    windows = stream[: len(stream) // 16 * 16].view(-1, 16)
+    drawn = windows[torch.randperm(len(windows), generator=torch.Generator().manual_seed(params.seed))[:6]]
+    for folder, name in (("models/pruned", "before"), ("models/merged", "after")):
+        loss = load_model(folder)(input_ids=drawn, labels=drawn).loss.item()
+        assert metrics[f"validation_loss_{name}"] == pytest.approx(loss, rel=1e-5)
+    assert metrics["tokens_seen"] == 6 * 4 * 16
+    assert metrics["loss_tokens_seen"] == 6 * 4 * 15
+    assert metrics["padding_share"] == 0
+
+
+def test_a_run_repeated_from_nothing_writes_the_same_bytes_and_another_seed_does_not(workspace):
+    main()
+    first = output_bytes(workspace)
+    main()
+    assert output_bytes(workspace) == first
+    write_params(workspace, seed=2)
+    main()
+    assert output_bytes(workspace) != first
+
+
+def test_a_run_that_makes_things_worse_keeps_the_pruned_model(tmp_path, monkeypatch):
+    model = tiny_model()
+    torch.nn.init.zeros_(model.lm_head.weight)  # every token alike; to learn that all is z can only harm other text
+    write_workspace(tmp_path, model, learning_rate=0.1, target_modules=["lm_head"])
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"text": ["zzzz" * 300]}).to_parquet("data/text/train.parquet")
+    main()
+    metrics = read_metrics(tmp_path)
+    assert metrics["best_step"] == 0
+    assert metrics["train_loss_after"] == metrics["train_loss_before"] > 5
+    tokens = torch.arange(12)[None]
+    merged, pruned = load_model("models/merged"), load_model("models/pruned")
+    assert torch.equal(merged(tokens).logits, pruned(tokens).logits)
+
+
+def empty(file: str, **columns) -> None:
+    pd.DataFrame({name: pd.Series([], dtype=str) for name in columns}).to_parquet(file)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"warmup_steps": 7}, "tune: warmup_steps = 7 is not allowed; allowed: 0 to steps = 6"),
+        ({"learning_rate": 0}, "tune.learning_rate = 0 is not allowed; allowed: greater than 0"),
+        ({"lora_dropout": 1.0}, "tune.lora_dropout = 1.0 is not allowed; allowed: less than 1"),
+        ({"data": "alpaca"}, "tune.data = 'alpaca' is not allowed; allowed: 'instructions', 'text' or 'both'"),
+        ({"target_modules": []}, "tune.target_modules = [] is not allowed; allowed: "),
+        ({"target_modules": ["c_attn"]}, "tune.target_modules = ['c_attn']: c_attn is no linear layer"),
+        ({"window": 1}, "tune.window = 1 is not allowed; allowed: greater than or equal to 2"),
+        ({"window": 100_000}, "tune.window = 100000 leaves nothing of data/text/train.parquet to learn; allowed: "),
+        ({"data": "instructions", "window": 20}, "tune.window = 20 leaves nothing of data/instructions.parquet to"),
+        ({"batch_size": 10_000}, "tune.batch_size = 10000 is more than the training data holds; allowed: 1 to "),
+        ({"validation_sequences": 999}, "tune.validation_sequences = 999 is more than data/text/validation.parquet"),
+        ({"learning_rate": 1e30}, "tune.learning_rate = 1e+30 is too high: the loss is nan"),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_what_is_allowed(workspace, changes, line):
+    write_params(workspace, **changes)
+    with pytest.raises(UserError) as caught:
+        main()
+    assert line in str(caught.value)
+    assert "allowed: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (workspace / "models/adapter").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (lambda: empty("data/text/train.parquet", text=0), "data/text/train.parquet is empty"),
+        (lambda: empty("data/text/validation.parquet", text=0), "data/text/validation.parquet is empty"),
+        (
+            lambda: empty("data/text/train.parquet", body=0),
+            "data/text/train.parquet lacks the columns text; it has body",
+        ),
+        (lambda: Path("data/text/train.parquet").unlink(), "data/text/train.parquet is missing"),
+        (lambda: os.truncate("data/text/train.parquet", 100), "data/text/train.parquet is no parquet file"),
+        (lambda: Path("models/pruned/tokenizer_config.json").unlink(), "models/pruned has no tokenizer"),
+    ],
+)
+def test_spoilt_inputs_are_one_line(workspace, spoil, line):
+    spoil()
+    with pytest.raises(UserError) as caught:
+        main()
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_documented_defaults_are_allowed():
+    tune_params(
+        data="instructions", lora_rank=8, lora_alpha=16, lora_dropout=0.05, window=256, batch_size=64,
+        micro_batch_size=4, warmup_steps=100, steps=1500, learning_rate=0.0001, validation_sequences=2000,
+    )  # fmt: skip
+    assert math.isclose(load_section("tune", TuneParams, ROOT / "params.yaml").lora_alpha, 16)
