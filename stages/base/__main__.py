@@ -1,0 +1,55 @@
+"""Stage base: data/text -> models/base, metrics/base.json, metrics/base_loss.csv."""
+
+import math
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.base import from_scratch, hub, local_folder, shape
+from stages.base.params import BaseParams
+from stages.common import training
+from stages.common.checkpoint import save_checkpoint
+from stages.common.outputs import staged, write_metrics
+from stages.common.params import RunParams, load_section
+from stages.common.stage import run_stage
+from stages.common.torch_setup import setup_torch
+
+SOURCES = {"train": from_scratch.make, "hub": hub.make, "path": local_folder.make, "shape": shape.make}
+INPUTS = (from_scratch.TEXT, Path(__file__).parent, training.__file__)
+LOSSES_EVERY = 10  # steps that a row of the training curve is the mean of
+
+
+def main() -> None:
+    """Make the base model as params.yaml says."""
+    params, run = load_section("base", BaseParams), load_section("run", RunParams)
+    device = setup_torch(run, params.seed)
+    inputs = training.digest(*INPUTS)
+    state = training.state_folder("base", run.model_dump_json(), params.model_dump_json(), inputs)
+
+    model, tokenizer, progress = SOURCES[params.source](params, device, state)
+
+    with staged("models/base") as folder:
+        save_checkpoint(model.to(getattr(torch, params.dtype)), tokenizer, folder)
+    training.write_losses("metrics/base_loss.csv", progress, LOSSES_EVERY)
+    write_metrics("metrics/base.json", summary(model, progress, params))
+    training.forget(state)
+
+
+def summary(model: PreTrainedModel, progress: training.Progress, params: BaseParams) -> dict[str, int | float]:
+    """Return the metrics: the size and, if the model was trained here, how far that came."""
+    metrics: dict[str, int | float] = {"parameters": sum(weight.numel() for weight in model.parameters())}
+    if progress.step:
+        loss = progress.validation_loss[progress.best_step]
+        metrics |= {
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "trained_tokens": progress.step * params.batch_size * params.window,
+            "validation_loss": loss,
+            "validation_ppl": math.exp(loss),
+        }
+    return metrics
+
+
+if __name__ == "__main__":
+    run_stage("base", main)

@@ -1,0 +1,111 @@
+"""Fetch files from a Hugging Face hub: the only code of the project that uses a network.
+
+HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE work as huggingface_hub documents them.
+"""
+
+import fnmatch
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stages.common.errors import UserError
+
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Files of a repository as they are at one commit."""
+
+    folder: Path
+    files: list[Path]
+
+    @property
+    def commit(self) -> str:
+        """The commit's hash, whatever name the revision was asked for by."""
+        return self.folder.name
+
+
+def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns: list[str]) -> Snapshot:
+    """Return the files of `repo` at `revision` that match one of `patterns`, downloaded where the cache lacks them.
+
+    A connection that breaks is taken up where it broke. Every file is checked against the hash that the hub gave for
+    it. Raises UserError when there is no such repository, revision or file, no right to it, no connection, nothing in
+    the cache while offline, or a wrong hash; what is not whole does not stay in the cache.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
+
+    what = f"{kind} {repo} at revision {revision}"
+    try:
+        folder = Path(snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns))
+    except LocalEntryNotFoundError as error:
+        raise UserError(f"{what}: {explain_absence(error)}") from None
+    except HfHubHTTPError as error:
+        raise UserError(f"{what}: {explain_refusal(error)}") from None
+    except HFValidationError:
+        raise UserError(f"{what}: this is no name on a hub; allowed: organisation/name") from None
+    except HTTPError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what}: the connection broke ({reason}); run `dvc repro` again") from None
+    except OSError as error:
+        if "Consistency check failed" not in str(error):
+            raise
+        raise UserError(f"{what}: a file came with another size than announced; run `dvc repro` again") from None
+    names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = [path for path, name in names.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    if not files:
+        raise UserError(f"{what} has no file named like {', '.join(patterns)}")
+    for file in files:
+        check_hash(file, what)
+    return Snapshot(folder, files)
+
+
+def explain_absence(error: Exception) -> str:
+    """Return why neither the hub nor the cache has it."""
+    from huggingface_hub.constants import ENDPOINT, is_offline_mode
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if is_offline_mode():
+        return "not, or not wholly, in the cache of the hub, and HF_HUB_OFFLINE forbids to fetch it"
+    if isinstance(error.__cause__, HfHubHTTPError):
+        return explain_refusal(error.__cause__)
+    return f"the hub {ENDPOINT} cannot be reached, and the cache has it not, or not wholly"
+
+
+def explain_refusal(error) -> str:
+    """Return what an HTTP status of the hub means."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    status = error.response.status_code
+    if isinstance(error, GatedRepoError) or status == 403:
+        return f"access is refused ({status}): accept its terms on the hub, and give a token of yours (HF_TOKEN)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"the hub has no such revision ({status}); allowed: a commit, branch or tag of it"
+    if isinstance(error, RepositoryNotFoundError) or status == 401:
+        return f"not on the hub, or private ({status}); allowed: a public name, or a token that may read it (HF_TOKEN)"
+    return f"the hub answers with status {status}; try again later"
+
+
+def check_hash(file: Path, what: str) -> None:
+    """Raise UserError, and drop the file from the cache, unless it has the hash that the hub gave.
+
+    The cache names a file's content by that hash: sha256 of large files, git's sha1 of the others. Where the file
+    system has no symbolic links the name is lost, and nothing is checked.
+    """
+    content = file.resolve()
+    if not file.is_symlink() or len(content.name) not in (40, 64):
+        return
+    digest = hashlib.sha256() if len(content.name) == 64 else hashlib.sha1(usedforsecurity=False)
+    if len(content.name) == 40:
+        digest.update(f"blob {content.stat().st_size}\0".encode())
+    with content.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    if digest.hexdigest() != content.name:
+        file.unlink()
+        content.unlink()
+        raise UserError(
+            f"{what}: {file.name} has not the hash that the hub gives for it; it was dropped, run `dvc repro` again"
+        )

@@ -1,0 +1,151 @@
+"""Downloads through the real huggingface_hub client from a hub on 127.0.0.1."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hub_server import COMMIT, Hub
+
+CONTENT = bytes(range(256)) * 400
+CHUNK = 10 * 2**20  # what the client holds back before it writes
+FILES = {"config.json": b'{"model_type": "llama"}', "model.safetensors": CONTENT, "pytorch_model.bin": b"pickle"}
+FETCH = """
+import sys
+from stages.common.errors import UserError
+from stages.common.hub import fetch
+try:
+    snapshot = fetch(*sys.argv[1:4], sys.argv[4:])
+    print(snapshot.commit, *sorted(file.name for file in snapshot.files))
+except UserError as error:
+    sys.exit(f"{error}")
+"""
+
+
+@pytest.fixture
+def hub():
+    with Hub(models={"org/model": dict(FILES)}, datasets={"org/data": {"plain/test-00000.parquet": CONTENT}}) as server:
+        yield server
+
+
+def fetch(
+    hub: Hub, home: Path, kind="model", repository="org/model", revision=COMMIT, patterns=("*.json", "*.safetensors"),
+    **environment,
+) -> subprocess.CompletedProcess:  # fmt: skip
+    """Call `fetch` in a process whose hub is `hub` and whose cache is under `home`."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    variables |= {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url, "HF_HOME": str(home), **environment}
+    command = [sys.executable, "-c", FETCH, kind, repository, revision, *patterns]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+
+
+def refusal(done: subprocess.CompletedProcess) -> str:
+    """Return the one line of a fetch that failed."""
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+def contents(home: Path) -> list[bytes]:
+    """Return what the cache holds under its hashes."""
+    return [file.read_bytes() for file in home.glob("hub/*/blobs/*")]
+
+
+def test_model_and_dataset_then_from_the_cache(hub, tmp_path):
+    done = fetch(hub, tmp_path, revision="main")
+    assert done.stdout.split() == [COMMIT, "config.json", "model.safetensors"], done.stderr
+    assert not any("pytorch_model.bin" in path for _, path, _ in hub.requests), "a pickle is never fetched"
+    done = fetch(hub, tmp_path, "dataset", "org/data", "main", ["plain/test-*.parquet"])
+    assert done.stdout.split() == [COMMIT, "test-00000.parquet"], done.stderr
+    hub.requests.clear()
+    offline = fetch(hub, tmp_path, HF_HUB_OFFLINE="1")
+    assert offline.stdout.split() == [COMMIT, "config.json", "model.safetensors"], offline.stderr
+    assert not hub.requests
+    assert CONTENT in contents(tmp_path)
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path):
+    content = CONTENT * 120
+    hub.models["org/model"]["model.safetensors"] = content
+    hub.cuts["model.safetensors"] = [CHUNK + 60_000]
+    done = fetch(hub, tmp_path)
+    assert done.returncode == 0, done.stderr
+    ranges = [asked for method, path, asked in hub.requests if method == "GET" and path.endswith(".safetensors")]
+    assert ranges == [None, f"bytes={CHUNK}-"]
+    assert content in contents(tmp_path)
+
+
+def test_a_wrong_hash_is_told_and_does_not_stay(hub, tmp_path):
+    hub.forged["model.safetensors"] = CONTENT[:-1] + b"!"
+    line = refusal(fetch(hub, tmp_path))
+    assert f"model org/model at revision {COMMIT}: model.safetensors has not the hash" in line
+    assert contents(tmp_path) == [FILES["config.json"]]
+    hub.forged.clear()
+    assert fetch(hub, tmp_path).returncode == 0
+    assert CONTENT in contents(tmp_path)
+
+
+def test_another_size_than_announced(hub, tmp_path):
+    hub.forged["config.json"] = b"{}"
+    hub.models["org/model"]["config.json"] = FILES["config.json"]
+    line = refusal(fetch(hub, tmp_path, patterns=["config.json"]))
+    assert "has not the hash" in line or "another size" in line
+    assert contents(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (
+            401,
+            "GatedRepo",
+            "access is refused (401): accept its terms on the hub, and give a token of yours (HF_TOKEN)",
+        ),
+        (
+            403,
+            "GatedRepo",
+            "access is refused (403): accept its terms on the hub, and give a token of yours (HF_TOKEN)",
+        ),
+        (403, "", "access is refused (403)"),
+        (401, "RepoNotFound", "not on the hub, or private (401); allowed: a public name, or a token"),
+        # The client tries that again for a while.
+        pytest.param(500, "", "the hub answers with status 500", marks=pytest.mark.slow),
+    ],
+)
+def test_refusals(hub, tmp_path, status, code, message):
+    hub.refused["org/model"] = (status, code)
+    assert f"model org/model at revision {COMMIT}: {message}" in refusal(fetch(hub, tmp_path))
+    assert contents(tmp_path) == []
+
+
+def test_what_is_not_there(hub, tmp_path):
+    assert "model org/none at revision main: not on the hub, or private (404)" in refusal(
+        fetch(hub, tmp_path, repository="org/none", revision="main")
+    )
+    assert "model org/model at revision v9: the hub has no such revision (404)" in refusal(
+        fetch(hub, tmp_path, revision="v9")
+    )
+    assert f"dataset org/data at revision {COMMIT} has no file named like plain/train-*.parquet" in refusal(
+        fetch(hub, tmp_path, "dataset", "org/data", patterns=["plain/train-*.parquet"])
+    )
+    assert "this is no name on a hub" in refusal(fetch(hub, tmp_path, repository="a/b/c"))
+
+
+def test_without_a_network_and_without_a_cache(hub, tmp_path):
+    line = refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
+    assert "in the cache of the hub, and HF_HUB_OFFLINE forbids to fetch it" in line
+    assert not hub.requests
+
+
+@pytest.mark.slow
+def test_a_hub_that_does_not_answer(hub, tmp_path):
+    line = refusal(fetch(hub, tmp_path, HF_ENDPOINT="http://127.0.0.1:9"))
+    assert "the hub http://127.0.0.1:9 cannot be reached" in line
+
+
+def test_a_part_in_the_cache_is_no_model(hub, tmp_path):
+    assert fetch(hub, tmp_path, patterns=["config.json"]).returncode == 0
+    line = refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
+    assert "not, or not wholly, in the cache" in line
