@@ -25,7 +25,6 @@ def add_adapter(model: PreTrainedModel, params: TuneParams) -> PeftModel:
         lora_alpha=params.lora_alpha,
         lora_dropout=params.lora_dropout,
         target_modules=params.target_modules,
-        base_model_name_or_path=model.name_or_path,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that it has given up

@@ -10,6 +10,7 @@ from conftest import ROOT
 from peft import PeftModel
 from tune_helpers import VOCABULARY, output_bytes, read_metrics, tiny_model, tune_params, write_params, write_workspace
 
+from stages.common import training
 from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.errors import UserError
 from stages.common.params import load_section
@@ -39,6 +40,7 @@ def test_the_stage_lowers_the_loss_and_writes_what_it_says(tmp_path, monkeypatch
         for parameter in model.parameters():
             parameter.mul_(0.2)  # a calmer start: half precision at random is chaotic
     write_workspace(tmp_path, model.to(dtype), steps=12, validation_sequences=2, lora_rank=4, **changes)
+    monkeypatch.setattr(training, "SAVE_EVERY_SECONDS", -1)
     monkeypatch.chdir(tmp_path)
     main()
 
@@ -62,7 +64,7 @@ def test_the_stage_lowers_the_loss_and_writes_what_it_says(tmp_path, monkeypatch
     assert merged.dtype == dtype
     assert load_tokenizer("models/merged").get_vocab() == load_tokenizer("models/pruned").get_vocab()
     assert adapted.peft_config["default"].base_model_name_or_path == "models/pruned"
-    assert not (tmp_path / ".dvc/tmp/resume").exists() or not list((tmp_path / ".dvc/tmp/resume").iterdir())
+    assert list((tmp_path / ".dvc/tmp/resume").iterdir()) == []
 
 
 def test_the_reported_losses_are_those_of_the_models_that_were_written(workspace):
@@ -89,6 +91,16 @@ def test_a_run_repeated_from_nothing_writes_the_same_bytes_and_another_seed_does
     write_params(workspace, seed=2)
     main()
     assert output_bytes(workspace) != first
+
+
+def test_dropout_works_in_training_and_only_there(workspace):
+    main()
+    with_dropout = read_metrics(workspace)
+    write_params(workspace, lora_dropout=0.0)
+    main()
+    without = read_metrics(workspace)
+    assert with_dropout["train_loss_before"] == without["train_loss_before"]
+    assert with_dropout["train_loss_after"] != without["train_loss_after"]
 
 
 def test_a_run_that_makes_things_worse_keeps_the_pruned_model(tmp_path, monkeypatch):
