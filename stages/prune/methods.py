@@ -17,4 +17,5 @@ METHODS = {
     "l1": Method("block", "l1", "uniform", "none"),
     "l2": Method("block", "l2", "uniform", "none"),
     "taylor": Method("block", "taylor", "uniform", "none"),
+    "obs": Method("block", "obs", "uniform", "refit"),
 }

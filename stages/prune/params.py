@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.common.params import Positive, Range, Section, Seed, Share, one_of
-from stages.prune import allocation, criteria, structures
+from stages.prune import allocation, criteria, structures, update
 from stages.prune.methods import METHODS, Method
 
 
@@ -23,7 +23,7 @@ class PruneParams(Section):
     structure: Annotated[str, one_of(structures.names())] | None
     criterion: Annotated[str, one_of(criteria.names())] | None
     allocation: Annotated[str, one_of(allocation.names())] | None
-    update: Literal["none"] | None
+    update: Annotated[str, one_of(update.names())] | None
     ratio: Share
     ratio_of: Literal["groups", "parameters"]
     attention_layers: Range | None

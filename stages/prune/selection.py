@@ -1,54 +1,95 @@
-"""Choose the units to remove: an allocation's keys give the order, the ratio says how far to go."""
+"""How many units each module gives: an allocation's keys give the order, the ratio says how far to go."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.prune import allocation
+from stages.prune.criteria import score_units
 from stages.prune.units import Module
 
 
-def select_units(
-    modules: list[Module],
-    scores: list[torch.Tensor],
-    original: list[Module],
-    ratio: float,
-    params,
-    budget: int,
-) -> list[torch.Tensor]:
-    """Return the indices of the units to keep, per module, in ascending order.
+@dataclass(frozen=True)
+class Task:
+    """What one pruning step has to do: bring the removed share of `original` to `ratio`, from `modules` as they are."""
 
-    `original` are the modules before the first step, `ratio` the share to have removed after this one and `budget` the
-    number of parameters still to remove, which counts under `ratio_of: parameters`. Every module keeps a unit.
-    Raises UserError when the ratio is out of reach.
+    model: PreTrainedModel
+    windows: torch.Tensor  # calibration tokens, shape (count, length)
+    params: Any  # section `prune`
+    original: list[Module]  # before the first step
+    modules: list[Module]
+    ratio: float
+    budget: int  # parameters still to remove; counts under `ratio_of: parameters`
+
+    @cached_property
+    def scores(self) -> list[torch.Tensor]:
+        """One score per unit of every module, by the chosen criterion, all from the model as it is now."""
+        return score_units(self.params.chosen.criterion, self.model, self.modules, self.windows, self.params)
+
+    def pools(self, pooled: bool) -> list["Pool"]:
+        """Return the groups of modules that share one budget.
+
+        Under `ratio_of: parameters` that is all of them. Under `groups` it is each module, or all of a kind if
+        `pooled`. A module of a single unit (multi-query attention's key/value head) has none to give and is in no pool.
+        """
+        prunable = [i for i, module in enumerate(self.original) if module.units > 1]
+        if self.params.ratio_of == "parameters":
+            return [Pool(prunable, [self.modules[i].cost for i in prunable], self.budget)]
+        kinds = sorted({self.original[i].kind for i in prunable})
+        groups = [[i for i in prunable if self.original[i].kind == kind] for kind in kinds]
+        pools = []
+        for group in groups if pooled else [[i] for i in prunable]:
+            gone = sum(self.original[i].units - self.modules[i].units for i in group)
+            wanted = share_of_units([self.original[i] for i in group], self.ratio)
+            pools.append(Pool(group, [1] * len(group), wanted - gone))
+        return pools
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Modules, by index, that share a budget; `costs` is what one unit of each takes of it."""
+
+    members: list[int]
+    costs: list[int]
+    budget: int
+
+
+def units_to_remove(task: Task) -> list[int]:
+    """Return how many units each module of `task` gives; every module keeps one.
+
+    What they take of a budget falls short of it by less than one unit. Raises UserError when the ratio is out of reach.
     """
-    chosen = allocation.load(params.chosen.allocation)
-    keys = chosen.keys(modules, scores, [module.units for module in original])
-    if params.ratio_of == "parameters":
-        removed = within_budget(modules, keys, budget)
-    else:
-        removed = [set() for _ in modules]
-        for pool in pools(original, chosen.POOLED):
-            count = share_of_units([original[i] for i in pool], ratio) - sum(
-                original[i].units - modules[i].units for i in pool
-            )
-            for i, unit in in_order(modules, keys, pool)[:count]:
-                removed[i].add(unit)
-    return [
-        torch.tensor([unit for unit in range(module.units) if unit not in gone])
-        for module, gone in zip(modules, removed, strict=True)
-    ]
+    chosen = allocation.load(task.params.chosen.allocation)
+    keys, counts = chosen.keys(task), [0] * len(task.modules)
+    for pool in task.pools(chosen.POOLED):
+        for i, count in zip(pool.members, take(task, pool, keys), strict=True):
+            counts[i] = count
+    return counts
 
 
-def pools(modules: list[Module], pooled: bool) -> list[list[int]]:
-    """Return the groups of modules, as indices, that share one count: all of a kind if `pooled`, else each alone.
+def take(task: Task, pool: Pool, keys: list[torch.Tensor]) -> list[int]:
+    """Return how many units each member of `pool` gives, taken in the order of their keys, smallest first.
 
-    A module of a single unit (the one key/value head of multi-query attention) has none to give and is in no pool.
+    One that no longer fits the budget is passed over for a smaller one.
     """
-    prunable = [i for i, module in enumerate(modules) if module.units > 1]
-    if not pooled:
-        return [[i] for i in prunable]
-    kinds = sorted({modules[i].kind for i in prunable})
-    return [[i for i in prunable if modules[i].kind == kind] for kind in kinds]
+    counts, left = [0] * len(pool.members), pool.budget
+    order = sorted(
+        (key, j) for j, i in enumerate(pool.members) for key in keys[i].tolist()[: task.modules[i].units - 1]
+    )
+    for _, j in order:
+        if pool.costs[j] <= left:
+            counts[j] += 1
+            left -= pool.costs[j]
+    if sum(counts) == len(order) and left >= min(pool.costs, default=1):
+        raise UserError(
+            f"prune.ratio asks for {pool.budget:,} parameters less, but the pruned layers can give "
+            f"{pool.budget - left:,} at most; allowed: a smaller ratio or more layers"
+        )
+    return counts
 
 
 def share_of_units(pool: list[Module], ratio: float) -> int:
@@ -65,33 +106,3 @@ def share_of_units(pool: list[Module], ratio: float) -> int:
             f"{pool[0].units} units"
         )
     return count
-
-
-def in_order(modules: list[Module], keys: list[torch.Tensor], pool: list[int]) -> list[tuple[int, int]]:
-    """Return the pool's (module, unit) pairs, smallest key first, ties by position; each module's best unit stays."""
-    pairs = []
-    for i in pool:
-        by_key = keys[i].argsort(stable=True).tolist()
-        pairs += [(keys[i][unit].item(), i, unit) for unit in by_key[:-1]]
-    return [(i, unit) for _, i, unit in sorted(pairs)]
-
-
-def within_budget(modules: list[Module], keys: list[torch.Tensor], budget: int) -> list[set[int]]:
-    """Return the units to remove, per module, so that what they hold falls short of `budget` by less than one unit.
-
-    Units are taken in the order of their keys; one that no longer fits is passed over for a smaller one.
-    """
-    removed: list[set[int]] = [set() for _ in modules]
-    candidates = in_order(modules, keys, list(range(len(modules))))
-    left = budget
-    for i, unit in candidates:
-        if modules[i].cost <= left:
-            removed[i].add(unit)
-            left -= modules[i].cost
-    everything = sum(len(gone) for gone in removed) == len(candidates)
-    if everything and left >= min(module.cost for module in modules):
-        raise UserError(
-            f"prune.ratio asks for {budget:,} parameters less, but the pruned layers can give {budget - left:,} at most; "
-            "allowed: a smaller ratio or more layers"
-        )
-    return removed

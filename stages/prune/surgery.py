@@ -40,8 +40,8 @@ def layer_widths(model: PreTrainedModel) -> list[dict[str, int]]:
 def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     """Return a model of the class and config that fit the cut weights, sharing them.
 
-    One width in all layers gives a plain LlamaForCausalLM, unless the number of heads does not divide hidden_size, which
-    transformers' LlamaConfig refuses; that and different widths give a PrunedLlamaForCausalLM.
+    One width in all layers gives a plain LlamaForCausalLM, unless the number of heads does not divide hidden_size,
+    which transformers' LlamaConfig refuses; that and different widths give a PrunedLlamaForCausalLM.
     """
     widths = layer_widths(model)
     dropped = ("per_layer_config", "auto_map", "model_type", "architectures")

@@ -32,6 +32,15 @@ class Module:
         """The name in messages."""
         return f"layer {self.layer} {self.kind}"
 
+    @property
+    def output(self) -> nn.Linear:
+        """The matrix that reads the units: o_proj or down_proj."""
+        return self.matrices[-1][0]
+
+    def columns(self, units: torch.Tensor) -> torch.Tensor:
+        """Return the columns of the output matrix that `units` hold, in their order."""
+        return torch.arange(self.output.in_features).view(self.units, -1)[units.cpu()].flatten()
+
 
 def make_module(layer: int, kind: Kind, width: int, matrices: Matrices) -> Module:
     """Return the module of units that hold `width` outputs of the first matrix each."""
@@ -45,7 +54,7 @@ def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_l
     """Return the prunable modules of `model`, by layer, attention before MLP.
 
     In grouped-query attention key/value head j serves query heads j*n_rep .. (j+1)*n_rep-1 (repeat_interleave), so a
-    plain split of q's rows and o's columns into as many parts as there are key/value heads pairs them as the model does.
+    plain split of q's rows and o's columns into as many parts as there are key/value heads pairs them as the model.
     """
     attention, mlp = set(attention_layers), set(mlp_layers)
     modules = []

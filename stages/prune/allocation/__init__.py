@@ -1,8 +1,9 @@
 """Allocation: how much each layer gives. One file each; its name is the value of `prune.allocation`.
 
-An allocation is a module with `keys(modules, scores, original)`, which returns for every module one float64 key per
-unit: units go in the order of their keys, smallest first, until the ratio is met. `POOLED` says whether units of different
-layers stand in one line under `ratio_of: groups`, or each module in its own.
+An allocation is a module with `keys(task)`, which returns for every module of the task (selection.Task) one ascending
+float64 key per unit: the k-th belongs to the k-th unit that the module would give. Units go in the order of their keys,
+smallest first, until the ratio is met. `POOLED` says whether the layers share one budget under `ratio_of: groups`, or
+each module has its own.
 """
 
 import pkgutil

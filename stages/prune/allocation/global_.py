@@ -8,11 +8,9 @@ standardises per module for the same reason.
 
 import torch
 
-from stages.prune.units import Module
-
 POOLED = True
 
 
-def keys(modules: list[Module], scores: list[torch.Tensor], original: list[int]) -> list[torch.Tensor]:
-    """Return each unit's score relative to the mean of its module."""
-    return [score / score.mean().clamp_min(torch.finfo(score.dtype).tiny) for score in scores]
+def keys(task) -> list[torch.Tensor]:
+    """Return each unit's score relative to the mean of its module, in ascending order."""
+    return [score.sort().values / score.mean().clamp_min(torch.finfo(score.dtype).tiny) for score in task.scores]

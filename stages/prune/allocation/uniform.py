@@ -2,22 +2,17 @@
 
 import torch
 
-from stages.prune.units import Module
-
 POOLED = False
 
 
-def keys(modules: list[Module], scores: list[torch.Tensor], original: list[int]) -> list[torch.Tensor]:
-    """Return for each unit the share of its module that is gone once it and all weaker units are removed.
+def keys(task) -> list[torch.Tensor]:
+    """Return for each unit the share of its module that is gone once it and all before it are removed."""
+    return shares(task)
 
-    `original` holds the units that each module had before the first step.
-    """
+
+def shares(task) -> list[torch.Tensor]:
+    """Return per module the share of its original units that is gone after its first, second, ... removal."""
     return [
-        (before - module.units + rank(score) + 1) / before
-        for module, score, before in zip(modules, scores, original, strict=True)
+        torch.arange(old.units - new.units + 1, old.units + 1, dtype=torch.float64) / old.units
+        for old, new in zip(task.original, task.modules, strict=True)
     ]
-
-
-def rank(score: torch.Tensor) -> torch.Tensor:
-    """Return the 0-based rank of each unit, ties by position, as float64."""
-    return score.argsort(stable=True).argsort(stable=True).double()

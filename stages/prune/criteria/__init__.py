@@ -1,7 +1,12 @@
 """Criteria: what a unit is worth. One file each; its name is the value of `prune.criterion`.
 
-A criterion is a module with `score(model, modules, windows, params)`, which returns for every module a float32 tensor
-of shape (matrices, units): the worth of each unit's slice of each matrix. `prune.grouping` then combines the matrices.
+A criterion of weights or gradients is a module with `score(model, modules, windows, params)`, which returns for every
+module a float32 tensor of shape (matrices, units): the worth of each unit's slice of each matrix, for
+`prune.grouping` to combine.
+
+A criterion of activations is a module with `score_inputs(module, inputs)`, which returns one such tensor for one module
+from the statistics of its output matrix's inputs (activations.Inputs). When units are chosen, those statistics come
+from the model as pruned so far.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the names are wanted where torch is not
@@ -28,10 +34,30 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def load(name: str) -> ModuleType:
+    """Return criterion `name`."""
+    return import_module(f"{__name__}.{name}")
+
+
+def reads_activations(name: str) -> bool:
+    """Return whether criterion `name` scores a module from the statistics of its inputs."""
+    return hasattr(load(name), "score_inputs")
+
+
 def score_units(name, model, modules, windows, params) -> list[torch.Tensor]:
     """Return one float64 score per unit of every module, by criterion `name` and `params.grouping`.
 
-    Float64 because a product over matrices of tiny saliences leaves float32's range.
+    All are scored on the model as it is. Float64 because a product over matrices of tiny saliences leaves float32's
+    range.
     """
-    scores = import_module(f"{__name__}.{name}").score(model, modules, windows, params)
-    return [COMBINE[params.grouping](each.double()) for each in scores]
+    if reads_activations(name):
+        from stages.prune.activations import Activations
+
+        activations = Activations(model, windows)
+        return [score_module(name, module, activations.inputs(module), params) for module in modules]
+    return [COMBINE[params.grouping](each.double()) for each in load(name).score(model, modules, windows, params)]
+
+
+def score_module(name, module, inputs, params) -> torch.Tensor:
+    """Return one float64 score per unit of `module` from the statistics of its inputs."""
+    return COMBINE[params.grouping](load(name).score_inputs(module, inputs).double()).cpu()

@@ -3,10 +3,10 @@
 import torch
 from transformers import PreTrainedModel
 
-from stages.prune.criteria import score_units
 from stages.prune.ranges import layer_range
-from stages.prune.selection import select_units
-from stages.prune.surgery import keep_units, rebuild
+from stages.prune.selection import Task, units_to_remove
+from stages.prune.sequence import cut_modules
+from stages.prune.surgery import rebuild
 from stages.prune.units import Module, block_modules
 
 
@@ -26,12 +26,9 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
     for step in range(1, params.iterative_steps + 1):
         ratio = params.ratio * (step / params.iterative_steps)
         modules = block_modules(model, attention, mlp)
-        scores = score_units(params.chosen.criterion, model, modules, windows, params)
         budget = int(before * ratio) - (before - model.num_parameters())
-        keep = select_units(modules, scores, original, ratio, params, budget)
-        for module, units in zip(modules, keep, strict=True):
-            if len(units) < module.units:
-                keep_units(module, units)
+        task = Task(model, windows, params, original, modules, ratio, budget)
+        cut_modules(task, units_to_remove(task))
     report_untouched(original, block_modules(model, attention, mlp), params.ratio)
     after = model.num_parameters()
     metrics = {

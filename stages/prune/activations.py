@@ -1,0 +1,167 @@
+"""The calibration windows on their way through the model, layer by layer, as the model is when they pass.
+
+A layer that is cut before the windows leave it hands the next one the activations of the model as pruned so far. What
+is held at a time is the hidden states of the windows and one layer's statistics (as in SparseGPT, Frantar & Alistarh
+2023).
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.common.errors import UserError
+from stages.prune.units import Module
+
+TOKENS_PER_PASS = 8192
+DAMPING = 0.01  # of the mean diagonal: keeps the Hessian invertible when tokens are few or channels dead
+ZERO = 1e-3  # an activation this small beside the module's root mean square counts as zero
+
+
+class Activations:
+    """The windows' hidden states at one layer of `model`; asking for a module's inputs moves them to its layer."""
+
+    def __init__(self, model: PreTrainedModel, windows: torch.Tensor, with_targets: bool = False):
+        """Embed `windows`, tokens of shape (count, length); `with_targets`: pass them through the dense layers too."""
+        self.layers = model.model.layers
+        self.settings = layer_settings(model, windows[:1].to(model.device))
+        per_pass = max(1, TOKENS_PER_PASS // windows.shape[1])
+        with torch.no_grad():
+            self.hidden = [model.get_input_embeddings()(each.to(model.device)) for each in windows.split(per_pass)]
+        self.reference = list(self.hidden) if with_targets else []
+        self.layer = 0
+        self.targets: dict[str, list[torch.Tensor]] = {}
+
+    def inputs(self, module: Module) -> "Inputs":
+        """Return the inputs of the module's output matrix; modules are asked for in the order of their layers."""
+        assert module.layer >= self.layer, "the windows pass each layer once"
+        while self.layer < module.layer:
+            self.advance()
+        self.note_targets()
+        return Inputs(self, module)
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Pass the layer that the windows are at, as it is now."""
+        self.note_targets()
+        self.reference, self.targets = self.targets["mlp"], {}
+        self.hidden = [self.run(each)[0] for each in self.hidden]
+        self.layer += 1
+
+    @torch.no_grad()
+    def note_targets(self) -> None:
+        """Keep what this layer, while it is still dense, makes of the dense model's hidden states."""
+        if not self.targets:
+            passed = [self.run(each) for each in self.reference]
+            self.targets = {"attention": [middle for _, middle in passed], "mlp": [output for output, _ in passed]}
+
+    def run(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the layer's output for `hidden` and the residual stream between its attention and its MLP."""
+        caught: list[torch.Tensor] = []
+        layer = self.layers[self.layer]
+        hook = layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+        try:
+            return layer(hidden, **self.settings[self.layer]), caught[0]
+        finally:
+            hook.remove()
+
+
+class Inputs:
+    """Statistics of the inputs X of one module's output matrix W (o_proj or down_proj), one row per token.
+
+    Each is computed when it is first read, in float64, from the model as it is then.
+    """
+
+    def __init__(self, activations: Activations, module: Module):
+        """Describe `module` on the windows of `activations`, which stand at its layer."""
+        self.activations, self.module = activations, module
+        self.linear = module.output
+
+    @torch.no_grad()
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield X, shape (tokens, in), and the residual stream before the module, shape (tokens, out), in float64."""
+        caught: list[torch.Tensor] = []
+        hook = self.linear.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+        try:
+            for hidden in self.activations.hidden:
+                _, middle = self.activations.run(hidden)
+                stream = hidden if self.module.kind == "attention" else middle
+                yield caught.pop().flatten(0, 1).double(), stream.flatten(0, 1).double()
+        finally:
+            hook.remove()
+
+    @cached_property
+    def tokens(self) -> int:
+        """The number of rows of X."""
+        return sum(hidden.shape[0] * hidden.shape[1] for hidden in self.activations.hidden)
+
+    @cached_property
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean and the mean square of every column of X, shape (in,) each."""
+        sums = torch.stack([torch.stack([x.sum(0), x.square().sum(0)]) for x, _ in self.batches()])
+        first, second = finite(sums.sum(0) / self.tokens, self.module)
+        return first, second
+
+    @cached_property
+    def zeros(self) -> torch.Tensor:
+        """The share of tokens at which a column of X is next to zero, shape (in,)."""
+        threshold = ZERO * self.moments[1].mean().sqrt()
+        return torch.stack([(x.abs() <= threshold).double().sum(0) for x, _ in self.batches()]).sum(0) / self.tokens
+
+    @cached_property
+    def hessian(self) -> torch.Tensor:
+        """H = X'X / n + 0.01 mean(diag) I, shape (in, in)."""
+        width = self.linear.in_features
+        hessian = torch.zeros(width, width, dtype=torch.float64, device=self.linear.weight.device)
+        for x, _ in self.batches():
+            hessian.addmm_(x.T, x)
+        hessian = finite(hessian.div_(self.tokens), self.module)
+        hessian.diagonal().add_(damping(hessian))
+        return hessian
+
+    @cached_property
+    def aim(self) -> torch.Tensor:
+        """T'X / n, damped as H towards W, shape (out, in).
+
+        T is what the output W X must be for the residual stream behind the module to be the dense model's.
+        """
+        bias = 0 if self.linear.bias is None else self.linear.bias
+        targets = self.activations.targets[self.module.kind]
+        pairs = zip(self.batches(), targets, strict=True)
+        cross = sum((target.flatten(0, 1) - stream - bias).T @ x for (x, stream), target in pairs) / self.tokens
+        undamped = self.hessian.diagonal().mean() / (1 + DAMPING)
+        return cross + DAMPING * undamped * self.linear.weight.double()
+
+
+def damping(hessian: torch.Tensor) -> float:
+    """Return what is added to the diagonal; where all inputs are zero, any number will do."""
+    return DAMPING * hessian.diagonal().mean().item() or 1.0
+
+
+def finite(statistics: torch.Tensor, module: Module) -> torch.Tensor:
+    """Return `statistics`; UserError if they are not finite."""
+    if not torch.isfinite(statistics).all():
+        raise UserError(
+            f"the calibration activations of {module.name} are not finite; the base model or its dtype is not usable"
+        )
+    return statistics
+
+
+@torch.no_grad()
+def layer_settings(model: PreTrainedModel, window: torch.Tensor) -> list[dict]:
+    """Return what the model passes to each of its layers beside the hidden states, for one window, shape (1, length).
+
+    Positions and masks of one window broadcast to any number of windows of its length.
+    """
+    settings: list[dict] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args, kwargs: settings.append(kwargs), with_kwargs=True)
+        for layer in model.model.layers
+    ]
+    try:
+        model.model(window, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return settings

@@ -1,0 +1,49 @@
+"""OBS: the optimal brain surgeon's error, unit by unit (Hassibi & Stork 1993; ZipLM, Kurtic et al. 2023, eq. 3-4).
+
+With H = X'X / n of the output matrix's inputs, removing unit g and letting all other weights make up for it as well as
+they can costs 1/2 tr(W_g [(H^-1)_gg]^-1 W_g'). The unit of least cost goes, W and H^-1 follow, and so on to the last.
+"""
+
+import torch
+
+from stages.prune.activations import Inputs
+from stages.prune.units import Module
+
+STEPS = 512  # removals with an update each; a module of more units loses several at a time
+
+
+@torch.no_grad()
+def score_inputs(module: Module, inputs: Inputs) -> torch.Tensor:
+    """Return the error of the module's output once a unit and all removed before it are gone, shape (1, units)."""
+    return removal_errors(inputs.linear.weight.double(), inputs.hessian, module.units)[None]
+
+
+def removal_errors(weight: torch.Tensor, hessian: torch.Tensor, units: int) -> torch.Tensor:
+    """Return 1/2 tr(dW H dW') at the removal of each unit, shape (units,), rising in the order of removal.
+
+    `weight` has shape (out, in), `hessian` (in, in); a unit is in/units neighbouring columns.
+    """
+    weight, inverse = weight.clone(), torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    columns = torch.arange(weight.shape[1], device=weight.device).view(units, -1)
+    left = torch.ones(units, dtype=torch.bool, device=weight.device)
+    errors, total = weight.new_zeros(units), 0.0
+    at_once = -(-units // STEPS)
+    while left.any():
+        candidates = left.nonzero().squeeze(1)
+        costs = unit_costs(weight, inverse, columns[candidates])
+        for chosen in costs.argsort(stable=True)[:at_once].tolist():
+            total += costs[chosen].clamp_min(0).item()
+            errors[candidates[chosen]] = total
+            left[candidates[chosen]] = False
+        gone = columns[candidates[costs.argsort(stable=True)[:at_once]]].flatten()
+        solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone])
+        weight -= weight[:, gone] @ solved
+        inverse -= inverse[:, gone] @ solved
+    return errors
+
+
+def unit_costs(weight: torch.Tensor, inverse: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Return 1/2 tr(W_g [(H^-1)_gg]^-1 W_g') for each row g of `columns`, shape (candidates,)."""
+    blocks = inverse[columns[:, :, None], columns[:, None, :]]
+    parts = weight[:, columns].permute(1, 2, 0)  # (candidates, width, out)
+    return 0.5 * (parts * torch.linalg.solve(blocks, parts)).sum((1, 2))

@@ -1,0 +1,30 @@
+"""Cut the modules one after another, each with the model as pruned so far."""
+
+import torch
+
+from stages.prune import criteria, update
+from stages.prune.activations import Activations
+from stages.prune.selection import Task
+from stages.prune.surgery import keep_units
+
+
+def cut_modules(task: Task, counts: list[int]) -> None:
+    """Remove counts[i] units from module i of `task` for good, those of the lowest scores, and update the rest."""
+    criterion, then = task.params.chosen.criterion, update.load(task.params.chosen.update)
+    afresh = criteria.reads_activations(criterion)
+    if not afresh and not then.READS:  # nothing looks at the windows on their way
+        for module, count, score in zip(task.modules, counts, task.scores, strict=True):
+            keep_units(module, strongest(score, count))
+        return
+    activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
+    for i, (module, count) in enumerate(zip(task.modules, counts, strict=True)):
+        inputs = activations.inputs(module)
+        score = criteria.score_module(criterion, module, inputs, task.params) if afresh else task.scores[i]
+        keep = strongest(score, count)
+        then.update(module, keep, inputs)
+        keep_units(module, keep)
+
+
+def strongest(score: torch.Tensor, count: int) -> torch.Tensor:
+    """Return all units but the `count` of the lowest scores, in ascending order; of equal ones the first go."""
+    return score.argsort(stable=True)[count:].sort().values

@@ -1,0 +1,21 @@
+"""Updates: what the kept weights do to make up for the removed ones. One file each; its name is `prune.update`.
+
+An update is a module with `update(module, keep, inputs)`, which changes the module's output matrix (o_proj, down_proj)
+in place while all its units are still there; those not in `keep` are cut afterwards. `inputs` are the statistics of
+that matrix's inputs in the model as pruned so far (activations.Inputs). `READS` says what of them it looks at: ""
+nothing, "inputs", or "targets" too: what the matrix must put out for the dense model's residual stream.
+"""
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+
+def names() -> list[str]:
+    """Return the updates there are: the files of this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> ModuleType:
+    """Return update `name`."""
+    return import_module(f"{__name__}.{name}")
