@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e.conftest import environment, ran
+from project import environment, ran
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +40,10 @@ def test_a_bad_param_stops_the_run_before_any_output_is_replaced(project, change
     assert project.hashes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    ("stage", "number"),
+    [*((stage, signal.SIGKILL) for stage in STAGES), ("base", signal.SIGINT), ("prune", signal.SIGINT)],
+)
 def test_a_killed_stage_is_done_again_with_the_same_result(project, stage, number):
     expected = project.hashes()
     started = subprocess.Popen(

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from e2e.conftest import new_project, ran
+from project import new_project, ran
 from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from ruamel.yaml import YAML
 
 from stages.common.outputs import remove
 
+ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 NOT_COPIED = ("tests/", "docs/", "benchmarks/", "data/", "models/", "metrics/", "reports/", "dvc.lock")
