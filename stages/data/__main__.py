@@ -1,0 +1,51 @@
+"""python -m stages.data: collect documents, split them, and write what the other stages read."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from stages.common.outputs import staged, write_metrics
+from stages.common.params import load_section
+from stages.common.stage import run_stage
+from stages.data import embedded, public
+from stages.data.params import DataParams
+from stages.data.task_files import write_task
+
+OUT = Path("data")
+SOURCES = {"python-docs": embedded.collect, "hub": public.collect, "mirror": public.collect}
+
+
+def main() -> None:
+    """Collect from the source that params.yaml names; write all or nothing of each output."""
+    params = load_section("data", DataParams)
+    collected = SOURCES[params.source](params)
+
+    with staged(OUT / "text") as folder:
+        folder.mkdir()
+        for name, part in collected.texts.items():
+            write_texts(folder / f"{name}.parquet", part)
+    with staged(OUT / "calibration.parquet") as file:
+        write_texts(file, collected.texts["train"])
+    with staged(OUT / "instructions.parquet") as file:
+        collected.instructions.to_parquet(file, index=False)
+    with staged(OUT / "perplexity") as folder:
+        folder.mkdir()
+        for name, part in collected.perplexity.items():
+            write_texts(folder / f"{name}.parquet", part)
+    with staged(OUT / "tasks") as folder:
+        folder.mkdir()
+        for name, task in collected.tasks.items():
+            write_task(name, task, folder, OUT / "tasks")
+    with staged(OUT / "sources.json") as file:
+        file.write_text(json.dumps(collected.sources, indent=2) + "\n", encoding="utf-8")
+    write_metrics(Path("metrics/data.json"), collected.metrics)
+
+
+def write_texts(path: Path, texts: list[str]) -> None:
+    """Write one document a row, column `text`."""
+    pd.DataFrame({"text": texts}).to_parquet(path, index=False)
+
+
+if __name__ == "__main__":
+    run_stage("data", main)

@@ -1,0 +1,28 @@
+"""What every source of data gives, whatever it reads."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Task:
+    """One evaluation task: its lm-eval config without the location of the data, and a table for every split."""
+
+    config: dict[str, Any]
+    splits: dict[str, pa.Table]
+    scored: str  # the split that is scored; others are for few-shot examples
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Everything that the data stage writes."""
+
+    texts: dict[str, list[str]]  # split: its documents
+    instructions: pd.DataFrame  # columns instruction, input, output
+    perplexity: dict[str, list[str]]  # set: its documents
+    tasks: dict[str, Task]
+    sources: list[dict[str, Any]]  # where each part comes from: names, revision, sha256
+    metrics: dict[str, int | float]

@@ -1,0 +1,81 @@
+"""Read one split of a dataset, from a hub or from a mirror of it on the disk."""
+
+import fnmatch
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.common.errors import UserError
+from stages.common.hub import fetch
+from stages.data.datasets import Dataset
+
+
+class Read(NamedTuple):
+    """The rows of a split, and what identifies them."""
+
+    table: pa.Table
+    record: dict[str, Any]
+
+
+Reader = Callable[[Dataset, str], Read | None]
+
+
+def mirror_reader(mirror: str) -> Reader:
+    """Return the reader of <organisation>/<dataset>/<config>/<split>.parquet in folder `mirror`.
+
+    It returns None for what is not there. Raises UserError if there is no such folder.
+    """
+    root = Path(mirror)
+    if not root.is_dir():
+        raise UserError(f"data.mirror = {mirror!r} is no folder; allowed: one of <dataset>/<config>/<split>.parquet")
+
+    def read(dataset: Dataset, split: str) -> Read | None:
+        file = next((root / place for place in dataset.places(split) if (root / place).is_file()), None)
+        return Read(read_table([file]), describe(dataset, split, "mirror", [file])) if file else None
+
+    return read
+
+
+def hub_reader(revisions: dict[str, str]) -> Reader:
+    """Return the reader of a hub; `revisions` pins datasets, by their names there, to commits."""
+
+    def read(dataset: Dataset, split: str) -> Read:
+        patterns = dataset.patterns(split)
+        snapshot = fetch("dataset", dataset.repo, revisions.get(dataset.repo, dataset.revision), patterns)
+        names = {file: file.relative_to(snapshot.folder).as_posix() for file in snapshot.files}
+        groups = ([file for file in names if fnmatch.fnmatch(names[file], pattern)] for pattern in patterns)
+        files = next(group for group in groups if group)
+        return Read(read_table(files), describe(dataset, split, snapshot.commit, files))
+
+    return read
+
+
+def describe(dataset: Dataset, split: str, revision: str, files: list[Path]) -> dict[str, Any]:
+    """Return what identifies the split: its names, the revision and the hash of its files."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    names = {"dataset": dataset.repo, "config": dataset.config, "split": split}
+    return {**names, "revision": revision, "sha256": digest.hexdigest()}
+
+
+def read_table(files: list[Path]) -> pa.Table:
+    """Return the rows of all files, parquet or JSON; UserError for one that is neither."""
+    try:
+        return pa.concat_tables([read_file(file) for file in files])
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{', '.join(map(str, files))}: neither parquet nor JSON rows ({reason})") from None
+
+
+def read_file(file: Path) -> pa.Table:
+    """Return the rows of a parquet file, a JSON array, or (possibly compressed) JSON lines."""
+    if file.suffix == ".parquet":
+        return pq.read_table(file)
+    return pa.Table.from_pandas(pd.read_json(file, lines=file.suffix != ".json"), preserve_index=False)

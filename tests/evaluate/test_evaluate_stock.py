@@ -1,0 +1,150 @@
+"""The thesis's tasks and texts from the mirror, through the data stage's files, against lm-eval itself."""
+
+import logging
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SHARED
+from evaluate_helpers import tiny_model, tiny_tokenizer
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import load_yaml
+
+from stages.common.errors import UserError
+from stages.data.params import DataParams
+from stages.data.public import collect
+from stages.data.task_files import write_task
+from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.perplexity import evaluation_windows, perplexity, window_losses
+from stages.evaluate.tasks import STOCK, read_tasks
+
+MIRROR = SHARED / "data" / "mirror"
+TASKS = {  # task: lm-eval's definition, its file in the mirror
+    "boolq": ("super_glue/boolq/default.yaml", "aps/super_glue/boolq/validation.parquet"),
+    "winogrande": ("winogrande/default.yaml", "allenai/winogrande/winogrande_xl/validation.parquet"),
+    "arc_challenge": ("arc/arc_challenge.yaml", "allenai/ai2_arc/ARC-Challenge/test.parquet"),
+    "openbookqa": ("openbookqa/openbookqa.yaml", "allenai/openbookqa/main/test.parquet"),
+}
+SETS = ["wikitext2_tokenised", "ptb"]
+SECTION = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"] | {
+    "source": "mirror",
+    "tasks": list(TASKS),
+    "perplexity": SETS,
+    "calibration": "gururise/GPTeacher-Roleplay",
+    "instructions": "gururise/GPTeacher-Roleplay",
+}
+in_mirror = pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real data is not beside the project")
+
+
+@pytest.fixture(scope="module")
+def collected():
+    return collect(DataParams.model_validate(SECTION | {"mirror": str(MIRROR)}))
+
+
+@pytest.fixture(scope="module")
+def task_folder(collected, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    for name, task in collected.tasks.items():
+        write_task(name, task, folder, folder)
+    return folder
+
+
+def stock_config(name: str, cache: Path) -> dict:
+    """Return lm-eval's own definition on the mirror's own file."""
+    definition, file = TASKS[name]
+    split = Path(file).stem
+    splits = {f"{key}_split": key if key == split else None for key in ("validation", "test")}
+    data = {"data_files": {split: str(MIRROR / file)}, "cache_dir": str(cache)}
+    location = {"dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": data, "training_split": None}
+    return load_yaml(STOCK / definition) | location | splits
+
+
+def requests(config: dict, limit: int = 100) -> list[tuple]:
+    """Return what lm-eval asks a model for: (document, prompt, continuation), and the right answer of each document."""
+    (task,) = TaskManager(include_defaults=False).load([config])["tasks"].values()
+    task.build_all_requests(limit=limit)
+    documents = list(task.eval_docs)[:limit]
+    return [(each.doc_id, each.args) for each in task.instances] + [task.doc_to_target(doc) for doc in documents]
+
+
+@in_mirror
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_prompts_and_answers_are_those_of_lm_eval(name, task_folder, tmp_path):
+    (ours,) = read_tasks(task_folder, [name], tmp_path / "ours")
+    theirs = stock_config(name, tmp_path / "theirs")
+    asked = requests(ours)
+    assert asked == requests(theirs)
+    assert len(asked) >= 300
+    fields, wanted = ({key for key, value in config.items() if value is not None} for config in (ours, theirs))
+    assert fields == wanted
+    assert ours["metric_list"] == theirs["metric_list"] and ours["output_type"] == theirs["output_type"]
+
+
+@in_mirror
+@pytest.mark.slow
+def test_scores_are_those_of_lm_eval(task_folder, tmp_path):
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    configs = read_tasks(task_folder, list(TASKS), tmp_path / "ours")
+    ours = run_tasks(BranchingLM(model, tokenizer, 2048), configs, num_fewshot=0, limit=8, seed=1)
+    stock = [stock_config(name, tmp_path / "theirs") for name in TASKS]
+    theirs = run_tasks(HFLM(model, tokenizer=tokenizer, batch_size=8), stock, num_fewshot=0, limit=8, seed=1)
+    assert task_metrics(ours) == task_metrics(theirs)
+    assert {f"{name}_acc" for name in TASKS} <= task_metrics(ours).keys()
+    assert question_outcomes(ours).equals(question_outcomes(theirs))
+
+
+@in_mirror
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "file", "column"), [
+    ("wikitext2_tokenised", "wikitext/wikitext-2-v1/test.parquet", "text"),
+    ("ptb", "ptb_text_only/penn_treebank/validation.parquet", "sentence"),
+])  # fmt: skip
+def test_perplexity_is_that_of_ten_lines(name, file, column, collected):
+    model, tokenizer, length = tiny_model(), tiny_tokenizer(), 128
+    # LLM-Pruner's convention, on the mirror's own file: a fifth of it, for time.
+    rows = pd.read_parquet(MIRROR / file)[column].tolist()
+    tokens = torch.tensor(tokenizer("\n\n".join(rows[: len(rows) // 5]))["input_ids"])
+    losses = []
+    with torch.no_grad():
+        for start in range(0, len(tokens) - length + 1, length):
+            window = tokens[None, start : start + length]
+            losses.append(model(window, labels=window).loss.item())
+    expected = math.exp(sum(losses) / len(losses))
+
+    texts = collected.perplexity[name]
+    assert texts == rows
+    windows = evaluation_windows(name, texts[: len(texts) // 5], tokenizer, length)
+    assert perplexity(window_losses(model, windows, 4096, name)) == pytest.approx(expected, rel=1e-6)
+
+
+def hellaswag_folder(folder: Path, stock: str = "hellaswag/hellaswag.yaml") -> Path:
+    """Write a HellaSwag of one question, whose definition needs a Python function of lm-eval."""
+    row = {
+        "ctx_a": "A man sits on a roof. [title]", "ctx_b": "he", "activity_label": "Roofing",
+        "endings": [f" [step] falls {i}." for i in range(4)], "label": "2",
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame([row]).to_parquet(folder / "hellaswag.parquet")
+    files = {"data_files": {"validation": str(folder / "hellaswag.parquet")}}
+    config = {"task": "hellaswag", "stock": stock, "dataset_path": "parquet", "dataset_kwargs": files}
+    (folder / "hellaswag.yaml").write_text(yaml.safe_dump(config | {"training_split": None}), encoding="utf-8")
+    return folder
+
+
+def test_functions_of_a_definition_are_kept(tmp_path):
+    (config,) = read_tasks(hellaswag_folder(tmp_path / "tasks"), "all", tmp_path / "cache")
+    asked = requests(config)
+    assert asked == [*[(0, ("Roofing: A man sits on a roof.. He", f"  falls {i}.")) for i in range(4)], 2]
+
+
+def test_a_definition_that_lm_eval_has_not(tmp_path):
+    folder = hellaswag_folder(tmp_path / "tasks", "hellaswag/gone.yaml")
+    with pytest.raises(UserError, match=r"hellaswag\.yaml: lm-eval [0-9.]+ has no task file hellaswag/gone\.yaml"):
+        read_tasks(folder, "all", tmp_path / "cache")
