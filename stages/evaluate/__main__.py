@@ -5,16 +5,22 @@ import json
 import logging
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import torch
+from tqdm import tqdm
+
+from stages.common import training
 from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_metrics
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
-from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+from stages.evaluate.harness import merge, question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses, window_table
+from stages.evaluate.resume import remember
 from stages.evaluate.samples import continuations
 from stages.evaluate.tasks import read_tasks
 
@@ -23,17 +29,35 @@ METRICS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/outcomes")
 
 
 def main(name: str, folder: str) -> None:
-    """Measure perplexity on every set and accuracy on every task, and write samples."""
+    """Measure perplexity on every set and accuracy on every task, and write samples.
+
+    An interrupted run continues with the first set or task that was not finished.
+    """
     params, run = load_section("evaluate", EvaluateParams), load_section("run", RunParams)
     device = setup_torch(run, params.seed)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as cache:
         sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache))
         model, tokenizer = load_model(folder, device), load_tokenizer(folder)
+        inputs = training.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)
+        state = training.state_folder("evaluate", run.model_dump_json(), params.model_dump_json(), inputs)
         windows = {key: evaluation_windows(key, sets[key], tokenizer, params.sequence_length) for key in sets}
-        losses = {key: window_losses(model, windows[key], params.batch_tokens, key) for key in sets}
+
+        def measure_losses(key: str) -> torch.Tensor:
+            measured = remember(
+                state, f"text {key}", lambda: window_losses(model, windows[key], params.batch_tokens, key).tolist()
+            )
+            return torch.tensor(measured, dtype=torch.float64)
+
+        def measure_task(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+            settings = params.num_fewshot, params.limit, params.seed
+            return remember(
+                state, f"task {config['task']}", lambda: scores(run_tasks(language_model, [config], *settings))
+            )
+
+        losses = {key: measure_losses(key) for key in sets}
         language_model = BranchingLM(model, tokenizer, params.batch_tokens)
-        results = run_tasks(language_model, tasks, params.num_fewshot, params.limit, params.seed)
+        results = merge([measure_task(config) for config in tqdm(tasks, desc="tasks")])
         samples = continuations(model, tokenizer, params.prompts, params.new_tokens)
 
     with staged(OUTCOMES / name) as outcomes:
@@ -43,6 +67,7 @@ def main(name: str, folder: str) -> None:
         (outcomes / "samples.json").write_text(json.dumps(samples, indent=2) + "\n", encoding="utf-8")
     perplexities = {f"{key}_ppl": perplexity(losses[key]) for key in losses}
     write_metrics(METRICS / f"{name}.json", perplexities | task_metrics(results))
+    training.forget(state)
 
 
 if __name__ == "__main__":

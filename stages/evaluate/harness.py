@@ -33,6 +33,21 @@ def run_tasks(
     return evaluate(model, loaded, limit=limit, log_samples=True)
 
 
+def scores(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the part of lm-eval's results that the functions below read; it is JSON."""
+    keys = ("doc_id", *METRICS)
+    samples = {
+        task: [{key: sample[key] for key in keys if key in sample} for sample in samples]
+        for task, samples in results["samples"].items()
+    }
+    return {"results": {task: dict(values) for task, values in results["results"].items()}, "samples": samples}
+
+
+def merge(parts: list[dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Return the scores of several runs, of different tasks, as one."""
+    return {key: {task: value for part in parts for task, value in part[key].items()} for key in ("results", "samples")}
+
+
 def task_metrics(results: dict[str, dict[str, Any]]) -> dict[str, float]:
     """Return `<task>_acc`, `<task>_acc_stderr` and the same of acc_norm where the task defines it.
 
