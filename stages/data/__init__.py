@@ -1,0 +1,1 @@
+"""Corpora, instruction data and evaluation tasks."""

@@ -1,0 +1,57 @@
+"""Remove repeated text, and split documents so that nothing of one split is in another."""
+
+import random
+import re
+from dataclasses import replace
+
+from stages.data.python_docs import Document, Entry
+
+STRATUM = 20  # documents
+MINIMUM_CHARACTERS = 500  # of a document: stubs and generated tables of a line or two are no text
+
+
+def deduplicate(documents: list[Document]) -> list[Document]:
+    """Return the documents without the paragraphs that occurred before, in them or in an earlier one.
+
+    Topics quote each other at length and docstrings are copied between modules: by paragraph is the finest cut that
+    leaves readable text. What becomes too short is dropped.
+    """
+    seen: set[str] = set()
+    kept = (replace(each, entries=tuple(new_entries(each.entries, seen))) for each in documents)
+    return [each for each in kept if len(each.text()) >= MINIMUM_CHARACTERS]
+
+
+def new_entries(entries: tuple[Entry, ...], seen: set[str]) -> list[Entry]:
+    """Return the entries with the paragraphs that are not in `seen`, and add those to it."""
+    result = []
+    for entry in entries:
+        paragraphs = []
+        for paragraph in re.split(r"\n\s*\n", entry.text):
+            key = " ".join(paragraph.split()).casefold()
+            if key and key not in seen:
+                seen.add(key)
+                paragraphs.append(paragraph.rstrip())
+        if paragraphs:
+            result.append(replace(entry, text="\n\n".join(paragraphs)))
+    return result
+
+
+def split(documents: list[Document], shares: dict[str, float], seed: int) -> dict[str, list[Document]]:
+    """Return the documents as splits: those of `shares` get that share of them, train gets the rest.
+
+    Documents differ in length by a factor of a hundred: of every STRATUM of about the same length each split gets its
+    share, so that it has its share of the text too.
+    """
+    by_length = sorted(documents, key=lambda document: (len(document.text()), document.name))
+    generator = random.Random(seed)
+    splits: dict[str, list[Document]] = {"train": [], **{name: [] for name in shares}}
+    for start in range(0, len(by_length), STRATUM):
+        stratum = by_length[start : start + STRATUM]
+        end = start + len(stratum)
+        generator.shuffle(stratum)
+        for name, share in shares.items():
+            due = round(share * end) - len(splits[name])
+            splits[name] += stratum[:due]
+            stratum = stratum[due:]
+        splits["train"] += stratum
+    return {name: generator.sample(part, len(part)) for name, part in splits.items()}
