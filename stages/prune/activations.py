@@ -165,3 +165,20 @@ def layer_settings(model: PreTrainedModel, window: torch.Tensor) -> list[dict]:
         for hook in hooks:
             hook.remove()
     return settings
+
+
+@torch.no_grad()
+def block_influence(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:
+    """Return 1 - the mean cosine between the input and the output of every layer, shape (layers,), float64.
+
+    `windows` has shape (count, length). ShortGPT (Men et al. 2024), eq. 1.
+    """
+    activations = Activations(model, windows)
+    influences = []
+    for _ in model.model.layers:
+        before = activations.hidden
+        activations.advance()
+        pairs = zip(before, activations.hidden, strict=True)
+        cosines = [torch.cosine_similarity(a.double(), b.double(), dim=-1).flatten() for a, b in pairs]
+        influences.append(1 - torch.cat(cosines).mean().cpu())
+    return torch.stack(influences)

@@ -64,8 +64,13 @@ def units_to_remove(task: Task) -> list[int]:
     What they take of a budget falls short of it by less than one unit. Raises UserError when the ratio is out of reach.
     """
     chosen = allocation.load(task.params.chosen.allocation)
-    keys, counts = chosen.keys(task), [0] * len(task.modules)
-    for pool in task.pools(chosen.POOLED):
+    return fill(task, chosen.keys(task), chosen.POOLED)
+
+
+def fill(task: Task, keys: list[torch.Tensor], pooled: bool) -> list[int]:
+    """Return how many units each module gives when they go in the order of `keys` until the budgets are met."""
+    counts = [0] * len(task.modules)
+    for pool in task.pools(pooled):
         for i, count in zip(pool.members, take(task, pool, keys), strict=True):
             counts[i] = count
     return counts

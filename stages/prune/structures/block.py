@@ -3,6 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
+from stages.prune import update
 from stages.prune.ranges import layer_range
 from stages.prune.selection import Task, units_to_remove
 from stages.prune.sequence import cut_modules
@@ -20,16 +21,19 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
     layers = len(model.model.layers)
     attention = layer_range("prune.attention_layers", params.attention_layers, layers)
     mlp = layer_range("prune.mlp_layers", params.mlp_layers, layers)
-    original = block_modules(model, attention, mlp)
     before = model.num_parameters()
+    if params.ratio:
+        update.prepare(params.chosen.update, model)
+    original = block_modules(model, attention, mlp)
     in_pruned_layers = sum(module.units * module.cost for module in original)
-    for step in range(1, params.iterative_steps + 1):
+    for step in range(1, params.iterative_steps + 1 if params.ratio else 1):
         ratio = params.ratio * (step / params.iterative_steps)
         modules = block_modules(model, attention, mlp)
         budget = int(before * ratio) - (before - model.num_parameters())
         task = Task(model, windows, params, original, modules, ratio, budget)
         cut_modules(task, units_to_remove(task))
-    report_untouched(original, block_modules(model, attention, mlp), params.ratio)
+    if params.chosen.allocation == "uniform":
+        report_untouched(original, block_modules(model, attention, mlp), params.ratio)
     after = model.num_parameters()
     metrics = {
         "parameters_before": before,

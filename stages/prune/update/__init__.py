@@ -3,7 +3,8 @@
 An update is a module with `update(module, keep, inputs)`, which changes the module's output matrix (o_proj, down_proj)
 in place while all its units are still there; those not in `keep` are cut afterwards. `inputs` are the statistics of
 that matrix's inputs in the model as pruned so far (activations.Inputs). `READS` says what of them it looks at: ""
-nothing, "inputs", or "targets" too: what the matrix must put out for the dense model's residual stream.
+nothing, "inputs", or "targets" too: what the matrix must put out for the dense model's residual stream. An
+update that adds parameters has `prepare(model)`, which makes room for them.
 """
 
 import pkgutil
@@ -14,6 +15,12 @@ from types import ModuleType
 def names() -> list[str]:
     """Return the updates there are: the files of this folder."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def prepare(name: str, model) -> None:
+    """Let update `name` make room in the model, if it needs any, before units are counted."""
+    if hasattr(load(name), "prepare"):
+        load(name).prepare(model)
 
 
 def load(name: str) -> ModuleType:

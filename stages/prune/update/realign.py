@@ -2,7 +2,8 @@
 
 Refit reproduces each matrix's output on inputs that have already drifted. With T what the output must be to undo that
 drift, the least-squares solution is W' = (T'X)[:, S] (X'X)[S, S]^-1, damped towards W (the asymmetric calibration of
-GPTAQ, Li et al. 2025, and QEP, Arai & Ichikawa 2025, for pruning). Modules that lose no unit are realigned too.
+GPTAQ, Li et al. 2025, and QEP, Arai & Ichikawa 2025, for pruning). Modules that lose no unit are realigned too. With
+`prune.iterative_steps` above 1 each step's dense model is what the step before left.
 """
 
 import torch

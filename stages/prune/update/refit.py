@@ -1,7 +1,7 @@
 """Refit: the kept columns are solved for anew, so that the output matrix gives what it gave with all its inputs.
 
 Least squares on the calibration activations: with S the kept columns, W' = W H[:, S] (H[S, S])^-1 (OSSCAR, Meng et al.
-2024, eq. 6; SlimGPT, Ling et al. 2024; the one-shot limit of ZipLM, Kurtic et al. 2023). It needs no bias.
+2024; SlimGPT, Ling et al. 2024; the one-shot limit of ZipLM, Kurtic et al. 2023). It needs no bias.
 """
 
 import torch

@@ -1,0 +1,53 @@
+"""Search: the sensitivity allocation, refined on the joint divergence from the dense model (Tyr-the-Pruner, 2025).
+
+The sum that the knapsack minimises ignores how modules interact. From its solution on, a random module gives less and
+another of its budget more; the model is pruned so, and stays so if its divergence on the calibration windows is less.
+Tyr-the-Pruner evolves a population of prepared layers; here one candidate at a time is pruned for real.
+"""
+
+import copy
+import random
+
+import torch
+from tqdm import tqdm
+
+from stages.prune.allocation import sensitivity
+from stages.prune.divergence import Dense
+from stages.prune.selection import fill
+from stages.prune.sequence import cut_modules
+
+POOLED = True
+TRIALS = 40
+SHARES = (0.25, 0.125, 0.0625)  # of a module's units that a move shifts, at the least one unit
+
+
+def keys(task) -> list[torch.Tensor]:
+    """Return keys below 1 for the units of the best allocation found, and of those beyond it the share gone plus 1."""
+    best, dense = sensitivity.best_counts(task), Dense(task.model, task.windows)
+    least = joint_divergence(task, best, dense)
+    generator = random.Random(task.params.seed)
+    for _ in tqdm(range(TRIALS), desc="search", mininterval=1):
+        trial = moved(task, best, generator)
+        divergence = joint_divergence(task, trial, dense)
+        if divergence < least:
+            best, least = trial, divergence
+    return sensitivity.keys_of(task, best)
+
+
+def moved(task, counts: list[int], generator: random.Random) -> list[int]:
+    """Return `counts` with one module giving less and another of the same budget as much more, in full units."""
+    pool = generator.choice([pool for pool in task.pools(POOLED) if len(pool.members) > 1])
+    cost = dict(zip(pool.members, pool.costs, strict=True))
+    less, more = generator.sample(pool.members, 2)
+    share, new = generator.choice(SHARES), list(counts)
+    new[less] -= min(new[less], max(1, round(share * task.modules[less].units)))
+    gained = (counts[less] - new[less]) * cost[less]
+    new[more] = min(task.modules[more].units - 1, new[more] + gained // cost[more])
+    return new
+
+
+def joint_divergence(task, counts: list[int], dense: Dense) -> float:
+    """Return the divergence, in nats per token, of a copy of the model pruned by `counts` filled up to the budget."""
+    trial = copy.deepcopy(task)
+    cut_modules(trial, fill(trial, sensitivity.keys_of(task, counts), POOLED))
+    return dense.of_model(trial.model)

@@ -1,0 +1,108 @@
+"""Sensitivity: the allocation of least summed loss, each module's loss measured at several levels on its own.
+
+Each module alone loses 1/LEVELS, 2/LEVELS, ... of its units by the chosen criterion and update, and the divergence from
+the dense model's next-token distributions is measured on the calibration windows. One level per module is then chosen
+such that the sum is least and the budget reached: a multiple-choice knapsack, solved by dynamic programming (as ZipLM,
+Kurtic et al. 2023, and SPDY, Frantar & Alistarh 2022, do).
+"""
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from stages.prune import criteria, update
+from stages.prune.activations import Activations
+from stages.prune.divergence import Dense
+from stages.prune.units import Module
+
+POOLED = True
+LEVELS = 10
+BUCKETS = 4000  # of the budget: the resolution of the knapsack; single units make up the rest
+
+
+def keys(task) -> list[torch.Tensor]:
+    """Return keys below 1 for the units of the best allocation, and of those beyond it the share gone plus 1."""
+    return keys_of(task, best_counts(task))
+
+
+def best_counts(task) -> list[int]:
+    """Return the number of units that each module gives in the allocation of least summed loss."""
+    losses = measured_losses(task)
+    counts = [0] * len(task.modules)
+    for pool in task.pools(POOLED):
+        chosen = knapsack([losses[i] for i in pool.members], pool.costs, pool.budget)
+        for i, count in zip(pool.members, chosen, strict=True):
+            counts[i] = count
+    return counts
+
+
+def keys_of(task, wanted: list[int]) -> list[torch.Tensor]:
+    """Return keys that take wanted[i] units of module i first, then fill up what is left of a budget evenly."""
+    every = [torch.arange(1, module.units + 1, dtype=torch.float64) / module.units for module in task.modules]
+    return [share + (torch.arange(len(share)) >= count) for share, count in zip(every, wanted, strict=True)]
+
+
+def levels(module: Module) -> list[int]:
+    """Return the numbers of units to try to remove: tenths of them, every module keeping one."""
+    return sorted({round(module.units * level / LEVELS) for level in range(LEVELS)} | {module.units - 1})
+
+
+def measured_losses(task) -> list[dict[int, float]]:
+    """Return for every module the divergence in nats per token by the number of units removed from it alone."""
+    chosen = task.params.chosen
+    then = update.load(chosen.update)
+    dense = Dense(task.model, task.windows)
+    activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
+    losses = []
+    for i, module in enumerate(tqdm(task.modules, desc="sensitivity", mininterval=1)):
+        inputs = activations.inputs(module)
+        if criteria.reads_activations(chosen.criterion):
+            score = criteria.score_module(chosen.criterion, module, inputs, task.params)
+        else:
+            score = task.scores[i]
+        order = score.argsort(stable=True)
+        losses.append({0: 0.0})
+        weight = module.output.weight.detach().clone()
+        for count in levels(module)[1:]:
+            then.update(module, order[count:].sort().values, inputs)
+            silence(module, order[:count])
+            losses[-1][count] = dense.from_layer(activations)
+            with torch.no_grad():
+                module.output.weight.copy_(weight)
+    return losses
+
+
+@torch.no_grad()
+def silence(module: Module, units: torch.Tensor) -> None:
+    """Zero the output matrix's columns of `units`, which equals removing them."""
+    module.output.weight[:, module.columns(units).to(module.output.weight.device)] = 0
+
+
+def knapsack(losses: list[dict[int, float]], costs: list[int], budget: int) -> list[int]:
+    """Return the level of every module such that the levels cost at least `budget`, rounded, at the least summed loss.
+
+    losses[i] maps the numbers of units that module i may give to its loss, costs[i] is what one unit costs. Where the
+    budget is out of reach, the most that there is.
+    """
+    bucket = max(1, budget // BUCKETS)
+    size = max(0, budget // bucket)
+    best = np.full(size + 1, np.inf)  # best[c]: least loss at cost c; the last entry stands for all above it too
+    best[0] = 0.0
+    choices = []
+    for table, cost in zip(losses, costs, strict=True):
+        new, choice = np.full(size + 1, np.inf), np.zeros((size + 1, 2), dtype=int)  # choice: (place before, count)
+        for count, loss in table.items():
+            shift = min(size, round(count * cost / bucket))
+            before = np.arange(size + 1) - shift
+            before[size] += int(best[size - shift :].argmin())
+            total = np.where(before >= 0, best[before], np.inf) + loss
+            better = total < new
+            new[better] = total[better]
+            choice[better] = np.stack([before, np.full(size + 1, count)], 1)[better]
+        best = new
+        choices.append(choice)
+    place, counts = int(np.flatnonzero(np.isfinite(best))[-1]), []
+    for choice in reversed(choices):
+        place, count = (int(each) for each in choice[place])
+        counts.append(count)
+    return counts[::-1]

@@ -1,0 +1,23 @@
+"""Similarity: the others can stand in for a unit near the geometric median of all (FPGM, He et al. 2019).
+
+Only the distances to the others are needed: a unit's score is their sum.
+"""
+
+import torch
+
+from stages.prune.units import by_unit
+
+
+def score(model, modules, windows, params) -> list[torch.Tensor]:
+    """Return sum_h ||w_g - w_h|| over each unit's slice, per module a (matrices, units) tensor."""
+    return [
+        torch.stack([distances(linear.weight, module.units, dim) for linear, dim in module.matrices])
+        for module in modules
+    ]
+
+
+@torch.no_grad()
+def distances(weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
+    """Return the summed Euclidean distance of each unit's slice to all others, shape (units,)."""
+    slices = by_unit(weight, units, dim)[0].movedim(dim, 0).flatten(1).float()
+    return torch.cdist(slices, slices, compute_mode="donot_use_mm_for_euclid_dist").sum(1).cpu()

@@ -1,0 +1,17 @@
+"""Wanda-sp: weights times the norm of what they read (Wanda, Sun et al. 2024, eq. 1), summed over a unit.
+
+The score of column j of the output matrix is sum_i |W_ij| ||X_j||_2; X_j is divided by the root of the token count.
+"""
+
+import torch
+
+from stages.prune.activations import Inputs
+from stages.prune.units import Module
+
+
+@torch.no_grad()
+def score_inputs(module: Module, inputs: Inputs) -> torch.Tensor:
+    """Return the sum over each unit's columns, shape (1, units)."""
+    _, square = inputs.moments
+    columns = inputs.linear.weight.double().abs().sum(0) * square.sqrt()
+    return columns.view(1, module.units, -1).sum(-1)
