@@ -100,8 +100,8 @@ def ran(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage '")]
 
 
-def new_project(folder: Path) -> Project:
-    """Return a git repository with the project's files and tiny params, nothing run yet."""
+def new_project(folder: Path, params: dict[str, dict] = TINY) -> Project:
+    """Return a git repository with the project's files and params changed to `params`, nothing run yet."""
     list_files = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(list_files, cwd=ROOT, text=True, check=True, stdout=subprocess.PIPE).stdout.splitlines()
     for name in listed:
@@ -109,10 +109,10 @@ def new_project(folder: Path) -> Project:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     project = Project(folder)
-    for section, keys in TINY.items():
+    for section, keys in params.items():
         project.set(**{f"{section}__{key}": value for key, value in keys.items()})
     project.run("git", "init", "-q", "-b", "main")
-    project.commit("Project with tiny params")
+    project.commit("The project")
     return project
 
 

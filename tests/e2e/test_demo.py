@@ -1,0 +1,65 @@
+"""The whole demo, as `make run` runs it: a real model of English text, and what pruning and recovery do to it."""
+
+import json
+
+import pandas as pd
+import pytest
+from project import new_project
+from ruamel.yaml import YAML
+from scipy.stats import binomtest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The project after `dvc repro` with its own params."""
+    project = new_project(tmp_path_factory.mktemp("demo") / "project", params={})
+    project.run("dvc", "repro")
+    return project
+
+
+def read(demo, name: str) -> dict[str, float]:
+    return json.loads((demo.folder / "metrics" / f"{name}.json").read_text())
+
+
+def test_the_base_models_english(demo):
+    assert read(demo, "evaluate/base")["pydocs_ppl"] <= 21
+
+
+def test_the_base_beats_chance_on_every_task_and_clearly_on_two(demo):
+    questions = pd.read_parquet(demo.folder / "metrics/outcomes/base/questions.parquet")
+    clear = 0
+    for task, rows in questions.groupby("task"):
+        chance = YAML(typ="safe").load(demo.folder / f"data/tasks/{task}.yaml")["metadata"]["chance"]
+        assert len(rows) >= 500
+        assert binomtest(int(rows["acc"].sum()), len(rows), chance, alternative="greater").pvalue < 0.001, task
+        clear += rows["acc"].mean() >= chance + 0.1
+    assert questions["task"].nunique() == 3
+    assert clear >= 2
+
+
+def test_pruning_costs_and_recovery_wins_back_most_of_it(demo):
+    base, pruned, tuned = (read(demo, f"evaluate/{model}")["pydocs_ppl"] for model in ("base", "pruned", "tuned"))
+    assert base < tuned < pruned
+    assert read(demo, "comparison")["tuned_pydocs_log_ppl_recovered"] >= 0.6
+
+
+def test_every_stage_fits_in_4_gib(demo):
+    peaks = {path.stem: json.loads(path.read_text())["peak_resident_mib"] for path in runtime(demo)}
+    assert len(peaks) == 12
+    assert max(peaks.values()) < 4096, peaks
+
+
+def runtime(demo):
+    return list((demo.folder / "metrics/runtime").glob("*.json"))
+
+
+def test_the_report_shows_its_numbers_and_plots(demo):
+    report = (demo.folder / "reports/study.md").read_text()
+    for model in ("base", "pruned", "tuned"):
+        assert f"{read(demo, f'evaluate/{model}')['pydocs_ppl']:.2f}" in report
+        assert f"{read(demo, f'profile/{model}')['parameters']:,}" in report
+    for plot in ("loss", "perplexity", "accuracy", "layers"):
+        assert f"plots/{plot}.png" in report
+        assert (demo.folder / f"reports/plots/{plot}.png").stat().st_size > 5000
