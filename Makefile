@@ -4,7 +4,7 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run show test test-fast lint format
+.PHONY: help setup run show test test-fast lint format thesis thesis-shape
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,3 +37,11 @@ lint: setup ## Check style and types
 format: setup ## Format the code and mend what ruff can
 	ruff format .
 	ruff check --fix .
+
+thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a network; hours, a GPU helps)
+	python studies/queue_study.py studies/thesis.yaml
+	dvc queue start --jobs 1
+	dvc queue status
+
+thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights (15 minutes, 15 GB of disk)
+	python benchmarks/thesis_shape.py

@@ -6,7 +6,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from stages.common.errors import UserError
 from stages.common.modeling_pruned_llama import PrunedLlamaConfig, PrunedLlamaForCausalLM
@@ -30,23 +39,41 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
     check_config(folder)
     check_weight_files(folder)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        # The class itself, since AutoModelForCausalLM copies its arguments, the weights among them.
+        architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        loaded = architecture.from_pretrained(
+            None,
+            config=config,
             dtype=options.pop("dtype", "auto"),
+            state_dict=weights(folder),
             output_loading_info=True,
             **options,
         )
     except RuntimeError as error:  # a tensor whose shape is not the config's
         raise UserError(f"{folder}: the weights do not fit config.json ({' '.join(str(error).split())})") from None
     model, report = loaded
+    if (folder / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     if report["missing_keys"]:  # transformers would go on with random values
         raise UserError(f"{folder} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity)")
     return model.to(torch.device(device)).eval()
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """Return the tensors of all safetensors files of `folder`, still to be read, each into memory of its own.
+
+    transformers would map the files: their pages then stay resident as long as any tensor does, beside whatever
+    replaces it, and a model that is pruned would not shrink.
+    """
+    tensors: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        content = safe_open(file, framework="pt", backend="pread")
+        tensors |= {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 - not a dict
+    return tensors
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
