@@ -24,6 +24,7 @@ METHODS = {
     "similarity": Method("block", "similarity", "uniform", "none"),
     "activation_norm": Method("block", "activation_norm", "uniform", "none"),
     "activity": Method("block", "activity", "uniform", "none"),
+    "taylor_refit": Method("block", "taylor", "uniform", "refit"),
     "obs": Method("block", "obs", "uniform", "refit"),
     "obs_realign": Method("block", "obs", "uniform", "realign"),
     "slimgpt": Method("block", "obs", "logarithmic", "refit"),
