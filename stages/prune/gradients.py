@@ -1,9 +1,12 @@
 """Gradients of the calibration loss, handed over weight by weight as the backward pass makes them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
@@ -51,12 +54,29 @@ def gradients(
         for number, batch in enumerate(tqdm(passes, desc="calibration", disable=len(passes) < 4)):
             share, last = len(batch) / len(windows), number == len(passes) - 1
             batch = batch.to(model.device)
-            loss = model(input_ids=batch, labels=batch, use_cache=False).loss
-            if not math.isfinite(loss.item()):
-                raise UserError(f"the calibration loss is {loss.item()}; the base model or its dtype is not usable")
-            (loss * scale).backward()
+            with recomputed(model):
+                loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+                if not math.isfinite(loss.item()):
+                    raise UserError(f"the calibration loss is {loss.item()}; the base model or its dtype is not usable")
+                (loss * scale).backward()
     finally:
         for hook in hooks:
             hook.remove()
         for parameter, required in trainable.items():
             parameter.requires_grad_(required)
+
+
+@contextmanager
+def recomputed(model: PreTrainedModel) -> Iterator[None]:
+    """Let a backward pass compute each layer's activations anew, so that those of one layer are held at a time.
+
+    The values are the same. TinyLlama on 10 x 64 tokens in float32 would hold 1.8 GiB of them.
+    """
+    layers = model.model.layers
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
