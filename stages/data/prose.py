@@ -42,7 +42,7 @@ def sentences(text: str) -> list[str]:
     for line in text.splitlines():
         if line[:1].isspace():
             continue
-        for sentence in SENTENCE_END.split(line):
+        for sentence in SENTENCE_END.split(" ".join(line.split())):
             letters = sum(character.isalpha() or character == " " for character in sentence)
             if len(sentence.split()) >= 8 and letters > 0.85 * len(sentence) and sentence[-1] in ".!?":
                 found.append(sentence)

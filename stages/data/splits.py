@@ -11,10 +11,10 @@ MINIMUM_CHARACTERS = 500  # of a document: stubs and generated tables of a line 
 
 
 def deduplicate(documents: list[Document]) -> list[Document]:
-    """Return the documents without the paragraphs that occurred before, in them or in an earlier one.
+    """Return the documents without the lines that occurred before, in them or in an earlier one.
 
-    Topics quote each other at length and docstrings are copied between modules: by paragraph is the finest cut that
-    leaves readable text. What becomes too short is dropped.
+    A line is a whole paragraph of prose, a heading or an item of a list. Topics quote each other at length and
+    docstrings are copied between modules. What becomes too short is dropped.
     """
     seen: set[str] = set()
     kept = (replace(each, entries=tuple(new_entries(each.entries, seen))) for each in documents)
@@ -22,17 +22,18 @@ def deduplicate(documents: list[Document]) -> list[Document]:
 
 
 def new_entries(entries: tuple[Entry, ...], seen: set[str]) -> list[Entry]:
-    """Return the entries with the paragraphs that are not in `seen`, and add those to it."""
+    """Return the entries with the lines that are not in `seen`, and add those to it."""
     result = []
     for entry in entries:
-        paragraphs = []
-        for paragraph in re.split(r"\n\s*\n", entry.text):
-            key = " ".join(paragraph.split()).casefold()
-            if key and key not in seen:
+        lines = []
+        for line in entry.text.splitlines():
+            key = " ".join(line.split()).casefold()
+            if key not in seen:
+                lines.append(line)
+            if key:
                 seen.add(key)
-                paragraphs.append(paragraph.rstrip())
-        if paragraphs:
-            result.append(replace(entry, text="\n\n".join(paragraphs)))
+        if text := re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n"):
+            result.append(replace(entry, text=text))
     return result
 
 

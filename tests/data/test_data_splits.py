@@ -16,12 +16,15 @@ def texts(documents: list[Document]) -> list[list[str]]:
     return [[entry.text for entry in document.entries] for document in documents]
 
 
-def test_a_paragraph_stays_where_it_is_first_however_it_is_wrapped():
+def test_a_line_stays_where_it_is_first_however_it_is_spaced():
     documents = [
-        document("a", f"{FILLER}a\n\nReturn the size.", "return  the\nSIZE."),
-        document("b", "Return the size.\n\nAnd more.", f"{FILLER}b"),
+        document("a", f"{FILLER}a\n\nReturn the size.\n\nNote", "return  the SIZE."),
+        document("b", "Return the size.\nAnd more.", f"{FILLER}b\n\n  Note\n\nlast"),
     ]
-    assert texts(deduplicate(documents)) == [[f"{FILLER}a\n\nReturn the size."], ["And more.", f"{FILLER}b"]]
+    assert texts(deduplicate(documents)) == [
+        [f"{FILLER}a\n\nReturn the size.\n\nNote"],
+        ["And more.", f"{FILLER}b\n\nlast"],
+    ]
 
 
 def test_what_is_left_of_a_copy_is_no_document():
