@@ -5,7 +5,7 @@ import json
 import runpy
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from ruamel.yaml import YAML
 
 from stages.check.sections import check_params

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 
 from stages.base.from_scratch import (
     VALIDATION_WINDOWS,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT, tiny_llama, tiny_tokenizer
+from helpers import ROOT, tiny_llama, tiny_tokenizer
 from hub_server import COMMIT, Hub
 from safetensors.torch import load_file
 

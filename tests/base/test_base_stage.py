@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 from transformers import LlamaForCausalLM
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"]

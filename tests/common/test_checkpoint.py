@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import prune_params, tiny_llama, tiny_tokenizer
+from helpers import prune_params, tiny_llama, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from hub_server import COMMIT, Hub
 
 CONTENT = bytes(range(256)) * 400

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from ruamel.yaml import YAML
 
 from stages.check.sections import SECTIONS, check_params

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from helpers import ROOT
 from scipy.stats import binomtest
 
 DATA = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import lm_eval.tasks
 import pytest
 import torch
-from conftest import SHARED, tiny_llama
 from evaluate_helpers import VOCABULARY, tiny_model, tiny_tokenizer
+from helpers import SHARED, tiny_llama
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
 

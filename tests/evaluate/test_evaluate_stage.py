@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT
 from evaluate_helpers import text, tiny_model, tiny_tokenizer, write_tasks
+from helpers import ROOT
 from pydantic import ValidationError
 
 from stages.common.checkpoint import save_checkpoint

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, SHARED
 from evaluate_helpers import tiny_model, tiny_tokenizer
+from helpers import ROOT, SHARED
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml

@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from conftest import tiny_llama
+from helpers import tiny_llama
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
-from conftest import ROOT, tiny_llama, tiny_tokenizer
+from helpers import ROOT, tiny_llama, tiny_tokenizer
 from pydantic import ValidationError
 
 from stages.common.checkpoint import save_checkpoint

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import prune_params, tiny_llama
+from helpers import prune_params, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from conftest import tiny_llama
+from helpers import tiny_llama
 
 from stages.prune import gradients as module
 

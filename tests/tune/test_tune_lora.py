@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 from peft import PeftModel
 from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, tune_params
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 from tune_helpers import output_bytes, tiny_model, write_workspace
 
 # Runs the stage so that it saves its state at every step, and kills itself on the n-th call of a function.

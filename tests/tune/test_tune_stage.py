@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 from peft import PeftModel
 from tune_helpers import VOCABULARY, output_bytes, read_metrics, tiny_model, tune_params, write_params, write_workspace
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 import yaml
-from conftest import tiny_llama
+from helpers import tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
