@@ -53,6 +53,7 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
     except RuntimeError as error:  # a tensor whose shape is not the config's
         raise UserError(f"{folder}: the weights do not fit config.json ({' '.join(str(error).split())})") from None
     model, report = loaded
+    model.name_or_path = model.config.name_or_path = str(folder)  # what PEFT writes as an adapter's base
     if (folder / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     if report["missing_keys"]:  # transformers would go on with random values

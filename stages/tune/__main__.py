@@ -31,7 +31,7 @@ def main() -> None:
     progress, metrics = recover(tuned, next_token_loss, examples, validation, params, state)
 
     with staged("models/adapter") as folder:
-        save_adapter(tuned, folder)
+        save_adapter(tuned, PRUNED, folder)
     with staged("models/merged") as folder:
         save_checkpoint(merge(tuned), tokenizer, folder)
     training.write_losses("metrics/tune_loss.csv", progress)

@@ -52,9 +52,11 @@ def adapter_parameters(model: PeftModel) -> dict[str, torch.Tensor]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write the adapter as a PEFT folder, the same bytes each time."""
+def save_adapter(model: PeftModel, base: Path, folder: Path) -> None:
+    """Write the adapter as a PEFT folder that names `base` as what it adapts, the same bytes each time."""
+    model.get_base_model().config._name_or_path = str(base)  # what PEFT's model card names
     config = cast(LoraConfig, model.peft_config["default"])
+    config.base_model_name_or_path = str(base)
     # A set inside PEFT, whose order differs from process to process.
     config.target_modules = sorted(config.target_modules or [])
     # Embeddings are never trained here; "auto" would ask the hub whether they were resized.

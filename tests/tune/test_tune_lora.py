@@ -46,7 +46,7 @@ def test_merged_equals_base_plus_adapter_after_a_round_trip(tmp_path, kind, tied
     tuned = trained_adapter(load_model(base))
     expected = tuned(input_ids=TOKENS).logits
     assert (expected - load_model(base)(input_ids=TOKENS).logits).abs().max() > 0.1
-    save_adapter(tuned, tmp_path / "adapter")
+    save_adapter(tuned, base, tmp_path / "adapter")
     save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path / "merged")
 
     loaded = PeftModel.from_pretrained(load_model(base), tmp_path / "adapter")
@@ -71,8 +71,8 @@ def test_a_bfloat16_model_stays_one(tmp_path):
 def test_the_adapter_folder_names_its_base_and_is_the_same_for_every_hash_seed(tmp_path):
     script = (
         "from tune_helpers import *; from stages.tune.lora import *; model = tiny_model(); "
-        "model.name_or_path = 'models/pruned'; torch.manual_seed(0); "
-        "save_adapter(add_adapter(model, tune_params()), Path('adapter'))"
+        "torch.manual_seed(0); "
+        "save_adapter(add_adapter(model, tune_params()), Path('models/pruned'), Path('adapter'))"
     )
     written = []
     for hash_seed in ("1", "2"):
@@ -86,6 +86,7 @@ def test_the_adapter_folder_names_its_base_and_is_the_same_for_every_hash_seed(t
     assert set(written[0]) == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
     config = json.loads(written[0]["adapter_config.json"])
     assert config["base_model_name_or_path"] == "models/pruned"
+    assert b"base_model: models/pruned" in written[0]["README.md"]
     assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (2, 4, 0.1)
     assert config["target_modules"] == sorted(TARGETS)
 
