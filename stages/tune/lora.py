@@ -47,6 +47,11 @@ def check_targets(model: PreTrainedModel, targets: list[str]) -> None:
         )
 
 
+def adapted(model: PeftModel) -> PreTrainedModel:
+    """Return the causal language model that the adapter sits in."""
+    return cast(PreTrainedModel, model.get_base_model())
+
+
 def adapter_parameters(model: PeftModel) -> dict[str, torch.Tensor]:
     """Return the parameters that are trained, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -54,7 +59,7 @@ def adapter_parameters(model: PeftModel) -> dict[str, torch.Tensor]:
 
 def save_adapter(model: PeftModel, base: Path, folder: Path) -> None:
     """Write the adapter as a PEFT folder that names `base` as what it adapts, the same bytes each time."""
-    model.get_base_model().config._name_or_path = str(base)  # what PEFT's model card names
+    adapted(model).config._name_or_path = str(base)  # what PEFT's model card names
     config = cast(LoraConfig, model.peft_config["default"])
     config.base_model_name_or_path = str(base)
     # A set inside PEFT, whose order differs from process to process.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
 import torch
 from peft import PeftModel
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel
 from stages.common.training import Plan, Progress, train
 from stages.tune.batches import Batches, collate, split
 from stages.tune.examples import Example, loss_tokens
-from stages.tune.lora import adapter_parameters
+from stages.tune.lora import adapted, adapter_parameters
 from stages.tune.params import TuneParams
 
 Objective = Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -30,7 +29,7 @@ def recover(
     Losses are means over loss tokens, in nats, without dropout: the training loss over as many examples as the
     validation has, the same before and after.
     """
-    causal_model = cast(PreTrainedModel, model.get_base_model())
+    causal_model = adapted(model)
     parameters = adapter_parameters(model)
     # The sums that the optimizer keeps have the adapter's size, so the fused kernel's speed is what matters.
     optimizer = torch.optim.AdamW(parameters.values(), lr=params.learning_rate, weight_decay=0.0, fused=True)
