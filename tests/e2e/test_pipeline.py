@@ -81,10 +81,9 @@ def test_an_experiment_reruns_only_what_its_params_touch(project):
     project.commit("l2 at 0.4")
     between = json.loads(project.run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
     assert between["metrics/evaluate/pruned.json"]["pydocs_ppl"]["diff"] != 0
-    # and back again: everything comes from the run-cache
+    # and back again: all that is dear comes from the run-cache; the report, a second's work, may be written anew
     project.set(prune__method="taylor", prune__ratio=0.5)
-    output = project.run("dvc", "repro").stdout
-    assert [stage for stage in ran(output) if stage != "check"] == []
+    assert set(ran(project.run("dvc", "repro").stdout)) <= {"check", "report"}
 
 
 @pytest.mark.parametrize(
