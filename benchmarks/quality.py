@@ -95,6 +95,8 @@ def section(method: str, ratio: float, ratio_of: str, seed: int, options, layers
         grouping="sum",
         taylor="param_first",
         iterative_steps=1,
+        round_to=1,
+        layout="free",
         seed=seed,
         calibration={"windows": options.windows, "length": options.length},
     )

@@ -84,7 +84,8 @@ def run_stage(project: Path, stage: str, bar: tqdm, dtype: str, method="l2", rat
     params["prune"] |= {
         "method": method, "structure": None, "criterion": None, "allocation": None, "update": None, "ratio": ratio,
         "ratio_of": "groups", "attention_layers": LAYERS, "mlp_layers": LAYERS, "taylor": "param_first",
-        "iterative_steps": 1, "calibration": params["prune"]["calibration"] | {"windows": 10, "length": TOKENS},
+        "iterative_steps": 1, "round_to": 1, "layout": "free",
+        "calibration": params["prune"]["calibration"] | {"windows": 10, "length": TOKENS},
     }  # fmt: skip
     (project / "params.yaml").write_text(json.dumps(params), encoding="utf-8")  # JSON is YAML
     bar.set_description(f"{dtype} {stage} {method} {ratio:g}" if stage == "prune" else f"{dtype} {stage}")

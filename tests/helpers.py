@@ -58,6 +58,8 @@ def prune_params(**changes):
         "grouping": "sum",
         "taylor": "param_first",
         "iterative_steps": 1,
+        "round_to": 1,
+        "layout": "free",
         "seed": 0,
         "calibration": {"windows": 4, "length": 16},
     }

@@ -31,6 +31,8 @@ class PruneParams(Section):
     grouping: Literal["sum", "mean", "max", "prod", "first"]
     taylor: Literal["param_first", "param_second", "param_mix", "vectorize"]
     iterative_steps: Positive
+    round_to: Literal[1, 8, 32, 64, 256]
+    layout: Literal["free", "uniform"]
     seed: Seed
     calibration: CalibrationParams
 

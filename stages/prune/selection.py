@@ -11,6 +11,7 @@ from stages.common.errors import UserError
 from stages.prune import allocation
 from stages.prune.criteria import score_units
 from stages.prune.units import Module
+from stages.prune.widths import allowed_widths
 
 
 @dataclass(frozen=True)
@@ -30,38 +31,75 @@ class Task:
         """One score per unit of every module, by the chosen criterion, all from the model as it is now."""
         return score_units(self.params.chosen.criterion, self.model, self.modules, self.windows, self.params)
 
-    def pools(self, pooled: bool) -> list["Pool"]:
-        """Return the groups of modules that share one budget.
+    @cached_property
+    def bundles(self) -> list["Bundle"]:
+        """The modules that give alike: all of a kind under `layout: uniform`, else each for itself.
 
-        Under `ratio_of: parameters` that is all of them. Under `groups` it is each module, or all of a kind if
-        `pooled`. A module of a single unit (multi-query attention's key/value head) has none to give and is in no pool.
+        A module of a single unit (multi-query attention's key/value head) has none to give and is in no bundle.
         """
-        prunable = [i for i, module in enumerate(self.original) if module.units > 1]
+        singles = [[i] for i, module in enumerate(self.original) if module.units > 1]
+        if self.params.layout == "uniform":
+            kinds = sorted({self.modules[i].kind for (i,) in singles})
+            singles = [[i for (i,) in singles if self.modules[i].kind == kind] for kind in kinds]
+        hidden_size = self.model.config.hidden_size
+        return [
+            Bundle(
+                members,
+                self.modules[members[0]].units,
+                allowed_widths(self.modules[members[0]], self.params, hidden_size),
+                sum(self.modules[i].cost for i in members) if self.params.ratio_of == "parameters" else len(members),
+            )
+            for members in singles
+        ]
+
+    def pools(self, pooled: bool) -> list["Pool"]:
+        """Return the groups of bundles that share one budget.
+
+        Under `ratio_of: parameters` that is all of them. Under `groups` it is each one, or all of a kind if `pooled`.
+        """
         if self.params.ratio_of == "parameters":
-            return [Pool(prunable, [self.modules[i].cost for i in prunable], self.budget)]
-        kinds = sorted({self.original[i].kind for i in prunable})
-        groups = [[i for i in prunable if self.original[i].kind == kind] for kind in kinds]
+            return [Pool(self.bundles, self.budget)]
+        groups = [[bundle] for bundle in self.bundles]
+        if pooled:
+            kinds = sorted({self.modules[bundle.members[0]].kind for bundle in self.bundles})
+            groups = [[each for each in self.bundles if self.modules[each.members[0]].kind == kind] for kind in kinds]
         pools = []
-        for group in groups if pooled else [[i] for i in prunable]:
-            gone = sum(self.original[i].units - self.modules[i].units for i in group)
-            wanted = share_of_units([self.original[i] for i in group], self.ratio)
-            pools.append(Pool(group, [1] * len(group), wanted - gone))
+        for group in groups:
+            members = [i for bundle in group for i in bundle.members]
+            gone = sum(self.original[i].units - self.modules[i].units for i in members)
+            together = [members] if pooled else [[i] for i in members]
+            wanted = sum(share_of_units([self.original[i] for i in each], self.ratio) for each in together)
+            pools.append(Pool(group, wanted - gone))
         return pools
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Modules, by index, that share a budget; `costs` is what one unit of each takes of it."""
+class Bundle:
+    """Modules, by index, that give the same number of units each."""
 
     members: list[int]
-    costs: list[int]
+    units: int  # of each
+    widths: list[int]  # that each may keep, descending
+    price: int  # what one unit of each takes of the budget
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of units that each may give, ascending; more than 0 at first where rounding takes some anyway."""
+        return [self.units - width for width in self.widths]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Bundles that share a budget."""
+
+    bundles: list[Bundle]
     budget: int
 
 
 def units_to_remove(task: Task) -> list[int]:
     """Return how many units each module of `task` gives; every module keeps one.
 
-    What they take of a budget falls short of it by less than one unit. Raises UserError when the ratio is out of reach.
+    What they take of a budget is as near to it as widths allow. Raises UserError when the ratio is out of reach.
     """
     chosen = allocation.load(task.params.chosen.allocation)
     return fill(task, chosen.keys(task), chosen.POOLED)
@@ -71,30 +109,55 @@ def fill(task: Task, keys: list[torch.Tensor], pooled: bool) -> list[int]:
     """Return how many units each module gives when they go in the order of `keys` until the budgets are met."""
     counts = [0] * len(task.modules)
     for pool in task.pools(pooled):
-        for i, count in zip(pool.members, take(task, pool, keys), strict=True):
-            counts[i] = count
+        given = take(pool, keys)
+        if task.params.ratio_of == "parameters":
+            check_reached(pool, given)
+        for bundle, count in zip(pool.bundles, given, strict=True):
+            for i in bundle.members:
+                counts[i] = count
     return counts
 
 
-def take(task: Task, pool: Pool, keys: list[torch.Tensor]) -> list[int]:
-    """Return how many units each member of `pool` gives, taken in the order of their keys, smallest first.
+def take(pool: Pool, keys: list[torch.Tensor]) -> list[int]:
+    """Return how many units each bundle of `pool` gives, taken in the order of their keys, smallest first.
 
-    One that no longer fits the budget is passed over for a smaller one.
+    The key of a bundle's step from one width to the next is the mean of its members' keys for the last unit of it. A
+    step that no longer fits the budget is passed over for a smaller one; at the end the smallest is taken if that ends
+    nearer to the budget.
     """
-    counts, left = [0] * len(pool.members), pool.budget
-    order = sorted(
-        (key, j) for j, i in enumerate(pool.members) for key in keys[i].tolist()[: task.modules[i].units - 1]
-    )
-    for _, j in order:
-        if pool.costs[j] <= left:
-            counts[j] += 1
-            left -= pool.costs[j]
-    if sum(counts) == len(order) and left >= min(pool.costs, default=1):
+    given = [bundle.counts[0] for bundle in pool.bundles]
+    left = pool.budget - sum(count * bundle.price for count, bundle in zip(given, pool.bundles, strict=True))
+    order = []
+    for j, bundle in enumerate(pool.bundles):
+        mean = torch.stack([keys[i] for i in bundle.members]).mean(0).tolist()
+        order += [(mean[count - 1], j, count) for count in bundle.counts[1:]]
+    for _, j, count in sorted(order):
+        price = (count - given[j]) * pool.bundles[j].price
+        if price <= left:
+            given[j] = count
+            left -= price
+    more = [(price, j, count) for j, bundle in enumerate(pool.bundles) for price, count in next_step(bundle, given[j])]
+    if more and min(more)[0] < 2 * left:
+        _, j, count = min(more)
+        given[j] = count
+    return given
+
+
+def next_step(bundle: Bundle, given: int) -> list[tuple[int, int]]:
+    """Return the price and the count of the bundle's next width once each member has given `given`, if there is one."""
+    return [((count - given) * bundle.price, count) for count in bundle.counts if count > given][:1]
+
+
+def check_reached(pool: Pool, given: list[int]) -> None:
+    """Raise UserError if all that the pool can give falls short of its budget by one more unit or width."""
+    gone = sum(count * bundle.price for count, bundle in zip(given, pool.bundles, strict=True))
+    all_given = all(count == bundle.counts[-1] for count, bundle in zip(given, pool.bundles, strict=True))
+    smallest = min((bundle.widths[-1] * bundle.price for bundle in pool.bundles), default=1)
+    if all_given and pool.budget - gone >= smallest:
         raise UserError(
-            f"prune.ratio asks for {pool.budget:,} parameters less, but the pruned layers can give "
-            f"{pool.budget - left:,} at most; allowed: a smaller ratio or more layers"
+            f"prune.ratio asks for {pool.budget:,} parameters less, but the pruned layers can give {gone:,} at most; "
+            "allowed: a smaller ratio or more layers"
         )
-    return counts
 
 
 def share_of_units(pool: list[Module], ratio: float) -> int:

@@ -80,7 +80,7 @@ def test_tinyllama_counts_are_llm_pruners(ratio, heads, channels, parameters):
 @settings(max_examples=30, deadline=None)
 @given(
     shape=st.sampled_from(sorted(SHAPES)),
-    ratio=st.floats(0, 0.45),
+    ratio=st.floats(0, 0.4),  # of multi-query attention there is little more to give
     allocation=st.sampled_from(["uniform", "global"]),
     steps=st.integers(1, 3),
     bias=st.booleans(),
@@ -95,7 +95,7 @@ def test_ratio_of_parameters_is_met_to_within_one_unit(shape, ratio, allocation,
     largest = max(module.cost for module in block_modules(model, range(3), range(3)))
     pruned, metrics = prune(model, torch.zeros(1, 4, dtype=torch.int64), params)
     target = ratio * metrics["parameters_before"]
-    assert target - largest < metrics["parameters_before"] - metrics["parameters"] <= target
+    assert abs(metrics["parameters_before"] - metrics["parameters"] - target) < largest
     assert pruned.num_parameters() == metrics["parameters"]
     assert metrics["ratio_actual"] == pytest.approx(1 - metrics["parameters"] / metrics["parameters_before"])
 
@@ -104,7 +104,7 @@ def test_ratio_of_parameters_with_channels_left_is_met_to_within_one_channel():
     model = tiny_llama(mlp=200)
     before = model.num_parameters()
     _, metrics = prune(model, torch.zeros(1, 4, dtype=torch.int64), prune_params(ratio=0.3, ratio_of="parameters"))
-    assert 0 <= 0.3 * before - (before - metrics["parameters"]) < 3 * 32
+    assert abs(0.3 * before - (before - metrics["parameters"])) <= 3 * 32 / 2
 
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))

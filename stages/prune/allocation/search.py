@@ -26,6 +26,8 @@ def keys(task) -> list[torch.Tensor]:
     best, dense = sensitivity.best_counts(task), Dense(task.model, task.windows)
     least = joint_divergence(task, best, dense)
     generator = random.Random(task.params.seed)
+    if all(len(pool.bundles) == 1 for pool in task.pools(POOLED)):
+        return sensitivity.keys_of(task, best)  # nothing to move between
     for _ in tqdm(range(TRIALS), desc="search", mininterval=1):
         trial = moved(task, best, generator)
         divergence = joint_divergence(task, trial, dense)
@@ -35,14 +37,15 @@ def keys(task) -> list[torch.Tensor]:
 
 
 def moved(task, counts: list[int], generator: random.Random) -> list[int]:
-    """Return `counts` with one module giving less and another of the same budget as much more, in full units."""
-    pool = generator.choice([pool for pool in task.pools(POOLED) if len(pool.members) > 1])
-    cost = dict(zip(pool.members, pool.costs, strict=True))
-    less, more = generator.sample(pool.members, 2)
+    """Return `counts` with one bundle giving less and another of the same budget as much more, in full units."""
+    pool = generator.choice([pool for pool in task.pools(POOLED) if len(pool.bundles) > 1])
+    less, more = generator.sample(pool.bundles, 2)
     share, new = generator.choice(SHARES), list(counts)
-    new[less] -= min(new[less], max(1, round(share * task.modules[less].units)))
-    gained = (counts[less] - new[less]) * cost[less]
-    new[more] = min(task.modules[more].units - 1, new[more] + gained // cost[more])
+    back = min(counts[less.members[0]], max(1, round(share * less.units)))
+    for i in less.members:
+        new[i] -= back
+    for i in more.members:
+        new[i] = min(more.counts[-1], new[i] + int(back * less.price // more.price))
     return new
 
 

@@ -30,9 +30,11 @@ def best_counts(task) -> list[int]:
     losses = measured_losses(task)
     counts = [0] * len(task.modules)
     for pool in task.pools(POOLED):
-        chosen = knapsack([losses[i] for i in pool.members], pool.costs, pool.budget)
-        for i, count in zip(pool.members, chosen, strict=True):
-            counts[i] = count
+        tables = [summed([losses[i] for i in bundle.members]) for bundle in pool.bundles]
+        chosen = knapsack(tables, [bundle.price for bundle in pool.bundles], pool.budget)
+        for bundle, count in zip(pool.bundles, chosen, strict=True):
+            for i in bundle.members:
+                counts[i] = count
     return counts
 
 
@@ -42,18 +44,25 @@ def keys_of(task, wanted: list[int]) -> list[torch.Tensor]:
     return [share + (torch.arange(len(share)) >= count) for share, count in zip(every, wanted, strict=True)]
 
 
-def levels(module: Module) -> list[int]:
-    """Return the numbers of units to try to remove: tenths of them, every module keeping one."""
-    return sorted({round(module.units * level / LEVELS) for level in range(LEVELS)} | {module.units - 1})
+def summed(losses: list[dict[int, float]]) -> dict[int, float]:
+    """Return the sum of several modules' losses by the number of units that each of them gives."""
+    return {count: sum(each[count] for each in losses) for count in losses[0]}
+
+
+def levels(bundle) -> list[int]:
+    """Return the numbers of units to try to remove: the allowed ones that are nearest to tenths, and the most."""
+    wanted = [bundle.units * level / LEVELS for level in range(LEVELS)]
+    return sorted({min(bundle.counts, key=lambda count: abs(count - each)) for each in wanted} | {bundle.counts[-1]})
 
 
 def measured_losses(task) -> list[dict[int, float]]:
     """Return for every module the divergence in nats per token by the number of units removed from it alone."""
+    tried = {i: levels(bundle) for bundle in task.bundles for i in bundle.members}
     chosen = task.params.chosen
     then = update.load(chosen.update)
     dense = Dense(task.model, task.windows)
     activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
-    losses = []
+    losses: list[dict[int, float]] = []
     for i, module in enumerate(tqdm(task.modules, desc="sensitivity", mininterval=1)):
         inputs = activations.inputs(module)
         if criteria.reads_activations(chosen.criterion):
@@ -61,12 +70,12 @@ def measured_losses(task) -> list[dict[int, float]]:
         else:
             score = task.scores[i]
         order = score.argsort(stable=True)
-        losses.append({0: 0.0})
+        losses.append({})
         weight = module.output.weight.detach().clone()
-        for count in levels(module)[1:]:
+        for count in tried.get(i, [0]):
             then.update(module, order[count:].sort().values, inputs)
             silence(module, order[:count])
-            losses[-1][count] = dense.from_layer(activations)
+            losses[-1][count] = dense.from_layer(activations) if count else 0.0
             with torch.no_grad():
                 module.output.weight.copy_(weight)
     return losses

@@ -9,6 +9,7 @@ from stages.prune.selection import Task, units_to_remove
 from stages.prune.sequence import cut_modules
 from stages.prune.surgery import rebuild
 from stages.prune.units import Module, block_modules
+from stages.prune.widths import check_layout
 
 
 def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTrainedModel, dict[str, float]]:
@@ -21,6 +22,7 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
     layers = len(model.model.layers)
     attention = layer_range("prune.attention_layers", params.attention_layers, layers)
     mlp = layer_range("prune.mlp_layers", params.mlp_layers, layers)
+    check_layout(params, block_modules(model, range(layers), range(layers)), layers)
     before = model.num_parameters()
     if params.ratio:
         update.prepare(params.chosen.update, model)
