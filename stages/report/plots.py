@@ -29,7 +29,7 @@ STYLE: Any = {
     "savefig.dpi": 130,
 }
 TRAININGS = {"base": "training of the base", "tune": "recovery of the pruned model"}
-SMOOTHING = 25  # optimizer steps
+SMOOTHING = 50  # optimizer steps
 NORMAL_95 = 1.96  # standard errors on either side of a 95 % interval
 
 
@@ -66,8 +66,10 @@ def draw_losses(losses: dict[str, pd.DataFrame]) -> Figure:
     figure, panels = plt.subplots(1, len(losses), figsize=size, squeeze=False, layout="constrained")
     for axes, (title, table) in zip(panels[0], losses.items(), strict=True):
         train = table[table["split"] == "train"]
-        axes.plot(train["step"], train["loss"], color=LIGHT, linewidth=0.8, label="training, each step")
-        smooth = train["loss"].rolling(SMOOTHING, min_periods=1, center=True).mean()
+        axes.plot(train["step"], train["loss"], color=LIGHT, linewidth=0.8, label="training")
+        # A row is the mean of the steps since the row before it; rows are evenly spaced.
+        rows = max(1, SMOOTHING // int(train["step"].iloc[0]))
+        smooth = train["loss"].rolling(rows, min_periods=1, center=True).mean()
         axes.plot(train["step"], smooth, color=TRAINING, linewidth=1.8, label=f"training, mean of {SMOOTHING} steps")
         validation = table[table["split"] == "validation"]
         axes.plot(
