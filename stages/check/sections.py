@@ -6,6 +6,7 @@ from stages.base.params import BaseParams
 from stages.common.errors import UserError
 from stages.common.params import RunParams, Section, load_section
 from stages.data.params import DataParams
+from stages.data.tasks import TASKS
 from stages.evaluate.params import EvaluateParams
 from stages.profile.params import ProfileParams
 from stages.prune.params import PruneParams
@@ -36,7 +37,11 @@ def check_params(content: dict) -> None:
 
 def check_together(sections: dict[str, Any]) -> None:
     """Raise UserError where a value of one section is wrong for what another says."""
-    base, prune = sections["base"], sections["prune"]
+    base, prune, data, evaluate = (sections[name] for name in ("base", "prune", "data", "evaluate"))
     if base.source == "train":  # the layers of any other base are known once it is there
         for key in ("attention_layers", "mlp_layers"):
             layer_range(f"prune.{key}", getattr(prune, key), base.layers)
+    tasks = list(TASKS) if data.source == "python-docs" else data.tasks
+    for name in evaluate.tasks if evaluate.tasks != "all" else []:
+        if name not in tasks:
+            raise UserError(f"evaluate.tasks = {name!r} is not what data makes; allowed: all, {', '.join(tasks)}")

@@ -83,6 +83,19 @@ def test_every_missing_key_and_section_is_named(section, tmp_path, monkeypatch):
         check_params(read_params_file())
 
 
+def test_tasks_that_data_does_not_make_are_named(params):
+    params("evaluate.tasks", ["pydocs_gap"])
+    made = "pydocs_continuation, pydocs_gap, pydocs_object"
+    with pytest.raises(UserError, match=rf"evaluate.tasks = 'boolk' is not what data makes; allowed: all, {made}$"):
+        params("evaluate.tasks", ["pydocs_gap", "boolk"])
+    params("evaluate.tasks", "all")
+    params("data.tasks", ["boolq", "piqa"])
+    params("data.source", "hub")
+    params("evaluate.tasks", ["piqa"])
+    with pytest.raises(UserError, match=r"evaluate.tasks = 'pydocs_gap' is not what data makes; allowed: all, boolq, "):
+        params("evaluate.tasks", ["pydocs_gap"])
+
+
 def test_both_ranges_null_leaves_nothing_to_prune(params):
     params("prune.mlp_layers", None)
     with pytest.raises(UserError, match="attention_layers and mlp_layers are both null"):
