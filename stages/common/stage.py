@@ -30,14 +30,17 @@ def run_stage(name: str, stage: Callable[[], None]) -> None:
         stage()
         # Times differ from run to run, so they are no DVC output: they would turn its run-cache off.
         write_metrics(RUNTIME_FOLDER / f"{name}.json", stage_cost(time.perf_counter() - started))
+        return
     except KeyboardInterrupt:
-        fail(name, "interrupted; `dvc repro` continues from here", INTERRUPTED)
+        message, code = "interrupted; `dvc repro` continues from here", INTERRUPTED
     except UserError as error:
-        fail(name, str(error), USER_ERROR)
+        message, code = str(error), USER_ERROR
     except Exception as error:
         if os.environ.get("ESPALIER_TRACEBACK") == "1":
             traceback.print_exc()
-        fail(name, explain(error), FAILURE)
+        message, code = explain(error), FAILURE
+    # Here the stage's frames are gone, and with them its unfinished progress bars: the line is the last one.
+    fail(name, message, code)
 
 
 def stage_cost(seconds: float) -> dict[str, float]:

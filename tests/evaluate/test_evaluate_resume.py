@@ -1,12 +1,16 @@
 """An interrupted evaluation continues with the task it was in, and ends as one that was not interrupted."""
 
+import os
 import random
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 import torch
 import yaml
 from evaluate_helpers import text, tiny_model, tiny_tokenizer, write_tasks
+from helpers import ROOT
 
 from stages.common.checkpoint import save_checkpoint
 from stages.evaluate import __main__ as stage
@@ -16,6 +20,25 @@ PARAMS = {
     "seed": 1, "sequence_length": 16, "tasks": "all", "limit": None, "num_fewshot": 0, "batch_tokens": 256,
     "prompts": ["the tree"], "new_tokens": 3,
 }  # fmt: skip
+
+# Runs the stage, says which tasks it starts, and interrupts itself, as Ctrl-C does, while one of them is scored.
+INTERRUPTED = """
+import os, signal, sys
+from stages.common.stage import run_stage
+from stages.evaluate import __main__ as stage
+from stages.evaluate.language_model import BranchingLM
+run_tasks, score, running = stage.run_tasks, BranchingLM.score, []
+def run(model, configs, *settings):
+    running.append(configs[0]["task"])
+    print(running[-1], flush=True)
+    return run_tasks(model, configs, *settings)
+def interrupted(self, *arguments):
+    if running[-1] == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGINT)
+    return score(self, *arguments)
+stage.run_tasks, BranchingLM.score = run, interrupted
+run_stage("evaluate-base", lambda: stage.main("base", "model"))
+"""
 
 
 @pytest.fixture
@@ -60,6 +83,25 @@ def test_only_what_was_not_finished_is_measured_again(project, monkeypatch):
     stage.main("base", "model")
     assert started == ["ending", "gap", "gap"]
     assert outputs(project) == undisturbed
+
+
+@pytest.mark.slow
+def test_an_interrupt_is_one_line_and_the_next_run_goes_on(project):
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def run(interrupt: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", INTERRUPTED, interrupt]
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+
+    done = run("gap")
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "espalier: evaluate-base: interrupted; `dvc repro` continues from here"
+    assert "Traceback" not in done.stderr
+    assert not (project / "metrics").exists()
+    assert [done.stdout, run("").stdout] == ["ending\ngap\n", "gap\n"]
+    resumed = outputs(project)
+    stage.main("base", "model")
+    assert outputs(project) == resumed
 
 
 def test_another_model_starts_anew(project, monkeypatch):

@@ -7,23 +7,24 @@ import pytest
 from helpers import ROOT
 from tune_helpers import output_bytes, tiny_model, write_workspace
 
-# Runs the stage so that it saves its state at every step, and kills itself on the n-th call of a function.
+# Runs the stage so that it saves its state at every step, and sends itself a signal on the n-th call of a function.
 KILLING = """
 import os, signal, sys
 from stages.common import training
+from stages.common.stage import run_stage
 from stages.tune import __main__ as stage, recovery
 training.SAVE_EVERY_SECONDS = -1
 owner = {"training": training, "recovery": recovery, "stage": stage}[sys.argv[1]]
-name, left = sys.argv[2], int(sys.argv[3])
+name, left, number = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 whole = getattr(owner, name)
 def killed(*arguments, **options):
     global left
     left -= 1
     if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
     return whole(*arguments, **options)
 setattr(owner, name, killed)
-stage.main()
+run_stage("tune", stage.main)
 """
 
 
@@ -31,9 +32,13 @@ stage.main()
 def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
-    def run(folder, owner="stage", name="main", call=0) -> int:
-        command = [sys.executable, "-c", KILLING, owner, name, str(call)]
-        return subprocess.run(command, cwd=folder, env=environment).returncode
+    def run(folder, owner="stage", name="main", call=0, number=signal.SIGKILL) -> int:
+        command = [sys.executable, "-c", KILLING, owner, name, str(call), str(int(number))]
+        done = subprocess.run(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+        if number == signal.SIGINT:
+            assert done.stderr.splitlines()[-1] == "espalier: tune: interrupted; `dvc repro` continues from here"
+            assert "Traceback" not in done.stderr
+        return done.returncode
 
     for name in ("whole", "killed"):
         write_workspace(tmp_path / name, tiny_model("pruned"), steps=10, validate_every=3, data="both", window=200)
@@ -44,6 +49,8 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
     (state,) = (killed / ".dvc/tmp/resume").iterdir()
     assert run(killed, "training", "save_file", 3) == -signal.SIGKILL  # while the state after step 6 is written
     assert run(killed, "recovery", "mean_loss", 2) == -signal.SIGKILL  # in the validation after step 6
+    assert run(killed, "recovery", "backward_mean", 2, signal.SIGINT) == 130  # in a later step
+    assert [folder.name for folder in (killed / ".dvc/tmp/resume").iterdir()] == [state.name]
     assert run(killed, "stage", "save_checkpoint", 1) == -signal.SIGKILL  # between models/adapter and models/merged
     assert [folder.name for folder in (killed / ".dvc/tmp/resume").iterdir()] == [state.name]
     assert run(killed) == 0
