@@ -3,11 +3,13 @@
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REVISIONS = (COMMIT, "main", "refs/convert/parquet")
 LARGE = (".safetensors", ".parquet")  # kept as LFS: their hash is sha256
 
 
@@ -19,6 +21,7 @@ class Hub:
     datasets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)  # repository: status, X-Error-Code
     cuts: dict[str, list[int]] = field(default_factory=dict)  # file: bytes after which one answer each breaks off
+    after_cut: Callable[[], object] = lambda: None  # called when an answer has broken off
     forged: dict[str, bytes] = field(default_factory=dict)  # file: what is sent in its place
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     url: str = ""
@@ -42,7 +45,7 @@ def digest(name: str, content: bytes) -> str:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The three requests that a download consists of: a revision's commit, its files, a file."""
+    """The requests that a download consists of: a revision's commit, its files, a file."""
 
     hub: Hub
     protocol_version = "HTTP/1.1"
@@ -56,20 +59,19 @@ class Handler(BaseHTTPRequestHandler):
         organisation, name, verb, *rest = [*path.split("/"), "", ""]
         repository = f"{organisation}/{name}"
         files = getattr(self.hub, kind).get(repository)
+        revision, inside = split_revision("/".join(rest).strip("/") if verb else "main")
         if repository in self.hub.refused:
             self.answer(*self.hub.refused[repository])
         elif files is None:
             self.answer(404, "RepoNotFound")
-        elif api and verb == "revision":
-            known = "/".join(rest).strip("/") in (COMMIT, "main", "refs/convert/parquet")
-            body = json.dumps({"id": repository, "sha": COMMIT}).encode()
-            self.answer(200, body=body) if known else self.answer(404, "RevisionNotFound")
-        elif COMMIT not in rest[:1]:
+        elif not revision:
             self.answer(404, "RevisionNotFound")
+        elif api and verb in ("", "revision"):
+            self.answer_json({"id": repository, "sha": COMMIT})
         elif verb == "tree":
-            self.answer(200, body=json.dumps([entry(*file) for file in files.items()]).encode())
+            self.answer_json(listing(inside, files, recursive="recursive=true" in self.path.lower()))
         else:
-            self.send_file("/".join(rest[1:]).strip("/"), files)
+            self.send_file(inside, files)
 
     do_HEAD = do_GET  # noqa: N815 - http.server's name
 
@@ -84,6 +86,9 @@ class Handler(BaseHTTPRequestHandler):
         cut = self.hub.cuts[name].pop(0) if self.command == "GET" and self.hub.cuts.get(name) else None
         return self.answer(206 if start else 200, headers=headers, body=content[start:], cut=cut)
 
+    def answer_json(self, content: dict | list) -> None:
+        self.answer(200, body=json.dumps(content).encode())
+
     def answer(self, status: int, code: str = "", body: bytes = b"", headers=None, cut: int | None = None) -> None:
         self.send_response(status)
         for key, value in {**(headers or {}), "Content-Length": str(len(body)), "X-Error-Code": code}.items():
@@ -92,10 +97,28 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body[:cut])
         if cut is not None:
+            self.hub.after_cut()
             self.close_connection = True
 
     def log_message(self, *_) -> None:
         """Say nothing."""
+
+
+def split_revision(path: str) -> tuple[str, str]:
+    """Return the revision that `path` begins with, "" if there is none such, and the rest of the path."""
+    revision = next((each for each in REVISIONS if f"{path}/".startswith(f"{each}/")), "")
+    return revision, path.removeprefix(revision).strip("/")
+
+
+def listing(folder: str, files: dict[str, bytes], recursive: bool) -> list[dict]:
+    """Return the files below `folder`, or the files and folders in it, as the hub lists them."""
+    below = {name: content for name, content in files.items() if not folder or name.startswith(f"{folder}/")}
+    if recursive:
+        return [entry(*file) for file in below.items()]
+    depth = folder.count("/") + 2 if folder else 1
+    folders = {"/".join(name.split("/")[:depth]) for name in below if name.count("/") >= depth}
+    found = [{"type": "directory", "path": name, "oid": digest(name, b"")} for name in sorted(folders)]
+    return found + [entry(*file) for file in below.items() if file[0].count("/") < depth]
 
 
 def entry(name: str, content: bytes) -> dict:

@@ -1,6 +1,8 @@
 """Fetch files from a Hugging Face hub: the only code of the project that uses a network.
 
-HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE work as huggingface_hub documents them.
+HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE work as huggingface_hub documents them. Datasets come by it too, and
+not by datasets.load_dataset, which would fetch every split and file of them, keep all a second time as Arrow, and check
+no hash.
 """
 
 import fnmatch
@@ -30,9 +32,10 @@ class Snapshot:
 def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns: list[str]) -> Snapshot:
     """Return the files of `repo` at `revision` that match one of `patterns`, downloaded where the cache lacks them.
 
-    A connection that breaks is taken up where it broke. Every file is checked against the hash that the hub gave for
-    it. Raises UserError when there is no such repository, revision or file, no right to it, no connection, nothing in
-    the cache while offline, or a wrong hash; what is not whole does not stay in the cache.
+    A connection that breaks is taken up where it broke. After a killed process the file that it was in starts anew: the
+    client, from 1.18 on, takes nothing up that another process left. Every file is checked against the hash that the
+    hub gave for it. Raises UserError when there is no such repository, revision or file, no right to it, no connection,
+    nothing in the cache while offline, or a wrong hash; what is not whole does not stay in the cache.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError

@@ -1,6 +1,7 @@
 """Downloads through the real huggingface_hub client from a hub on 127.0.0.1."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,15 +31,20 @@ def hub():
         yield server
 
 
-def fetch(
+def arguments(
     hub: Hub, home: Path, kind="model", repository="org/model", revision=COMMIT, patterns=("*.json", "*.safetensors"),
     **environment,
-) -> subprocess.CompletedProcess:  # fmt: skip
-    """Call `fetch` in a process whose hub is `hub` and whose cache is under `home`."""
+) -> dict:  # fmt: skip
+    """Return what starts a process that calls `fetch`, its hub `hub` and its cache under `home`."""
     variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     variables |= {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url, "HF_HOME": str(home), **environment}
     command = [sys.executable, "-c", FETCH, kind, repository, revision, *patterns]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    return {"args": command, "env": variables, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+
+def fetch(hub: Hub, home: Path, *what, **settings) -> subprocess.CompletedProcess:
+    """Call `fetch` in a process of its own."""
+    return subprocess.run(**arguments(hub, home, *what, **settings), timeout=120, check=False)
 
 
 def refusal(done: subprocess.CompletedProcess) -> str:
@@ -75,6 +81,25 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path):
     ranges = [asked for method, path, asked in hub.requests if method == "GET" and path.endswith(".safetensors")]
     assert ranges == [None, f"bytes={CHUNK}-"]
     assert content in contents(tmp_path)
+
+
+def test_a_killed_download_leaves_nothing_to_be_taken_for_a_file(hub, tmp_path):
+    """The client itself takes nothing up between processes (huggingface_hub issue 4196): only whole files stay."""
+    hub.models["org/model"]["model.safetensors"] = CONTENT * 120
+    hub.cuts["model.safetensors"] = [CHUNK + 60_000]
+    started = subprocess.Popen(**arguments(hub, tmp_path))
+    hub.after_cut = started.kill
+    assert started.wait(timeout=120) == -signal.SIGKILL
+    hub.after_cut = lambda: None
+    assert sorted(file.name for file in (tmp_path / "hub").glob("*/snapshots/*/*")) == ["config.json"]
+    assert "in the cache" in refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
+    hub.requests.clear()
+    done = fetch(hub, tmp_path)
+    assert done.stdout.split() == [COMMIT, "config.json", "model.safetensors"], done.stderr
+    assert [path.split("/")[-1] for method, path, _ in hub.requests if method == "GET" and "resolve" in path] == [
+        "model.safetensors"
+    ]
+    assert CONTENT * 120 in contents(tmp_path)
 
 
 def test_a_wrong_hash_is_told_and_does_not_stay(hub, tmp_path):

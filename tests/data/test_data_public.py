@@ -51,6 +51,22 @@ FILES = {
     "yahma/alpaca-cleaned/train": ("yahma/alpaca-cleaned", "alpaca_data_cleaned.json", ALPACA),
     "org/corpus/train": ("org/corpus", "train.jsonl", pd.DataFrame({"text": [f"line {i} " * 40 for i in range(300)]})),
 }  # fmt: skip
+# Reads each dataset by our reader and by the datasets client.
+BOTH = """
+from datasets import load_dataset
+from stages.data.datasets import DATASETS, Dataset
+from stages.data.readers import hub_reader
+read = hub_reader({})
+winogrande = Dataset("allenai/winogrande", "winogrande_xl")
+for dataset, split in [
+    (Dataset("Rowan/hellaswag"), "train"), (winogrande, "train"), (winogrande, "validation"),
+    (DATASETS["wikitext2"], "test"), (DATASETS["ptb"], "validation"), (DATASETS["alpaca-cleaned"], "train"),
+    (Dataset("org/corpus"), "train"),
+]:
+    ours = read(dataset, split).table.to_pylist()
+    theirs = load_dataset(dataset.repo, dataset.config, split=split, revision=dataset.revision).to_list()
+    print("same" if ours == theirs else (dataset, ours[:2], theirs[:2]))
+"""
 NAMES = {"tasks": ["hellaswag", "winogrande"], "calibration": "org/corpus"}
 
 
@@ -110,6 +126,26 @@ def test_hub_and_mirror_give_the_same(mirror, tmp_path):
     assert all(len(source["sha256"]) == 64 for source in sources)
     metrics = json.loads((there / "metrics/data.json").read_text())
     assert metrics["hellaswag_questions"] == 2 and metrics["instructions"] == 200
+
+
+@pytest.mark.slow
+def test_the_datasets_client_reads_the_same_rows(tmp_path):
+    """The files that we choose by name are those that a repository's own card gives to datasets.load_dataset."""
+    cards: dict[str, dict[str, list]] = {}  # repository: config: its files
+    with Hub() as hub:
+        for place, (repository, name, table) in FILES.items():
+            config = {"wikitext": "wikitext-2-raw-v1", "ptb_text_only": "penn_treebank"}.get(place.split("/")[0])
+            config = config or ("winogrande_xl" if "winogrande" in place else "default")
+            files = cards.setdefault(repository, {}).setdefault(config, [])
+            files.append({"split": place.split("/")[-1], "path": name})
+            hub.datasets.setdefault(repository, {})[name] = content(name, table, tmp_path)
+        for repository, configs in cards.items():
+            card = {"configs": [{"config_name": key, "data_files": files} for key, files in configs.items()]}
+            hub.datasets[repository]["README.md"] = f"---\n{yaml.safe_dump(card)}---\n".encode()
+        variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([sys.executable, "-c", BOTH], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["same"] * 7, done.stdout
 
 
 def test_texts_are_kept_as_they_are(mirror):
