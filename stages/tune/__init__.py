@@ -1,1 +1,1 @@
-"""Stage tune: recover what pruning lost by training a LoRA adapter on the pruned model, and merge it."""
+"""Stage tune: recover what pruning lost by training the pruned model, as a LoRA adapter that is merged or in full."""

@@ -4,7 +4,6 @@ import warnings
 from pathlib import Path
 from typing import cast
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel
@@ -13,7 +12,7 @@ from stages.common.errors import UserError
 from stages.tune.params import TuneParams
 
 
-def add_adapter(model: PreTrainedModel, params: TuneParams) -> PeftModel:
+def prepare(model: PreTrainedModel, params: TuneParams) -> PeftModel:
     """Freeze `model` and add a LoRA adapter in float32, which changes nothing until trained (Hu et al. 2021).
 
     Its random half is drawn from the global seed. Raises UserError for a target that names no linear layer.
@@ -47,19 +46,14 @@ def check_targets(model: PreTrainedModel, targets: list[str]) -> None:
         )
 
 
-def adapted(model: PeftModel) -> PreTrainedModel:
+def trained(model: PeftModel) -> PreTrainedModel:
     """Return the causal language model that the adapter sits in."""
     return cast(PreTrainedModel, model.get_base_model())
 
 
-def adapter_parameters(model: PeftModel) -> dict[str, torch.Tensor]:
-    """Return the parameters that are trained, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
 def save_adapter(model: PeftModel, base: Path, folder: Path) -> None:
     """Write the adapter as a PEFT folder that names `base` as what it adapts, the same bytes each time."""
-    adapted(model).config._name_or_path = str(base)  # what PEFT's model card names
+    trained(model).config._name_or_path = str(base)  # what PEFT's model card names
     config = cast(LoraConfig, model.peft_config["default"])
     config.base_model_name_or_path = str(base)
     # A set inside PEFT, whose order differs from process to process.

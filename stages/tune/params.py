@@ -10,12 +10,16 @@ from stages.common.params import Positive, Rate, Section, Seed, Share
 class TuneParams(Section):
     """Section `tune`.
 
-    The thesis (LLM-Pruner's post_training.py) used data: instructions (alpaca-cleaned, 2 epochs), lora_rank: 8,
-    lora_alpha: 16, lora_dropout: 0.05, all seven target_modules, window: 256, batch_size: 64, micro_batch_size: 4,
-    warmup_steps: 100, learning_rate: 0.0001, validation_sequences: 2000.
+    The thesis (LLM-Pruner's post_training.py) used data: instructions (alpaca-cleaned, 2 epochs), objective:
+    next_token, method: lora, lora_rank: 8, lora_alpha: 16, lora_dropout: 0.05, all seven target_modules, window: 256,
+    batch_size: 64, micro_batch_size: 4, warmup_steps: 100, learning_rate: 0.0001, validation_sequences: 2000.
     """
 
     data: Literal["instructions", "text", "both"]
+    objective: Literal["next_token", "distillation"]
+    temperature: Rate
+    hidden_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    method: Literal["lora", "full"]
     seed: Seed
     lora_rank: Positive
     lora_alpha: Positive
@@ -24,6 +28,7 @@ class TuneParams(Section):
     window: Annotated[int, Field(ge=2)]
     batch_size: Positive
     micro_batch_size: Positive
+    gradient_checkpointing: bool
     steps: Positive
     warmup_steps: Annotated[int, Field(ge=0)]
     learning_rate: Rate

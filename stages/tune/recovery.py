@@ -1,64 +1,90 @@
-"""Train an adapter on examples and measure it."""
+"""Train a model's trainable parameters on examples and measure it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import torch
-from peft import PeftModel
 from transformers import PreTrainedModel
 
 from stages.common.training import Plan, Progress, train
 from stages.tune.batches import Batches, collate, split
 from stages.tune.examples import Example, loss_tokens
-from stages.tune.lora import adapted, adapter_parameters
+from stages.tune.next_token import next_token_loss
 from stages.tune.params import TuneParams
 
 Objective = Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
+RISE = 0.01  # nats per token: a held-out loss that rises by less is taken for noise
 
 
 def recover(
-    model: PeftModel,
+    model: PreTrainedModel,
     objective: Objective,
     examples: list[Example],
     validation: list[Example],
     params: TuneParams,
     state_folder: Path,
 ) -> tuple[Progress, dict[str, int | float]]:
-    """Train the adapter of `model` in place; return what the run reached and its metrics.
+    """Train what of `model` requires gradients, in place; return what the run reached and its metrics.
 
-    Losses are means over loss tokens, in nats, without dropout: the training loss over as many examples as the
-    validation has, the same before and after.
+    Losses are means over loss tokens, in nats, without dropout: the objective's over as many training examples as the
+    validation has, the same before and after; that of the validation is always of the next token, so that what
+    pruning lost is the measure of every objective.
     """
-    causal_model = adapted(model)
-    parameters = adapter_parameters(model)
-    # The sums that the optimizer keeps have the adapter's size, so the fused kernel's speed is what matters.
+    if params.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    parameters: dict[str, torch.Tensor] = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
     optimizer = torch.optim.AdamW(parameters.values(), lr=params.learning_rate, weight_decay=0.0, fused=True)
     batches = Batches([len(example.tokens) for example in examples], params.batch_size, params.seed)
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(params.seed))
     sample = [examples[index] for index in order[: len(validation)].tolist()]
 
     def backward(step: int) -> float:
-        causal_model.train()
+        model.train()
         batch = [examples[index] for index in batches.at(step)]
-        return backward_mean(causal_model, objective, batch, params.micro_batch_size)
+        return backward_mean(model, objective, batch, params.micro_batch_size)
 
-    def measure(some: list[Example]) -> float:
-        causal_model.eval()
-        return mean_loss(causal_model, objective, some, params.micro_batch_size)
+    def measure(some: list[Example], loss: Objective) -> float:
+        model.eval()
+        return mean_loss(model, loss, some, params.micro_batch_size)
 
-    before = measure(sample)
+    before = measure(sample, objective)
     plan = Plan(params.steps, params.warmup_steps, params.validate_every, params.seed)
-    progress = train(parameters, [optimizer], backward, lambda: measure(validation), plan, state_folder, "tune")
+    validate = partial(measure, validation, next_token_loss)
+    progress = train(parameters, [optimizer], backward, validate, plan, state_folder, "tune")
     metrics: dict[str, int | float] = {
         "trainable_parameters": sum(parameter.numel() for parameter in parameters.values()),
         **seen(examples, batches, params),
         "best_step": progress.best_step,
         "train_loss_before": before,
-        "train_loss_after": measure(sample),
+        "train_loss_after": measure(sample, objective),
         "validation_loss_before": progress.validation_loss[0],
         "validation_loss_after": progress.validation_loss[progress.best_step],
+        "held_out_loss_rose": int(held_out_loss_rose(progress)),
     }
     return progress, metrics
+
+
+def held_out_loss_rose(progress: Progress) -> bool:
+    """Return whether, after its best step, the held-out loss rose for good while the training loss fell."""
+    rise = progress.validation_loss[progress.step] - progress.validation_loss[progress.best_step]
+    since = progress.train_loss[progress.best_step :]
+    half = max(1, len(since) // 2)
+    return rise > RISE and fmean(since[-half:]) < fmean(since[:half])
+
+
+def warning(progress: Progress) -> str:
+    """Return one line that says what a rising held-out loss means and what was done about it."""
+    best, last = progress.best_step, progress.step
+    losses = progress.validation_loss
+    return (
+        f"the held-out loss rose from {losses[best]:.4f} (step {best}) to {losses[last]:.4f} (step {last}) while the "
+        f"training loss fell: what is learnt is not what pruning lost; step {best} is kept. "
+        "Try tune.data: text, tune.objective: distillation, or a lower tune.learning_rate"
+    )
 
 
 def backward_mean(model: PreTrainedModel, objective: Objective, batch: list[Example], micro_batch_size: int) -> float:
@@ -85,7 +111,8 @@ def mean_loss(model: PreTrainedModel, objective: Objective, examples: list[Examp
 def part_loss(model: PreTrainedModel, objective: Objective, examples: list[Example]) -> torch.Tensor:
     """Return the summed loss of one forward pass."""
     tokens, labels = (tensor.to(model.device) for tensor in collate(examples))
-    return objective(model, tokens, labels)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
+        return objective(model, tokens, labels)
 
 
 def seen(examples: list[Example], batches: Batches, params: TuneParams) -> dict[str, int | float]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from helpers import ROOT
 from peft import PeftModel
-from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, tune_params
+from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, trainable, tune_params
 
 from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
-from stages.tune.lora import adapter_parameters, add_adapter, merge, save_adapter
+from stages.tune.lora import merge, prepare, save_adapter
 
 KINDS = [(kind, tied) for kind in ("plain", "pruned") for tied in (False, True)]
 TOKENS = torch.randint(0, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(5))
@@ -18,9 +18,9 @@ TOKENS = torch.randint(0, VOCABULARY, (2, 12), generator=torch.Generator().manua
 
 def trained_adapter(model, **changes) -> PeftModel:
     """Return `model` with an adapter whose weights are all away from zero."""
-    tuned = add_adapter(model, tune_params(**changes)).eval()
+    tuned = prepare(model, tune_params(**changes)).eval()
     torch.manual_seed(3)
-    for parameter in adapter_parameters(tuned).values():
+    for parameter in trainable(tuned).values():
         torch.nn.init.normal_(parameter, std=0.1)
     return tuned
 
@@ -31,8 +31,8 @@ def test_the_adapter_alone_is_trained_and_is_float32_and_starts_as_nothing(kind,
     model = tiny_model(kind, tied, dtype)
     expected = model(input_ids=TOKENS).logits.detach()
     sizes = sum(sum(m.weight.shape) for name, m in model.named_modules() if name.split(".")[-1] in TARGETS)
-    tuned = add_adapter(model, tune_params()).eval()
-    trained = adapter_parameters(tuned)
+    tuned = prepare(model, tune_params()).eval()
+    trained = trainable(tuned)
     assert all(".lora_" in name and parameter.dtype == torch.float32 for name, parameter in trained.items())
     assert len(trained) == 3 * 7 * 2
     assert sum(parameter.numel() for parameter in trained.values()) == 2 * sizes  # rank 2
@@ -72,7 +72,7 @@ def test_the_adapter_folder_names_its_base_and_is_the_same_for_every_hash_seed(t
     script = (
         "from tune_helpers import *; from stages.tune.lora import *; model = tiny_model(); "
         "torch.manual_seed(0); "
-        "save_adapter(add_adapter(model, tune_params()), Path('models/pruned'), Path('adapter'))"
+        "save_adapter(prepare(model, tune_params()), Path('models/pruned'), Path('adapter'))"
     )
     written = []
     for hash_seed in ("1", "2"):
@@ -102,7 +102,7 @@ def test_the_adapter_folder_names_its_base_and_is_the_same_for_every_hash_seed(t
 )
 def test_a_target_that_names_no_linear_layer(targets, tied, named):
     with pytest.raises(UserError) as caught:
-        add_adapter(tiny_model(tied=tied), tune_params(target_modules=targets))
+        prepare(tiny_model(tied=tied), tune_params(target_modules=targets))
     line = str(caught.value)
     assert line.startswith(f"tune.target_modules = {targets}")
     assert named in line

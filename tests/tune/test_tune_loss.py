@@ -3,11 +3,11 @@ import math
 
 import pytest
 import torch
-from tune_helpers import tiny_model, tune_params
+from tune_helpers import tiny_model, trainable, tune_params
 
 from stages.tune.batches import collate
 from stages.tune.examples import IGNORE, Example
-from stages.tune.lora import adapter_parameters, add_adapter
+from stages.tune.lora import prepare
 from stages.tune.next_token import next_token_loss
 from stages.tune.recovery import backward_mean, mean_loss
 
@@ -59,8 +59,8 @@ def test_what_stands_in_the_padding_does_not_matter():
 @pytest.mark.parametrize("micro_batch_size", [1, 2, 3, 5, 100])
 def test_gradients_are_of_the_mean_over_the_batchs_tokens_for_any_micro_batch(micro_batch_size):
     examples = masked_examples()
-    tuned = add_adapter(tiny_model("pruned"), tune_params(lora_dropout=0.0))
-    model, parameters = tuned.get_base_model(), adapter_parameters(tuned)
+    tuned = prepare(tiny_model("pruned"), tune_params(lora_dropout=0.0))
+    model, parameters = tuned.get_base_model(), trainable(tuned)
     for parameter in parameters.values():
         torch.nn.init.normal_(parameter, std=0.1)
 

@@ -29,7 +29,14 @@ run_stage("tune", stage.main)
 
 
 @pytest.mark.slow
-def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": "both", "window": 200},
+        {"method": "full", "objective": "distillation", "hidden_weight": 0.1, "gradient_checkpointing": True},
+    ],
+)
+def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path, changes):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def run(folder, owner="stage", name="main", call=0, number=signal.SIGKILL) -> int:
@@ -41,7 +48,7 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
         return done.returncode
 
     for name in ("whole", "killed"):
-        write_workspace(tmp_path / name, tiny_model("pruned"), steps=10, validate_every=3, data="both", window=200)
+        write_workspace(tmp_path / name, tiny_model("pruned"), steps=10, validate_every=3, **changes)
     assert run(tmp_path / "whole") == 0
 
     killed = tmp_path / "killed"

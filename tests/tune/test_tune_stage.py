@@ -83,6 +83,18 @@ def test_the_reported_losses_are_those_of_the_models_that_were_written(workspace
     assert metrics["padding_share"] == 0
 
 
+def test_distillation_moves_towards_the_base_and_reads_it_only_then(workspace):
+    write_params(workspace, objective="distillation", temperature=2.0, hidden_weight=0.1, steps=12)
+    main()
+    metrics = read_metrics(workspace)
+    assert metrics["train_loss_after"] < metrics["train_loss_before"]
+    (workspace / "models/base/model.safetensors").unlink()
+    with pytest.raises(UserError, match="models/base has no weights"):
+        main()
+    write_params(workspace, objective="next_token")
+    main()
+
+
 def test_a_run_repeated_from_nothing_writes_the_same_bytes_and_another_seed_does_not(workspace):
     main()
     first = output_bytes(workspace)
@@ -103,7 +115,7 @@ def test_dropout_works_in_training_and_only_there(workspace):
     assert with_dropout["train_loss_after"] != without["train_loss_after"]
 
 
-def test_a_run_that_makes_things_worse_keeps_the_pruned_model(tmp_path, monkeypatch):
+def test_a_run_that_makes_things_worse_keeps_the_pruned_model_and_says_so(tmp_path, monkeypatch, capsys):
     model = tiny_model()
     torch.nn.init.zeros_(model.lm_head.weight)  # every token alike; to learn that all is z can only harm other text
     write_workspace(tmp_path, model, learning_rate=0.1, target_modules=["lm_head"])
@@ -112,6 +124,9 @@ def test_a_run_that_makes_things_worse_keeps_the_pruned_model(tmp_path, monkeypa
     main()
     metrics = read_metrics(tmp_path)
     assert metrics["best_step"] == 0
+    assert metrics["held_out_loss_rose"] == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("espalier: ")]
+    assert line.startswith("espalier: tune: the held-out loss rose from ")
     assert metrics["train_loss_after"] == metrics["train_loss_before"] > 5
     tokens = torch.arange(12)[None]
     merged, pruned = load_model("models/merged"), load_model("models/pruned")
@@ -131,6 +146,10 @@ def empty(file: str, **columns) -> None:
         ({"data": "alpaca"}, "tune.data = 'alpaca' is not allowed; allowed: 'instructions', 'text' or 'both'"),
         ({"target_modules": []}, "tune.target_modules = [] is not allowed; allowed: "),
         ({"target_modules": ["c_attn"]}, "tune.target_modules = ['c_attn']: c_attn is no linear layer"),
+        ({"objective": "kl"}, "tune.objective = 'kl' is not allowed; allowed: 'next_token' or 'distillation'"),
+        ({"temperature": 0.0}, "tune.temperature = 0.0 is not allowed; allowed: greater than 0"),
+        ({"hidden_weight": -1.0}, "tune.hidden_weight = -1.0 is not allowed; allowed: greater than or equal to 0"),
+        ({"method": "dora"}, "tune.method = 'dora' is not allowed; allowed: 'lora' or 'full'"),
         ({"window": 1}, "tune.window = 1 is not allowed; allowed: greater than or equal to 2"),
         ({"window": 100_000}, "tune.window = 100000 leaves nothing of data/text/train.parquet to learn; allowed: "),
         ({"data": "instructions", "window": 20}, "tune.window = 20 leaves nothing of data/instructions.parquet to"),

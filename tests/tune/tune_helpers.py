@@ -8,6 +8,7 @@ import torch
 import yaml
 from helpers import tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from stages.common.checkpoint import save_checkpoint
@@ -50,6 +51,11 @@ def tiny_model(kind: str = "plain", tied: bool = False, dtype: torch.dtype = tor
     return model.to(dtype)
 
 
+def trainable(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def tune_params(**changes) -> TuneParams:
     """Return section `tune` with small defaults, changed by `changes`."""
     return TuneParams.model_validate(tune_section(**changes))
@@ -59,6 +65,10 @@ def tune_section(**changes) -> dict:
     """Return section `tune` as params.yaml would hold it."""
     defaults = {
         "data": "text",
+        "objective": "next_token",
+        "temperature": 1.0,
+        "hidden_weight": 0.0,
+        "method": "lora",
         "seed": 1,
         "lora_rank": 2,
         "lora_alpha": 4,
@@ -67,6 +77,7 @@ def tune_section(**changes) -> dict:
         "window": 16,
         "batch_size": 4,
         "micro_batch_size": 4,
+        "gradient_checkpointing": False,
         "steps": 6,
         "warmup_steps": 2,
         "learning_rate": 0.01,
@@ -77,7 +88,7 @@ def tune_section(**changes) -> dict:
 
 
 def write_workspace(folder: Path, model: PreTrainedModel, **changes) -> None:
-    """Write params.yaml, data/ and models/pruned as the stages before tune leave them."""
+    """Write params.yaml, data/, models/base and models/pruned as the stages before tune leave them."""
     text = [f"the {number} there {number * 7} then that" for number in range(60)]
     instructions = {
         "instruction": [f"say {number}" for number in range(20)],
@@ -91,6 +102,9 @@ def write_workspace(folder: Path, model: PreTrainedModel, **changes) -> None:
     )
     pd.DataFrame(instructions).to_parquet(folder / "data/instructions.parquet")
     save_checkpoint(model, tiny_tokenizer(), folder / "models/pruned")
+    # Another model of the same vocabulary, hidden size and depth, as the one that was pruned has.
+    base = tiny_llama(mlp=40, vocab=VOCABULARY, seed=9).to(model.dtype)
+    save_checkpoint(base, tiny_tokenizer(), folder / "models/base")
     write_params(folder, **changes)
 
 

@@ -1,0 +1,32 @@
+"""Full fine-tuning: every weight is trained, and there is no adapter."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from stages.tune.params import TuneParams
+
+NOTE = "No adapter: tune.method is full, so every weight of {base} was trained. The result is models/merged.\n"
+
+
+def prepare(model: PreTrainedModel, params: TuneParams) -> PreTrainedModel:
+    """Return `model` in float32, in which small steps are not lost, with every weight to be trained."""
+    return model.float().requires_grad_(True)
+
+
+def trained(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the causal language model itself."""
+    return model
+
+
+def save_adapter(model: PreTrainedModel, base: Path, folder: Path) -> None:
+    """Write a folder that says that there is no adapter."""
+    folder.mkdir()
+    (folder / "README.md").write_text(NOTE.format(base=base), encoding="utf-8")
+
+
+def merge(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model in the dtype that it was loaded in."""
+    dtype: Any = model.config.dtype
+    return model.to(dtype)
