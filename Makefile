@@ -3,6 +3,9 @@
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
+# One file of tests goes to one worker, and the end-to-end tests, which take longest, come first.
+WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run show test test-fast lint format thesis thesis-shape
 
@@ -24,10 +27,10 @@ show: setup ## Print the comparison of the last run again
 	python -m stages.report.show
 
 test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
-	pytest
+	pytest $(WORKERS)
 
 test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
-	pytest -m "not slow"
+	pytest $(WORKERS) -m "not slow"
 
 lint: setup ## Check style and types
 	ruff check .

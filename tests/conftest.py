@@ -2,8 +2,20 @@
 
 import pytest
 import torch
+from hypothesis import settings
 
 pytest_plugins = ["project"]
+
+# The same examples on every run, and no limit on their time: a busy machine is no bug.
+settings.register_profile("espalier", derandomize=True, deadline=None)
+settings.load_profile("espalier")
+
+torch.set_num_threads(1)  # `make test` runs one worker on each core
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the end-to-end tests first, so that no worker is left alone with the longest at the end."""
+    items.sort(key=lambda item: "e2e" not in item.path.parts)
 
 
 @pytest.fixture(scope="session")

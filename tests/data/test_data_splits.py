@@ -41,7 +41,8 @@ def test_every_document_is_in_one_split_and_each_split_has_its_share(sizes, firs
     parts = split(documents, {"validation": first, "test": second}, seed=1)
     assert sorted(each.name for part in parts.values() for each in part) == [each.name for each in documents]
     assert len(parts["validation"]) == pytest.approx(first * len(sizes), abs=0.5)
-    assert len(parts["test"]) == pytest.approx(second * len(sizes), abs=0.5)
+    # The last few documents may be too few for both.
+    assert len(parts["test"]) == pytest.approx(second * len(sizes), abs=1)
 
 
 def test_every_split_has_long_and_short_documents():
