@@ -3,7 +3,17 @@
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -32,8 +42,56 @@ def tiny_llama(
         eos_token_id=0,
         pad_token_id=0,
     )
+    return random_model(LlamaForCausalLM, config, seed)
+
+
+# Each with what sets it apart: a sliding window in all layers or in some, biases, norms of queries and keys.
+FAMILIES = {
+    "llama": (LlamaForCausalLM, LlamaConfig, {}),
+    "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None}),
+    "mistral sliding": (MistralForCausalLM, MistralConfig, {"sliding_window": 6}),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config, {}),
+    "qwen2 sliding": (
+        Qwen2ForCausalLM, Qwen2Config, {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
+    ),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
+    "qwen3 biased": (Qwen3ForCausalLM, Qwen3Config, {"attention_bias": True}),
+}  # fmt: skip
+
+
+def tiny_family(
+    family: str, heads=4, kv_heads=2, layers=3, hidden=32, mlp=24, vocab=64, tied=False, seed=0
+) -> PreTrainedModel:
+    """Return a random model of one of FAMILIES as `tiny_llama` is one, every norm's weights included."""
+    model_class, config_class, settings = FAMILIES[family]
+    config = config_class(
+        vocab_size=vocab,
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=8,
+        tie_word_embeddings=tied,
+        max_position_embeddings=256,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+        **settings,
+    )
+    model = random_model(model_class, config, seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.uniform_(0.5, 1.5)
+    return model
+
+
+def random_model(model_class, config, seed: int) -> PreTrainedModel:
+    """Return a random model, every bias included non-zero, in float32 and evaluation mode."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(config).eval()
+    model = model_class(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):

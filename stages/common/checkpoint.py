@@ -18,15 +18,16 @@ from transformers import (
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from stages.common.errors import UserError
-from stages.common.modeling_pruned_llama import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.common.modeling_pruned import ARCHITECTURES
 
-SUPPORTED_MODEL_TYPES = ("llama", "pruned_llama")
+SUPPORTED_MODEL_TYPES = (*ARCHITECTURES, *(f"pruned_{name}" for name in ARCHITECTURES))
 
-AutoConfig.register("pruned_llama", PrunedLlamaConfig)
-AutoModelForCausalLM.register(PrunedLlamaConfig, PrunedLlamaForCausalLM)
-# save_pretrained then copies the module into the folder and names it in config.json's auto_map.
-PrunedLlamaConfig.register_for_auto_class("AutoConfig")
-PrunedLlamaForCausalLM.register_for_auto_class("AutoModelForCausalLM")
+for _, pruned in ARCHITECTURES.values():
+    AutoConfig.register(pruned.config_class.model_type, pruned.config_class)
+    AutoModelForCausalLM.register(pruned.config_class, pruned)
+    # save_pretrained then copies the module into the folder and names it in config.json's auto_map.
+    pruned.config_class.register_for_auto_class("AutoConfig")
+    pruned.register_for_auto_class("AutoModelForCausalLM")
 
 
 def load_model(folder: str | Path, device: torch.device | str = "cpu", **options) -> PreTrainedModel:

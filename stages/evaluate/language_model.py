@@ -18,8 +18,8 @@ class BranchingLM(HFLM):
     """HFLM that encodes each distinct context once, its answers behind it as branches, and needs no padding for them.
 
     The vocabulary is scored only at the positions that predict an answer's tokens. Log-likelihoods are those of HFLM
-    but for the rounding of a different order of summation. A model whose attention cannot be given such a mask is
-    scored by HFLM itself.
+    but for the rounding of a different order of summation. A model whose attention cannot be given such a mask, or a
+    sequence longer than its attention's sliding window, is left to HFLM itself.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int):
@@ -54,10 +54,10 @@ class BranchingLM(HFLM):
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """Return per request the summed log-probability of its continuation, and whether that is the greedy one."""
-        if not can_branch(self.model):
-            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         # As HFLM does: what is too long is cut from the left, and the last token predicts nothing.
         inputs = [(context + answer)[-(self.max_length + 1) :][:-1] for _, context, answer in requests]
+        if not can_branch(self.model, max(map(len, inputs), default=0)):
+            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         trees = plant(inputs, [len(answer) for _, _, answer in requests], self.batch_tokens)
         results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         with tqdm(total=len(requests), desc="log-likelihoods", disable=disable_tqdm, mininterval=1) as progress:
@@ -98,12 +98,16 @@ class BranchingLM(HFLM):
         return results
 
 
-def can_branch(model: PreTrainedModel) -> bool:
-    """Return whether `model` takes a mask and positions of its own, and computes no more than from them."""
+def can_branch(model: PreTrainedModel, longest: int) -> bool:
+    """Return whether `model` takes a mask and positions of its own, and computes no more than from them.
+
+    `longest` is the number of tokens of the longest sequence: a sliding window that holds them all hides none.
+    """
     scaling = getattr(model.config, "rope_parameters", None) or {}
     return (
         model.config.model_type in SUPPORTED_MODEL_TYPES
         and model.config._attn_implementation in ("eager", "sdpa")
         # These rotate by the length of the row, not by the position alone.
         and scaling.get("rope_type", "default") not in ("dynamic", "longrope")
+        and longest <= (getattr(model.config, "sliding_window", None) or longest)
     )

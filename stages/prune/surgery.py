@@ -1,10 +1,12 @@
 """Remove units from a model for good."""
 
+from typing import Any
+
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from stages.common.modeling_pruned_llama import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.common.modeling_pruned import ARCHITECTURES
 from stages.prune.units import Module
 
 WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
@@ -40,27 +42,41 @@ def layer_widths(model: PreTrainedModel) -> list[dict[str, int]]:
 def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     """Return a model of the class and config that fit the cut weights, sharing them.
 
-    One width in all layers gives a plain LlamaForCausalLM, unless the number of heads does not divide hidden_size,
-    which transformers' LlamaConfig refuses; that and different widths give a PrunedLlamaForCausalLM.
+    One width in all layers gives the plain class of the base (LlamaForCausalLM, Qwen2ForCausalLM, ...); different
+    widths, and what the plain class cannot say, its pruned class.
     """
-    widths = layer_widths(model)
-    dropped = ("per_layer_config", "auto_map", "model_type", "architectures")
-    settings = {key: value for key, value in model.config.to_dict().items() if key not in dropped}
-    settings["head_dim"] = model.model.layers[0].self_attn.head_dim
-    if all(each == widths[0] for each in widths):
-        settings |= widths[0]
+    widths, settings = layer_widths(model), cut_settings(model)
+    architecture = model.config.model_type.removeprefix("pruned_")
+    plain, pruned = ARCHITECTURES[architecture]
     same = all(each == widths[0] for each in widths)
+    if same:
+        settings |= widths[0]
+    # transformers' LlamaConfig alone refuses a number of heads that does not divide hidden_size.
+    refused = architecture == "llama" and settings["hidden_size"] % settings["num_attention_heads"]
     with torch.device("meta"):
-        if same and settings["hidden_size"] % widths[0]["num_attention_heads"] == 0:
-            rebuilt = LlamaForCausalLM(LlamaConfig(**settings))
+        if same and not refused and not settings.get("output_bias"):
+            rebuilt = plain(plain.config_class(**settings))
         else:
             settings["allow_global_per_layer_attribute_access"] = True
             settings["per_layer_config"] = {
                 i: each for i, each in enumerate(widths) if any(settings[key] != each[key] for key in WIDTHS)
             }
-            rebuilt = PrunedLlamaForCausalLM(PrunedLlamaConfig(**settings))
+            rebuilt = pruned(pruned.config_class(**settings))
     rebuilt.load_state_dict(model.state_dict(), assign=True)
     rebuilt.tie_weights()
     rebuilt.model.rotary_emb = model.model.rotary_emb  # its buffers are not in the state dict
     rebuilt.generation_config = model.generation_config
     return rebuilt.eval()
+
+
+def cut_settings(model: PreTrainedModel) -> dict[str, Any]:
+    """Return the config's settings with those that all layers share as the weights have them."""
+    dropped = ("per_layer_config", "auto_map", "model_type", "architectures")
+    settings = {key: value for key, value in model.config.to_dict().items() if key not in dropped}
+    layers = model.model.layers
+    settings["head_dim"] = layers[0].self_attn.head_dim
+    settings["hidden_size"] = model.model.embed_tokens.weight.shape[1]
+    settings["num_hidden_layers"] = len(layers)
+    if settings.get("layer_types"):  # which of Qwen's layers slide their attention window
+        settings["layer_types"] = [layer.self_attn.layer_type for layer in layers]
+    return settings

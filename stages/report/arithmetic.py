@@ -1,4 +1,4 @@
-"""What a Llama's shape alone says about its parameters and its computation, in closed form."""
+"""What a model's shape alone says about its parameters and its computation, in closed form."""
 
 from dataclasses import dataclass, replace
 
@@ -14,15 +14,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama's sizes."""
+    """A Llama's, Mistral's or Qwen's sizes."""
 
     vocab: int
     hidden: int
     head_dim: int
     layers: tuple[Layer, ...]
     tied: bool = False
-    attention_bias: bool = False
-    mlp_bias: bool = False
+    biases: frozenset[str] = frozenset()  # the matrices that have one
+    head_norms: bool = False  # of queries and keys, shared by the heads of a layer
 
 
 TINYLLAMA = Shape(vocab=32000, hidden=2048, head_dim=64, layers=(Layer(32, 4, 5632),) * 22)
@@ -32,10 +32,10 @@ THESIS_TOKENS = 64
 
 def shape_of(config: dict) -> Shape:
     """Return the shape that a checkpoint's config.json describes, per-layer widths included."""
-    per_layer = config.get("per_layer_config") or {}
+    per_layer = {int(index): own for index, own in (config.get("per_layer_config") or {}).items()}
     layers = []
     for index in range(config["num_hidden_layers"]):
-        own = config | per_layer.get(str(index), {})
+        own = config | per_layer.get(index, {})
         heads = own["num_attention_heads"]
         layers.append(Layer(heads, own.get("num_key_value_heads") or heads, own["intermediate_size"]))
     return Shape(
@@ -44,9 +44,21 @@ def shape_of(config: dict) -> Shape:
         head_dim=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
         layers=tuple(layers),
         tied=bool(config.get("tie_word_embeddings")),
-        attention_bias=bool(config.get("attention_bias")),
-        mlp_bias=bool(config.get("mlp_bias")),
+        biases=biases_of(config),
+        head_norms=config["model_type"].endswith("qwen3"),
     )
+
+
+def biases_of(config: dict) -> frozenset[str]:
+    """Return the names of the matrices that have a bias."""
+    biases = {"q", "k", "v"} if config["model_type"].endswith("qwen2") else set()
+    if config.get("attention_bias"):
+        biases |= {"q", "k", "v", "o"}
+    if config.get("mlp_bias"):
+        biases |= {"gate", "up", "down"}
+    if config.get("output_bias"):  # of a pruned model with update `bias`
+        biases |= {"o", "down"}
+    return frozenset(biases)
 
 
 def prune_like_llm_pruner(shape: Shape, ratio: float, layers: range) -> Shape:
@@ -76,14 +88,19 @@ def linear_weights(shape: Shape) -> int:
 def parameters(shape: Shape) -> int:
     """Return the number of parameters; an embedding tied to lm_head counts once."""
     norms = (2 * len(shape.layers) + 1) * shape.hidden
+    norms += 2 * len(shape.layers) * shape.head_dim if shape.head_norms else 0
     embedding = 0 if shape.tied else shape.vocab * shape.hidden
-    biases = 0
-    for layer in shape.layers:
-        if shape.attention_bias:
-            biases += (layer.heads + 2 * layer.kv_heads) * shape.head_dim + shape.hidden
-        if shape.mlp_bias:
-            biases += 2 * layer.mlp + shape.hidden
-    return linear_weights(shape) + embedding + norms + biases
+    return linear_weights(shape) + embedding + norms + sum(bias_values(shape, layer) for layer in shape.layers)
+
+
+def bias_values(shape: Shape, layer: Layer) -> int:
+    """Return the number of values in the biases of one layer."""
+    queries, keys = layer.heads * shape.head_dim, layer.kv_heads * shape.head_dim
+    outputs = {
+        "q": queries, "k": keys, "v": keys, "o": shape.hidden,
+        "gate": layer.mlp, "up": layer.mlp, "down": shape.hidden,
+    }  # fmt: skip
+    return sum(outputs[name] for name in shape.biases)
 
 
 def exact_macs(shape: Shape, tokens: int) -> int:

@@ -50,7 +50,7 @@ def test_one_width_is_a_stock_llama_and_nothing_else(pruned_folder):
     config = json.loads((pruned_folder / "config.json").read_text())
     if "per_layer_config" in config:
         assert config["architectures"] == ["PrunedLlamaForCausalLM"]
-        assert (pruned_folder / "modeling_pruned_llama.py").is_file()
+        assert (pruned_folder / "modeling_pruned.py").is_file()
     else:
         assert config["architectures"] == ["LlamaForCausalLM"]
         assert "auto_map" not in config

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from evaluate_helpers import VOCABULARY, text, tiny_model, tiny_tokenizer
+from helpers import FAMILIES, tiny_family
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tokenizers import processors
-from transformers import MistralConfig, MistralForCausalLM
 
 from stages.evaluate.language_model import BranchingLM, can_branch
 
@@ -156,20 +156,16 @@ def test_half_precision_is_summed_in_float32():
     assert any(total != torch.tensor(total).bfloat16().item() for total in single)
 
 
-def test_what_cannot_branch_is_left_to_hflm():
-    """Mistral's sliding window would be lost with a mask of our own."""
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=4,
-        initializer_range=0.2,
-    )
-    model, requests = MistralForCausalLM(config).eval(), token_requests(seed=7)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("longest", [5, 40])
+def test_same_as_hflm_for_every_architecture(family, attention, longest):
+    """A sliding window is 6 tokens: requests of up to 40 do not fit it, those of up to 5 and an answer of one do."""
+    model = tiny_family(family, vocab=VOCABULARY)
+    model.set_attn_implementation(attention)
+    requests = token_requests(seed=7, max_context=longest)
+    if longest == 5:
+        requests = [(texts, context[:5], answer[:1]) for texts, context, answer in requests]
     ours = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests, disable_tqdm=True)
     assert_same(ours, stock(model)._loglikelihood_tokens(requests, disable_tqdm=True))
 
@@ -182,9 +178,12 @@ def test_what_cannot_branch_is_left_to_hflm():
         ({"rope_parameters": {"rope_type": "llama3"}}, True),
         ({"rope_parameters": {"rope_type": "dynamic"}}, False),
         ({"_attn_implementation": "flash_attention_2"}, False),
-        ({"model_type": "mistral"}, False),
+        ({"model_type": "gpt2"}, False),
+        ({"model_type": "pruned_mistral", "sliding_window": None}, True),
+        ({"model_type": "mistral", "sliding_window": 10}, True),
+        ({"model_type": "mistral", "sliding_window": 9}, False),
     ],
 )
 def test_which_models_can_branch(changed, expected):
     config = {"model_type": "llama", "_attn_implementation": "sdpa", "rope_parameters": {"rope_type": "default"}}
-    assert can_branch(SimpleNamespace(config=SimpleNamespace(**config | changed))) is expected
+    assert can_branch(SimpleNamespace(config=SimpleNamespace(**config | changed)), longest=10) is expected

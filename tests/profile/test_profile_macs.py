@@ -4,14 +4,15 @@ from copy import deepcopy
 
 import pytest
 import torch
-from helpers import tiny_llama
+from helpers import FAMILIES, prune_params, tiny_family, tiny_llama
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from stages.common.modeling_pruned_llama import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.common.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
 from stages.profile import macs
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts
+from stages.prune.structures.block import prune
 
 SHAPES = {
     "GQA": {"heads": 4, "kv_heads": 2},
@@ -55,6 +56,15 @@ def test_torchs_counter_and_the_formula_agree(name, tokens):
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         eager(torch.zeros(1, tokens, dtype=torch.int64), use_cache=False)
     assert 2 * counted == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_architecture_and_its_pruned_class(name):
+    """The norms of queries and keys, and a sliding window, cost nothing here; each bias one per output and token."""
+    for model in (tiny_family(name), prune(tiny_family(name), torch.zeros(1, 4, dtype=torch.int64), prune_params())[0]):
+        linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+        biases = sum(linear.out_features for linear in linears if linear.bias is not None)
+        assert count_macs(model, 16) == closed_formula(model, 16) + 16 * biases
 
 
 def test_the_thesis_model():

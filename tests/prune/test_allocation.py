@@ -1,7 +1,6 @@
 """Allocations: budgets are met, the knapsack is exact, measuring leaves no trace."""
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.checkpoint import load_model
-from stages.common.errors import UserError
 from stages.prune import allocation
 from stages.prune.allocation import search, sensitivity
 from stages.prune.divergence import Dense
@@ -141,10 +139,3 @@ def test_the_search_never_ends_worse_than_the_knapsack(windows, monkeypatch):
         pruned, _ = prune(tiny_llama(heads=8, kv_heads=4), windows, params)
         divergences.append(dense.of_model(pruned))
     assert divergences[1] <= divergences[0] * (1 + 1e-4)
-
-
-def test_a_bias_is_refused_where_the_architecture_has_none():
-    from stages.prune import update
-
-    with pytest.raises(UserError, match=r"prune\.update = 'bias' is not allowed for mistral"):
-        update.prepare("bias", SimpleNamespace(config=SimpleNamespace(model_type="mistral")))

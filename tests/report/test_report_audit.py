@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import FAMILIES, prune_params, tiny_family
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,6 +81,7 @@ def test_shapes_count_what_transformers_builds(tied, bias):
 
 def test_per_layer_widths_override_the_config_s():
     config = {
+        "model_type": "pruned_llama",
         "vocab_size": 50,
         "hidden_size": 24,
         "num_hidden_layers": 2,
@@ -90,6 +92,19 @@ def test_per_layer_widths_override_the_config_s():
     }
     assert shape_of(config).layers == (Layer(4, 2, 40), Layer(2, 1, 9))
     assert shape_of(config).head_dim == 6
+
+
+@pytest.mark.parametrize("update", ["none", "bias"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shapes_count_every_architecture_pruned(family, update):
+    """Twelve layers: transformers pads the numbers of the layers with zeros then."""
+    torch = pytest.importorskip("torch")
+    from stages.prune.structures.block import prune
+
+    model = tiny_family(family, layers=12)
+    assert parameters(shape_of(model.config.to_dict())) == model.num_parameters()
+    pruned, _ = prune(model, torch.zeros(1, 4, dtype=torch.int64), prune_params(criterion="flap", update=update))
+    assert parameters(shape_of(pruned.config.to_dict())) == pruned.num_parameters()
 
 
 def test_the_thesis_s_quality_tables():

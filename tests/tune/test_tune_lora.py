@@ -4,12 +4,13 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import FAMILIES, ROOT, prune_params, tiny_family
 from peft import PeftModel
 from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, trainable, tune_params
 
 from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
+from stages.prune.structures.block import prune
 from stages.tune.lora import merge, prepare, save_adapter
 
 KINDS = [(kind, tied) for kind in ("plain", "pruned") for tied in (False, True)]
@@ -56,6 +57,16 @@ def test_merged_equals_base_plus_adapter_after_a_round_trip(tmp_path, kind, tied
     assert (tmp_path / "merged/config.json").read_bytes() == (base / "config.json").read_bytes()
     torch.testing.assert_close(merged(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-5)
     assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_architecture_once_pruned_is_tuned_and_merged(tmp_path, family):
+    params = prune_params(criterion="flap", update="bias")
+    pruned, _ = prune(tiny_family(family, vocab=VOCABULARY, tied=True), TOKENS, params)
+    tuned = trained_adapter(pruned)
+    expected = tuned(input_ids=TOKENS).logits
+    save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path)
+    torch.testing.assert_close(load_model(tmp_path)(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-4)
 
 
 def test_a_bfloat16_model_stays_one(tmp_path):

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from stages.common.checkpoint import save_checkpoint
-from stages.common.modeling_pruned_llama import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.common.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
 from stages.tune.params import TuneParams
 
 VOCABULARY = 320

@@ -4,7 +4,6 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.common.errors import UserError
 from stages.prune.activations import Inputs
 from stages.prune.units import Module
 
@@ -12,19 +11,21 @@ READS = "inputs"
 
 
 def prepare(model: PreTrainedModel) -> None:
-    """Give every matrix of the layers a bias of zeros, as the config knows them all or none.
+    """Give the output matrices a bias of zeros.
 
-    Raises UserError for an architecture whose config has none.
+    Llama's config knows biases for all matrices or none, so all get one and the model stays a plain Llama. Those of the
+    other architectures know none for the outputs: `output_bias` tells the pruned class of each.
     """
-    if not hasattr(model.config, "mlp_bias"):
-        raise UserError(
-            f"prune.update = 'bias' is not allowed for {model.config.model_type}, which has no output biases; "
-            "allowed: none, refit, realign"
-        )
+    known = hasattr(model.config, "mlp_bias")
     for layer in model.model.layers:
-        for linear in (each for each in layer.modules() if isinstance(each, nn.Linear) and each.bias is None):
-            linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
-    model.config.attention_bias = model.config.mlp_bias = True
+        outputs = [layer.self_attn.o_proj, layer.mlp.down_proj]
+        for linear in (each for each in (layer.modules() if known else outputs) if isinstance(each, nn.Linear)):
+            if linear.bias is None:
+                linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
+    if known:
+        model.config.attention_bias = model.config.mlp_bias = True
+    else:
+        model.config.output_bias = True
 
 
 @torch.no_grad()

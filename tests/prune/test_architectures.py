@@ -1,0 +1,157 @@
+"""Every supported architecture through every block method, and its pruned class elsewhere."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import FAMILIES, prune_params, tiny_family, tiny_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
+from stages.common.modeling_pruned import ARCHITECTURES
+from stages.prune import allocation, criteria, update
+from stages.prune.allocation import search, sensitivity
+from stages.prune.structures.block import prune
+from stages.prune.surgery import keep_units, layer_widths, rebuild
+from stages.prune.units import block_modules
+
+EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
+# As few as cover the classes; the criteria and updates do not look at what the others differ in.
+PLAIN_FAMILIES = ["llama", "mistral sliding", "qwen2", "qwen3"]
+
+
+def logits(model, tokens):
+    with torch.no_grad():
+        return model(tokens, use_cache=False).logits
+
+
+def silence(model, layer: int, heads: set[int], channels: set[int]) -> None:
+    """Zero what the layer's output matrices read of key/value heads and channels."""
+    attention, mlp = model.model.layers[layer].self_attn, model.model.layers[layer].mlp
+    rows = attention.num_key_value_groups * attention.head_dim
+    with torch.no_grad():
+        for head in heads:
+            attention.o_proj.weight[:, head * rows : (head + 1) * rows] = 0
+        for channel in channels:
+            mlp.down_proj.weight[:, channel] = 0
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    family=st.sampled_from(sorted(FAMILIES)),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    tied=st.booleans(),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+def test_removing_units_equals_zeroing_them(family, kv_heads, tied, seed, data):
+    model, dense = (tiny_family(family, kv_heads=kv_heads, tied=tied, seed=seed) for _ in range(2))
+    for module in block_modules(model, range(3), range(1, 3)):
+        gone = data.draw(st.sets(st.integers(0, module.units - 1), max_size=module.units - 1))
+        attention = module.kind == "attention"
+        silence(dense, module.layer, gone if attention else set(), set() if attention else gone)
+        keep_units(module, torch.tensor([unit for unit in range(module.units) if unit not in gone]))
+    tokens = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(seed))
+    torch.testing.assert_close(logits(rebuild(model), tokens), logits(dense, tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("everywhere", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_pruned_checkpoint_loads_as_it_was_saved(family, everywhere, tied, windows, tmp_path):
+    params = prune_params(method="taylor", **EVERYWHERE if everywhere else {})
+    pruned, _ = prune(tiny_family(family, kv_heads=4, tied=tied), windows, params)
+    save_checkpoint(pruned, tiny_tokenizer(), tmp_path / "one")
+    loaded = load_model(tmp_path / "one")
+    plain, own = ARCHITECTURES[family.split()[0]]
+    assert type(loaded) is type(pruned) is (plain if everywhere else own)
+    assert (tmp_path / "one" / "modeling_pruned.py").is_file() is not everywhere
+    assert torch.equal(logits(loaded, windows), logits(pruned, windows))
+    save_checkpoint(loaded, load_tokenizer(tmp_path / "one"), tmp_path / "two")
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert (tmp_path / "one/config.json").read_text() == (tmp_path / "two/config.json").read_text()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pruning_a_pruned_model_again(family, windows):
+    once, _ = prune(tiny_family(family, kv_heads=4), windows, prune_params(method="l2", ratio=0.25))
+    twice, _ = prune(once, windows, prune_params(method="l2", ratio=0.25, **EVERYWHERE))
+    assert [each["intermediate_size"] for each in layer_widths(twice)] == [18, 13, 13]
+    assert type(twice) is ARCHITECTURES[family.split()[0]][1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cache_changes_nothing(family, windows):
+    pruned, _ = prune(tiny_family(family), windows, prune_params(method="l2"))
+    options = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
+    cached = pruned.generate(windows[:1], **options)
+    assert torch.equal(cached, pruned.generate(windows[:1], use_cache=False, **options))
+    assert torch.equal(cached, pruned.generate(windows[:1], cache_implementation="static", **options))
+
+
+@pytest.mark.parametrize("criterion", criteria.names())
+@pytest.mark.parametrize("family", PLAIN_FAMILIES)
+def test_every_criterion(family, criterion, windows):
+    pruned, _ = prune(tiny_family(family), windows, prune_params(criterion=criterion))
+    assert [each["intermediate_size"] for each in layer_widths(pruned)] == [24, 12, 12]
+    assert torch.isfinite(logits(pruned, windows)).all()
+
+
+@pytest.mark.parametrize("name", allocation.names())
+@pytest.mark.parametrize("family", PLAIN_FAMILIES)
+def test_every_allocation(family, name, windows, monkeypatch):
+    monkeypatch.setattr(search, "TRIALS", 2)
+    monkeypatch.setattr(sensitivity, "LEVELS", 3)
+    model = tiny_family(family, kv_heads=4)
+    largest = max(module.cost for module in block_modules(model, range(3), range(3)))
+    params = prune_params(
+        criterion="wanda_sp", allocation=name, update="refit", ratio=0.3, ratio_of="parameters", **EVERYWHERE
+    )
+    _, metrics = prune(model, windows, params)
+    removed = metrics["parameters_before"] - metrics["parameters"]
+    assert abs(0.3 * metrics["parameters_before"] - removed) < largest
+
+
+@pytest.mark.parametrize("name", update.names())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_update_gives_a_checkpoint_that_loads(family, name, windows, tmp_path):
+    params = prune_params(criterion="flap", update=name, **EVERYWHERE)
+    pruned, _ = prune(tiny_family(family, kv_heads=4), windows, params)
+    save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
+    loaded = load_model(tmp_path)
+    assert torch.equal(logits(loaded, windows), logits(pruned, windows))
+    assert (loaded.model.layers[1].mlp.down_proj.bias is not None) == (name == "bias")
+    assert loaded.num_parameters() == pruned.num_parameters()
+
+
+@pytest.mark.slow  # a process that imports transformers
+def test_a_script_elsewhere_loads_them_with_transformers_alone(windows, tmp_path):
+    expected = {}
+    for family in FAMILIES:
+        pruned, _ = prune(tiny_family(family), windows, prune_params(criterion="flap", update="bias"))
+        save_checkpoint(pruned, tiny_tokenizer(), tmp_path / family)
+        expected[family] = logits(pruned, windows)
+    save_file({"windows": windows}, tmp_path / "windows.safetensors")
+    script = (
+        "import sys, torch\n"
+        "from safetensors.torch import load_file, save_file\n"
+        "from transformers import AutoModelForCausalLM\n"
+        "windows, logits = load_file('windows.safetensors')['windows'], {}\n"
+        "for folder in sys.argv[1:]:\n"
+        "    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)\n"
+        "    with torch.no_grad():\n"
+        "        logits[folder] = model(windows).logits\n"
+        "assert not any(name.startswith('stages') for name in sys.modules)\n"
+        "save_file(logits, 'logits.safetensors')\n"
+    )
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    subprocess.run([sys.executable, "-c", script, *FAMILIES], cwd=tmp_path, check=True, env=environment)
+    got = load_file(tmp_path / "logits.safetensors")
+    for family in FAMILIES:
+        torch.testing.assert_close(got[family], expected[family])
