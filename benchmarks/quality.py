@@ -88,6 +88,7 @@ def section(method: str, ratio: float, ratio_of: str, seed: int, options, layers
         criterion=None,
         allocation=None,
         update=None,
+        pattern=None,
         ratio=ratio,
         ratio_of=ratio_of,
         attention_layers=[1, layers],

@@ -108,6 +108,7 @@ def prune_params(**changes):
         "structure": None,
         "criterion": None,
         "update": None,
+        "pattern": None,
         "ratio": 0.5,
         "ratio_of": "groups",
         "attention_layers": [1, 3],

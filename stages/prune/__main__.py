@@ -1,6 +1,7 @@
 """Stage prune: models/base -> models/pruned, metrics/prune.json, metrics/prune_layers.csv."""
 
 import pandas as pd
+from transformers import PreTrainedModel
 
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.outputs import staged, write_metrics
@@ -10,6 +11,7 @@ from stages.common.torch_setup import setup_torch
 from stages.common.windows import random_windows, token_stream
 from stages.prune import structures
 from stages.prune.params import PruneParams
+from stages.prune.sizes import nonzero_parameters
 from stages.prune.surgery import layer_widths
 
 
@@ -23,26 +25,24 @@ def main() -> None:
     windows = random_windows(
         token_stream(texts, tokenizer), calibration.windows, calibration.length, params.seed, "prune.calibration"
     )
-    widths_before = layer_widths(model)
+    before = layer_sizes(model)
     pruned, metrics = structures.load(params.chosen.structure).prune(model, windows, params)
-    layers = pd.DataFrame(
-        {
-            "layer": range(len(widths_before)),
-            **columns(layer_widths(pruned), ""),
-            **columns(widths_before, "_before"),
-        }
-    )
+    after = layer_sizes(pruned)
+    if len(after) < len(before):
+        after = after.set_axis(pruned.config.base_layers).reindex(before.index, fill_value=0)
+    layers = after.join(before, rsuffix="_before").rename_axis("layer")
     with staged("models/pruned") as folder:
         save_checkpoint(pruned, tokenizer, folder)
     with staged("metrics/prune_layers.csv") as file:
-        layers.to_csv(file, index=False)
+        layers.to_csv(file)
     write_metrics("metrics/prune.json", metrics)
 
 
-def columns(widths: list[dict[str, int]], suffix: str) -> dict[str, list[int]]:
-    """Return the widths of all layers as table columns."""
-    names = {"query_heads": "num_attention_heads", "kv_heads": "num_key_value_heads", "mlp_width": "intermediate_size"}
-    return {f"{name}{suffix}": [each[key] for each in widths] for name, key in names.items()}
+def layer_sizes(model: PreTrainedModel) -> pd.DataFrame:
+    """Return the widths and the parameters that are not zero of every layer, one row each."""
+    names = {"num_attention_heads": "query_heads", "num_key_value_heads": "kv_heads", "intermediate_size": "mlp_width"}
+    sizes = pd.DataFrame(layer_widths(model)).rename(columns=names)
+    return sizes.assign(parameters_nonzero=[nonzero_parameters(layer) for layer in model.model.layers])
 
 
 if __name__ == "__main__":

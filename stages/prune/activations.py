@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.prune.readers import Readers
 from stages.prune.units import Module
 
 TOKENS_PER_PASS = 8192
@@ -33,7 +34,7 @@ class Activations:
         self.layer = 0
         self.targets: dict[str, list[torch.Tensor]] = {}
 
-    def inputs(self, module: Module) -> "Inputs":
+    def inputs(self, module: Module | Readers) -> "Inputs":
         """Return the inputs of the module's output matrix; modules are asked for in the order of their layers."""
         assert module.layer >= self.layer, "the windows pass each layer once"
         while self.layer < module.layer:
@@ -68,12 +69,12 @@ class Activations:
 
 
 class Inputs:
-    """Statistics of the inputs X of one module's output matrix W (o_proj or down_proj), one row per token.
+    """Statistics of the inputs X of one matrix W, a module's output (o_proj, down_proj) or any, one row per token.
 
     Each is computed when it is first read, in float64, from the model as it is then.
     """
 
-    def __init__(self, activations: Activations, module: Module):
+    def __init__(self, activations: Activations, module: Module | Readers):
         """Describe `module` on the windows of `activations`, which stand at its layer."""
         self.activations, self.module = activations, module
         self.linear = module.output
@@ -121,6 +122,12 @@ class Inputs:
         return hessian
 
     @cached_property
+    def inverse_factor(self) -> torch.Tensor:
+        """U, upper triangular, with H^-1 = U'U, shape (in, in)."""
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(self.hessian))
+        return torch.linalg.cholesky(inverse, upper=True)
+
+    @cached_property
     def aim(self) -> torch.Tensor:
         """T'X / n, damped as H towards W, shape (out, in).
 
@@ -139,7 +146,7 @@ def damping(hessian: torch.Tensor) -> float:
     return DAMPING * hessian.diagonal().mean().item() or 1.0
 
 
-def finite(statistics: torch.Tensor, module: Module) -> torch.Tensor:
+def finite(statistics: torch.Tensor, module: Module | Readers) -> torch.Tensor:
     """Return `statistics`; UserError if they are not finite."""
     if not torch.isfinite(statistics).all():
         raise UserError(

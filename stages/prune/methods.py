@@ -4,12 +4,16 @@ from typing import NamedTuple
 
 
 class Method(NamedTuple):
-    """What a unit is, what it is worth, how much each layer gives, and what the kept weights do."""
+    """What a unit is, what it is worth, how much each layer gives, and what the kept weights do.
+
+    For structure weight also the pattern: which weights compete.
+    """
 
     structure: str
     criterion: str
     allocation: str
     update: str
+    pattern: str | None = None
 
 
 METHODS = {
@@ -33,4 +37,11 @@ METHODS = {
     "knapsack": Method("block", "obs", "sensitivity", "refit"),
     "best": Method("block", "obs", "sensitivity", "realign"),
     "search": Method("block", "obs", "search", "realign"),
+    "magnitude": Method("weight", "magnitude", "uniform", "none", "matrix"),
+    "wanda": Method("weight", "wanda", "uniform", "none", "row"),
+    "sparsegpt": Method("weight", "obs", "uniform", "obs", "matrix"),
+    "shortgpt": Method("layer", "influence", "global", "none"),
+    "layer_taylor": Method("layer", "taylor", "global", "none"),
+    "first_layers": Method("layer", "first", "global", "none"),
+    "last_layers": Method("layer", "last", "global", "none"),
 }

@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.params import Positive, Range, Section, Seed, Share, one_of
-from stages.prune import allocation, criteria, structures, update
+from stages.prune import allocation, structures
+from stages.prune.combinations import check_combination, every
 from stages.prune.methods import METHODS, Method
+from stages.prune.patterns import check_pattern
 
 
 class CalibrationParams(Section):
@@ -21,9 +23,10 @@ class PruneParams(Section):
 
     method: Annotated[str, one_of(list(METHODS))]
     structure: Annotated[str, one_of(structures.names())] | None
-    criterion: Annotated[str, one_of(criteria.names())] | None
+    criterion: Annotated[str, one_of(every("criterion"))] | None
     allocation: Annotated[str, one_of(allocation.names())] | None
-    update: Annotated[str, one_of(update.names())] | None
+    update: Annotated[str, one_of(every("update"))] | None
+    pattern: Annotated[str, AfterValidator(check_pattern)] | None
     ratio: Share
     ratio_of: Literal["groups", "parameters"]
     attention_layers: Range | None
@@ -41,6 +44,12 @@ class PruneParams(Section):
         """At least one of the two layer ranges is given."""
         if self.attention_layers is None and self.mlp_layers is None:
             raise ValueError("attention_layers and mlp_layers are both null; allowed: a range for one of them at least")
+        return self
+
+    @model_validator(mode="after")
+    def choices_go_together(self):
+        """The structure takes the other choices, and the keys that it has no use for are at rest."""
+        check_combination(self)
         return self
 
     @property

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from stages.check.sections import SECTIONS, check_params
 from stages.common.errors import UserError
 from stages.common.params import RunParams, load_section, read_params_file
+from stages.prune.methods import METHODS
 
 yaml = YAML()
 
@@ -29,6 +30,7 @@ def params(tmp_path, monkeypatch):
         yaml.dump(content, Path("params.yaml"))
         check_params(read_params_file())
 
+    check.content = content
     return check
 
 
@@ -100,6 +102,69 @@ def test_both_ranges_null_leaves_nothing_to_prune(params):
     params("prune.mlp_layers", None)
     with pytest.raises(UserError, match="attention_layers and mlp_layers are both null"):
         params("prune.attention_layers", None)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"structure": "weight"},
+            "criterion = taylor does not go with structure = weight; allowed: magnitude, obs, wanda",
+        ),
+        (
+            {"method": "wanda", "structure": "block"},
+            "criterion = wanda does not go with structure = block; allowed: .*l1",
+        ),
+        ({"method": "wanda", "allocation": "global"}, "allocation = global does not go with .* allowed: uniform$"),
+        (
+            {"method": "wanda", "update": "refit"},
+            "update = refit does not go with structure = weight; allowed: none, obs",
+        ),
+        (
+            {"method": "wanda", "iterative_steps": 2},
+            "iterative_steps = 2 does not go with structure = weight; allowed: 1",
+        ),
+        ({"method": "wanda", "pattern": "4:2"}, "prune.pattern = '4:2' is not allowed; allowed: row, matrix, or n:m"),
+        (
+            {"method": "wanda", "pattern": "2:4", "ratio": 0.3},
+            "ratio = 0.3 does not go with pattern = 2:4; allowed: 0.5",
+        ),
+        ({"method": "wanda", "pattern": "2:4", "ratio_of": "parameters"}, "ratio_of = parameters .* allowed: groups"),
+        ({"method": "obs", "structure": "weight", "update": "none"}, "pattern = null .* allowed: row, matrix, or n:m"),
+        ({"pattern": "2:4"}, "pattern = 2:4 does not go with structure = block; allowed: null"),
+        (
+            {"method": "shortgpt", "criterion": "obs"},
+            "criterion = obs .* layer; allowed: first, influence, last, taylor",
+        ),
+        ({"method": "shortgpt", "update": "obs"}, "update = obs does not go with structure = layer; allowed: none"),
+        (
+            {"method": "shortgpt", "mlp_layers": [2, 6]},
+            r"mlp_layers = \[2, 6\] does not go .* allowed: one range for both",
+        ),
+    ],
+)
+def test_choices_that_do_not_go_together_are_one_line(params, keys, message):
+    *others, last = keys.items()
+    params.content["prune"].update(others)
+    with pytest.raises(UserError, match=message) as caught:
+        params(f"prune.{last[0]}", last[1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *({"method": name} for name in METHODS),
+        {"method": "wanda", "pattern": "2:4"},
+        {"method": "wanda", "pattern": "1:3", "ratio": 0.667},
+        {"method": "wanda", "update": "obs"},
+        {"method": "magnitude", "pattern": "row", "ratio_of": "parameters", "mlp_layers": None},
+        {"method": "shortgpt", "attention_layers": None, "iterative_steps": 3},
+    ],
+)
+def test_choices_that_go_together_are_allowed(params, keys):
+    params.content["prune"].update(keys)
+    params()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ module a float32 tensor of shape (matrices, units): the worth of each unit's sli
 A criterion of activations is a module with `score_inputs(module, inputs)`, which returns one such tensor for one module
 from the statistics of its output matrix's inputs (activations.Inputs). When units are chosen, those statistics come
 from the model as pruned so far.
+
+The structures weight and layer have criteria of their own, in the folders of that name.
 """
 
 from __future__ import annotations
@@ -29,13 +31,13 @@ COMBINE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def names() -> list[str]:
-    """Return the criteria there are: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+def names(folder: str = "") -> list[str]:
+    """Return the criteria there are: the files of this folder, or those that `folder` in it has for a structure."""
+    return sorted(module.name for module in pkgutil.iter_modules([f"{__path__[0]}/{folder}"]) if not module.ispkg)
 
 
 def load(name: str) -> ModuleType:
-    """Return criterion `name`."""
+    """Return criterion `name`, or `folder.name`."""
     return import_module(f"{__name__}.{name}")
 
 

@@ -7,6 +7,7 @@ from stages.prune import update
 from stages.prune.ranges import layer_range
 from stages.prune.selection import Task, units_to_remove
 from stages.prune.sequence import cut_modules
+from stages.prune.sizes import nonzero_parameters
 from stages.prune.surgery import rebuild
 from stages.prune.units import Module, block_modules
 from stages.prune.widths import check_layout
@@ -41,6 +42,7 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
         "parameters_before": before,
         "parameters": after,
         "parameters_kept": after / before,
+        "parameters_nonzero": nonzero_parameters(model),
         "ratio_specified": params.ratio,
         "ratio_actual": 1 - after / before,
         "ratio_in_pruned_layers": (before - after) / in_pruned_layers,

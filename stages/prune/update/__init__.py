@@ -5,6 +5,8 @@ in place while all its units are still there; those not in `keep` are cut afterw
 that matrix's inputs in the model as pruned so far (activations.Inputs). `READS` says what of them it looks at: ""
 nothing, "inputs", or "targets" too: what the matrix must put out for the dense model's residual stream. An
 update that adds parameters has `prepare(model)`, which makes room for them.
+
+Structure weight has updates of its own, in the folder `weight`.
 """
 
 import pkgutil
@@ -12,9 +14,9 @@ from importlib import import_module
 from types import ModuleType
 
 
-def names() -> list[str]:
-    """Return the updates there are: the files of this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+def names(folder: str = "") -> list[str]:
+    """Return the updates there are: the files of this folder, or those that `folder` in it has for a structure."""
+    return sorted(module.name for module in pkgutil.iter_modules([f"{__path__[0]}/{folder}"]) if not module.ispkg)
 
 
 def prepare(name: str, model) -> None:
@@ -24,5 +26,5 @@ def prepare(name: str, model) -> None:
 
 
 def load(name: str) -> ModuleType:
-    """Return update `name`."""
+    """Return update `name`, or `folder.name`."""
     return import_module(f"{__name__}.{name}")

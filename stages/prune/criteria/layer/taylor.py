@@ -1,0 +1,18 @@
+"""Taylor: how much the calibration loss would change without a layer's matrices (Ma et al. 2023, as for a unit).
+
+The salience of a unit, criteria/taylor.py, with all of a layer's attention and all of its MLP as one unit each.
+"""
+
+from dataclasses import replace
+
+import torch
+
+from stages.prune import criteria
+from stages.prune.units import block_modules
+
+
+def score(model, layers: list[int], windows: torch.Tensor, params) -> torch.Tensor:
+    """Return the sum of the salience over the attention and the MLP of each of `layers`."""
+    whole = [replace(module, units=1) for module in block_modules(model, layers, layers)]
+    scores = torch.cat(criteria.score_units("taylor", model, whole, windows, params))
+    return scores.view(len(layers), 2).sum(1)

@@ -1,0 +1,16 @@
+"""Wanda: a weight is worth what it puts out: |W_ij| ||X_j||_2 (Sun et al. 2024, eq. 1).
+
+||X_j|| is divided by the root of the token count, which changes no order.
+"""
+
+import torch
+
+from stages.prune.activations import Inputs
+
+READS = True
+
+
+def score(weight: torch.Tensor, inputs: Inputs, columns: slice) -> torch.Tensor:
+    """Return |W_ij| times the root mean square of what column j reads."""
+    _, square = inputs.moments
+    return weight.abs() * square[columns].sqrt()
