@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run show test test-fast lint format thesis thesis-shape
+.PHONY: help setup llamacpp run show export chat samples test test-fast lint format thesis thesis-shape
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,12 +19,25 @@ setup: .venv/installed ## Make .venv and install the pinned requirements
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
+llamacpp: setup ## Install llama.cpp, to check and profile GGUF exports in it (builds 4 minutes)
+	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/requirements-llamacpp.cmake" \
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-llamacpp.txt -c constraints.txt
+
 run: setup ## Run the pipeline (dvc repro) and print base, pruned and tuned side by side
 	dvc repro
 	python -m stages.report.show
 
 show: setup ## Print the comparison of the last run again
 	python -m stages.report.show
+
+export: setup ## Write export.models in export.formats of params.yaml to models/export
+	dvc repro export
+
+chat: setup ## Talk to a model: make chat MODEL=base|pruned|tuned
+	python -m stages.chat $(or $(MODEL),tuned)
+
+samples: setup ## Write the continuations of evaluate.prompts by base, pruned and tuned to samples.md
+	python -m stages.chat.samples
 
 test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 	pytest $(WORKERS)

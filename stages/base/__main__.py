@@ -1,6 +1,7 @@
 """Stage base: data/text -> models/base, metrics/base.json, metrics/base_loss.csv."""
 
 import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -31,6 +32,9 @@ def main() -> None:
 
     with staged("models/base") as folder:
         save_checkpoint(model.to(getattr(torch, params.dtype)), tokenizer, folder)
+        card = Path(str(model.name_or_path)) / "README.md"
+        if params.source in ("hub", "path") and card.is_file():
+            shutil.copyfile(card, folder / card.name)  # it names the licence, which every export inherits
     training.write_losses("metrics/base_loss.csv", progress, LOSSES_EVERY)
     write_metrics("metrics/base.json", summary(model, progress, params))
     training.forget(state)

@@ -11,7 +11,7 @@ from stages.common.hub import fetch
 from stages.common.training import Progress
 
 # safetensors alone: the pickles that many repositories hold beside them could run code.
-FILES = ["*.json", "*.safetensors", "tokenizer.model"]
+FILES = ["*.json", "*.safetensors", "tokenizer.model", "README.md"]
 
 
 def make(

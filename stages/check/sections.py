@@ -4,10 +4,11 @@ from typing import Any
 
 from stages.base.params import BaseParams
 from stages.common.errors import UserError
-from stages.common.params import RunParams, Section, load_section
+from stages.common.params import ModelsParams, RunParams, Section, load_section
 from stages.data.params import DataParams
 from stages.data.tasks import TASKS
 from stages.evaluate.params import EvaluateParams
+from stages.export.params import ExportParams
 from stages.profile.params import ProfileParams
 from stages.prune.params import PruneParams
 from stages.prune.ranges import layer_range
@@ -21,6 +22,8 @@ SECTIONS: dict[str, type[Section]] = {
     "prune": PruneParams,
     "tune": TuneParams,
     "evaluate": EvaluateParams,
+    "export": ExportParams,
+    "models": ModelsParams,
     "profile": ProfileParams,
     "report": ReportParams,
 }

@@ -18,8 +18,10 @@ from transformers import (
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from stages.common.errors import UserError
+from stages.common.gguf_file import gguf_weights, open_gguf
 from stages.common.modeling_pruned import ARCHITECTURES
 
+GGUF = ".gguf"
 SUPPORTED_MODEL_TYPES = (*ARCHITECTURES, *(f"pruned_{name}" for name in ARCHITECTURES))
 
 for _, pruned in ARCHITECTURES.values():
@@ -69,10 +71,13 @@ def weights(folder: Path) -> dict[str, Any]:
     """Return the tensors of all safetensors files of `folder`, still to be read, each into memory of its own.
 
     transformers would map the files: their pages then stay resident as long as any tensor does, beside whatever
-    replaces it, and a model that is pruned would not shrink.
+    replaces it, and a model that is pruned would not shrink. Where there is a GGUF instead, its tensors dequantised.
     """
     tensors: dict[str, Any] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
+        if file.suffix == GGUF:
+            tensors |= gguf_weights(file)
+            continue
         content = safe_open(file, framework="pt", backend="pread")
         tensors |= {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 - not a dict
     return tensors
@@ -91,6 +96,11 @@ def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, 
     tokenizer.save_pretrained(folder)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """Return the safetensors files of `folder`; its GGUF files where it has none, as an export for llama.cpp does."""
+    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob(f"*{GGUF}"))
+
+
 def check_config(folder: Path) -> None:
     """Raise UserError unless `folder` has the config of a supported model."""
     path = folder / "config.json"
@@ -107,11 +117,14 @@ def check_config(folder: Path) -> None:
 
 
 def check_weight_files(folder: Path) -> None:
-    """Raise UserError unless the safetensors files of `folder` are all there and whole."""
-    files = sorted(folder.glob("*.safetensors"))
+    """Raise UserError unless the weight files of `folder` are all there and whole."""
+    files = weight_files(folder)
     if not files:
         raise UserError(f"{folder} has no weights: no *.safetensors file")
     for file in files:
+        if file.suffix == GGUF:
+            open_gguf(file)
+            continue
         try:
             with safe_open(file, framework="pt"):
                 pass

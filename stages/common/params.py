@@ -4,10 +4,11 @@ Each stage keeps the model of its own section in `stages/<stage>/params.py`; `st
 other stage runs.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from stages.common.errors import UserError
@@ -46,6 +47,32 @@ class RunParams(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Positive
+
+
+class ModelsParams(Section):
+    """Section `models`: the folders of further models to evaluate and profile, by the names they get.
+
+    dvc.yaml puts base, pruned and tuned beside them.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, Annotated[str, Field(min_length=1)]]
+
+    @model_validator(mode="after")
+    def names_of_files(self):
+        """A name is part of file names and of DVC's stage names."""
+        for name in self.folders:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in ("base", "pruned", "tuned"):
+                raise ValueError(
+                    f"{name} is not allowed; allowed: lower-case letters, digits, _ and -, and no stage's own"
+                )
+        return self
+
+    @property
+    def folders(self) -> dict[str, str]:
+        """Folder by name."""
+        return dict(self.__pydantic_extra__ or {})
 
 
 def read_params_file(path: Path = PARAMS_FILE) -> dict:

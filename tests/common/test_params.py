@@ -59,6 +59,19 @@ def test_the_projects_own_params_are_valid(params):
         ("prune.calibration.windos", 4, r"prune.calibration.windos is not a known key; allowed .*: windows, length"),
         ("prune.ration", 0.4, r"prune.ration is not a known key; allowed in its place: method, structure"),
         ("prunes", {}, r"`prunes` is not a known section; allowed: run, data"),
+        (
+            "export.formats",
+            ["gguf-q5"],
+            r"export.formats.0 = 'gguf-q5' is not allowed; allowed: 'padded', .*'gguf-q4_0'",
+        ),
+        (
+            "export.models",
+            ["merged"],
+            r"export.models.0 = 'merged' is not allowed; allowed: 'base', 'pruned' or 'tuned'",
+        ),
+        ("models.Pruned/x", "models/x", r"models: Pruned/x is not allowed; allowed: lower-case letters"),
+        ("models.pruned", "models/x", r"models: pruned is not allowed"),
+        ("models.other", 3, r"models.other = 3 is not allowed; allowed: a valid string"),
         ("run.device", "tpu", r"run.device = 'tpu' is not allowed; allowed: 'auto', 'cpu' or 'cuda'"),
         ("run.threads", 0, r"run.threads = 0 is not allowed"),
         ("tune.learning_rate", 0, r"tune.learning_rate = 0 is not allowed; allowed: greater than 0"),
@@ -73,6 +86,7 @@ def test_a_wrong_value_is_named(params, key, value, message):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_missing_key_and_section_is_named(section, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    content = yaml.load(ROOT / "params.yaml")
     for key in SECTIONS[section].model_fields:
         content = yaml.load(ROOT / "params.yaml")
         del content[section][key]

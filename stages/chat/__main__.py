@@ -1,0 +1,50 @@
+"""python -m stages.chat MODEL: type a text, read what the model writes behind it as it writes; an empty line ends.
+
+A model with a chat template is asked through it and remembers the conversation; any other continues each line.
+"""
+
+import argparse
+
+import torch
+
+from stages.chat.models import FOLDERS, load, write_behind
+from stages.common.errors import UserError
+from stages.common.params import RunParams, load_section
+from stages.common.stage import USER_ERROR, fail
+from stages.common.torch_setup import setup_torch
+
+NEW_TOKENS, SEED = 200, 42
+SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}  # greedy, small models repeat themselves
+
+
+def main(name: str) -> None:
+    """Answer lines from the terminal until an empty one or the end of the input."""
+    loaded = load(name, setup_torch(load_section("run", RunParams), SEED))
+    tokenizer, messages = loaded[1], []
+    torch.manual_seed(SEED)
+    while line := read_line():
+        prompt = line
+        if tokenizer.chat_template:
+            messages.append({"role": "user", "content": line})
+            prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        answer = write_behind(loaded, prompt, NEW_TOKENS, stream=True, **SAMPLING)
+        messages.append({"role": "assistant", "content": answer})
+
+
+def read_line() -> str:
+    """Return the next line, an empty one at the end of the input."""
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m stages.chat", description=__doc__)
+    parser.add_argument("model", choices=FOLDERS)
+    try:
+        main(parser.parse_args().model)
+    except UserError as error:
+        fail("chat", str(error), USER_ERROR)
+    except KeyboardInterrupt:
+        print()

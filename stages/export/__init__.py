@@ -1,0 +1,1 @@
+"""Write models for other engines, check each and describe it: -> models/export."""

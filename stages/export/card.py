@@ -1,0 +1,147 @@
+"""The model card of an exported folder, in the hub's format."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+from tabulate import tabulate
+
+from stages.export.verify import Metrics
+
+MISSING = "-"
+TRANSFORMERS = """\
+transformers:
+
+    AutoModelForCausalLM.from_pretrained("{folder}"{trust})
+    AutoTokenizer.from_pretrained("{folder}")"""
+REMOTE_CODE = (
+    "\n\nThe layers differ in width, so the folder brings its own model class, a file that you can read first."
+)
+PLAIN = "\n\nIt is a plain {architecture}, which other engines load as such; transformers is what was tried."
+LLAMA_CPP = """\
+llama.cpp:
+
+    llama-cli -m {folder}/model.gguf
+
+llama-cpp-python:
+
+    llama_cpp.Llama("{folder}/model.gguf")
+
+config.json and the tokenizer beside it let Espalier evaluate and profile the folder, the weights dequantised."""
+MEANINGS = {
+    "ppl": "perplexity on the compared windows",
+    "ppl_ratio": "that, over the model's before the export",
+    "logits_relative_error": "largest difference of logits from the model's, over the largest logit",
+    "llama_cpp_logits_relative_error": "the same in llama.cpp, from transformers on the same weights",
+    "llama_cpp_ppl_ratio": "perplexity in llama.cpp, over transformers' on the same weights",
+    "llama_cpp_greedy_tokens_equal": "greedy tokens equal in llama.cpp, of 64",
+    "llama_cpp_lines_encoded_equal": "held-out lines that llama.cpp's tokenizer encodes alike",
+    "llama_cpp_lines_decoded_equal": "held-out lines that it decodes alike",
+    "mib": "size of the weight file (MiB)",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card tells that holds for all exports of a run."""
+
+    params: dict[str, Any]  # params.yaml
+    evaluate: dict[str, Metrics]  # by model: base, pruned, tuned
+    prune: Metrics
+    base_card: dict[str, Any] = field(default_factory=dict)  # metadata of the base's own card
+
+
+def model_card(name: str, kind: str, architecture: str, plain: bool, measured: Metrics, facts: Facts) -> ModelCard:
+    """Return the card of model `name` (base, pruned, tuned) in format `kind`; `measured`: what its checks found."""
+    base = facts.params["base"]
+    data = ModelCardData(
+        base_model=base["model"] if base["source"] == "hub" else None,
+        library_name="gguf" if kind.startswith("gguf") else "transformers",
+        license=facts.base_card.get("license"),
+        license_name=facts.base_card.get("license_name"),
+        license_link=facts.base_card.get("license_link"),
+        language=facts.base_card.get("language"),
+        pipeline_tag="text-generation",
+        tags=["espalier", *(["pruned"] if name != "base" else [])],
+    )
+    sections = [
+        f"# {name}, as {kind}",
+        origin(name, facts),
+        f"## Measured\n\n{quality(facts.evaluate)}\n\nAccuracy in percent ± one standard error; perplexity over "
+        f"windows of {facts.params['evaluate']['sequence_length']} tokens. Measured before the export.",
+        f"## This export\n\n{checks(measured)}",
+        f"## Loading\n\n{loading(f'{name}-{kind}', kind, architecture, plain)}",
+        f"## Licence\n\n{licence(facts)}",
+    ]
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
+
+
+def origin(name: str, facts: Facts) -> str:
+    """Return where the model comes from: base and revision, method and params, parameters before and after."""
+    base, prune = facts.params["base"], facts.params["prune"]
+    told = {
+        "hub": f"[{base['model']}](https://huggingface.co/{base['model']}) at revision `{base['revision']}`",
+        "path": f"the model in `{base['path']}`",
+        "shape": f"random weights in the shape of `{base['path']}`",
+        "train": "a Llama trained from scratch by this pipeline",
+    }
+    text = f"Base model: {told[base['source']]}."
+    if name == "base":
+        return text
+    text += (
+        f" Pruned with Espalier's method `{prune['method']}`, ratio {prune['ratio']:g} of {prune['ratio_of']}: "
+        f"{facts.prune['parameters_before']:,} parameters before, {facts.prune['parameters']:,} after."
+    )
+    sections = ["prune", *(["tune"] if name == "tuned" else [])]
+    if name == "tuned":
+        text += " Recovered with LoRA, merged."
+    rows = [(f"{section}.{key}", f"`{value}`") for section in sections for key, value in facts.params[section].items()]
+    return f"{text}\n\n{tabulate(rows, ['param', 'value'], tablefmt='pipe', disable_numparse=True)}"
+
+
+def quality(evaluate: dict[str, Metrics]) -> str:
+    """Return perplexities and accuracies of base, pruned and tuned as a table, with standard errors."""
+    names = sorted({key for metrics in evaluate.values() for key in metrics if key.endswith(("_ppl", "_acc"))})
+    rows = [[name, *(cell(metrics, name) for metrics in evaluate.values())] for name in names]
+    return tabulate(rows, ["", *evaluate], tablefmt="pipe", disable_numparse=True)
+
+
+def cell(metrics: Metrics, name: str) -> str:
+    """Return one metric as it is printed."""
+    if name not in metrics:
+        return MISSING
+    if name.endswith("_ppl"):
+        return f"{metrics[name]:.2f}"
+    error = metrics.get(f"{name}_stderr")
+    return f"{100 * metrics[name]:.2f}" + ("" if error is None else f" ± {100 * error:.2f}")
+
+
+def checks(measured: Metrics) -> str:
+    """Return what was found when the export was compared with the model."""
+    rows = [(MEANINGS[key], f"{value:.6g}") for key, value in measured.items()]
+    return tabulate(rows, ["check", "found"], tablefmt="pipe", disable_numparse=True)
+
+
+def loading(folder: str, kind: str, architecture: str, plain: bool) -> str:
+    """Return how each engine loads the folder."""
+    if kind.startswith("gguf"):
+        return LLAMA_CPP.format(folder=folder)
+    text = TRANSFORMERS.format(folder=folder, trust="" if plain else ", trust_remote_code=True")
+    return text + (PLAIN.format(architecture=architecture) if plain else REMOTE_CODE)
+
+
+def licence(facts: Facts) -> str:
+    """Return the licence, which is the base's."""
+    name = facts.base_card.get("license_name") or facts.base_card.get("license")
+    if name:
+        return f"Inherited from the base model: {name}."
+    return "The base model names no licence." if facts.params["base"]["source"] != "train" else (
+        "The weights were trained by this pipeline and inherit no licence; the text they were trained on keeps its own."
+    )  # fmt: skip
+
+
+def base_metadata(folder: Path) -> dict[str, Any]:
+    """Return the metadata of the card in the base's folder, an empty dict where there is none."""
+    card = folder / "README.md"
+    return ModelCard.load(card, ignore_metadata_errors=True).data.to_dict() if card.is_file() else {}

@@ -1,0 +1,175 @@
+"""Write a model as GGUF, for llama.cpp.
+
+Llama's layers with one width are architecture `llama` there, with different widths `deci`, whose head counts and MLP
+widths are arrays of one entry a layer. Mistral and Qwen2 are the same layers, the latter with biases, and are written
+as these too: llama.cpp's own `qwen2` wants hidden_size / heads rows of q_proj. Qwen3 normalises queries and keys, which
+only `qwen3` does, with one width.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.common.errors import UserError
+from stages.common.gguf_file import ROPE_FACTORS, gguf_name, interleave, is_rotated
+from stages.export.gguf_tokenizer import write_tokenizer
+
+FILE = "model.gguf"
+QUANTISATIONS = ("f32", "f16", "q8_0", "q4_0")
+
+
+def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quantisation: str, file: Path) -> None:
+    """Write `model` to `file` with its matrices in `quantisation`, one of QUANTISATIONS; vectors stay float32.
+
+    The head, and an embedding that is tied to it, are q8_0 in a q4_0 file, since they cost the most there. Raises
+    UserError, naming the tensor or the config's key, for what GGUF or llama.cpp cannot hold.
+    """
+    from gguf import GGUFWriter
+
+    config, widths, head_dim = model.config, layer_widths(model), model.model.layers[0].self_attn.head_dim
+    architecture = choose_architecture(model, widths)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not is_repeated(name, model)}
+    types = {name: tensor_type(name, tensor, quantisation, model) for name, tensor in tensors.items()}
+    writer = GGUFWriter(file, architecture)
+    write_shape(writer, config, widths, head_dim, quantisation)
+    factors = write_rope(writer, config, head_dim)
+    write_tokenizer(writer, tokenizer, config.vocab_size)
+    if factors is not None:
+        writer.add_tensor(ROPE_FACTORS, factors)
+    for name, tensor in tensors.items():
+        values = tensor.detach().float().cpu()
+        target = gguf_name(name)
+        if target is None or (architecture == "qwen3" and name.endswith(".bias")):
+            raise UserError(
+                f"export: {name} has no place in llama.cpp's architecture `{architecture}`; export padded or "
+                "safetensors instead"
+            )
+        if is_rotated(target, architecture):
+            values = interleave(values, head_dim)
+        writer.add_tensor(target, *packed(values.numpy(), types[name]))
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
+
+
+def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
+    """Return (query heads, KV heads, MLP width) of every layer as its weights have them."""
+    head_dim = model.model.layers[0].self_attn.head_dim
+    return [
+        (
+            layer.self_attn.q_proj.out_features // head_dim,
+            layer.self_attn.k_proj.out_features // head_dim,
+            layer.mlp.gate_proj.out_features,
+        )
+        for layer in model.model.layers
+    ]
+
+
+def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int]]) -> str:
+    """Return llama.cpp's name for the architecture; UserError, naming what is in the way, if it has none."""
+    config, uniform = model.config, len(set(widths)) == 1
+    if config.hidden_act != "silu":
+        raise UserError(f"export: hidden_act = {config.hidden_act!r} of config.json: llama.cpp's Llama has silu alone")
+    if any(name.endswith("q_norm.weight") for name in model.state_dict()):
+        if uniform:
+            return "qwen3"
+        raise UserError(
+            "export: model.layers.0.self_attn.q_norm.weight: llama.cpp knows query norms (Qwen3) only in layers of one "
+            "width; set prune.layout = uniform, or export padded"
+        )
+    return "llama" if uniform else "deci"
+
+
+def is_repeated(name: str, model: PreTrainedModel) -> bool:
+    """Return whether the tensor is another one's twin: llama.cpp takes the embedding where there is no head."""
+    return name == "lm_head.weight" and model.config.tie_word_embeddings
+
+
+def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTrainedModel) -> Any:
+    """Return the GGML type that the tensor gets; UserError if its rows are no multiple of the type's block."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    if tensor.ndim == 1:
+        return GGMLQuantizationType.F32
+    head = "model.embed_tokens.weight" if model.config.tie_word_embeddings else "lm_head.weight"
+    if quantisation == "q4_0" and name == head:
+        quantisation = "q8_0"
+    kind = GGMLQuantizationType[quantisation.upper()]
+    block, _ = GGML_QUANT_SIZES[kind]
+    if tensor.shape[-1] % block:
+        remedy = "prune.round_to = 32 for a pruned layer, base.intermediate_size for the base's own"
+        if not name.endswith("down_proj.weight"):
+            remedy = "base.hidden_size" if not name.endswith("o_proj.weight") else "base.heads or base.hidden_size"
+        raise UserError(
+            f"export: {name} has rows of {tensor.shape[-1]} values, and {quantisation} packs blocks of {block}; "
+            f"allowed: a multiple of {block} (change {remedy}), or gguf-f16"
+        )
+    return kind
+
+
+def packed(values: np.ndarray, kind: Any) -> tuple:
+    """Return the arguments of GGUFWriter.add_tensor that follow the name."""
+    from gguf import GGMLQuantizationType
+    from gguf.quants import quantize
+
+    if kind is GGMLQuantizationType.F16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+        raise UserError("export: gguf-f16: a weight is too large for float16; allowed: gguf-f32")
+    return quantize(np.ascontiguousarray(values), kind), None, kind
+
+
+def write_shape(writer: Any, config: Any, widths: list[tuple[int, int, int]], head_dim: int, quantisation: str) -> None:
+    """Write what llama.cpp must know of the sizes; one number where all layers have it, else one a layer."""
+    from gguf import GGML_QUANT_VERSION, LlamaFileType
+
+    heads, kv_heads, mlp = (list(column) if len(set(column)) > 1 else column[0] for column in zip(*widths, strict=True))
+    # Where attention reaches back less far than the context, llama.cpp's Llama would see more than the model does.
+    context = min(config.max_position_embeddings, getattr(config, "sliding_window", None) or math.inf)
+    writer.add_context_length(int(context))
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(len(widths))
+    writer.add_feed_forward_length(mlp)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    types = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0"}
+    writer.add_file_type(LlamaFileType[types[quantisation]])
+    if quantisation.startswith("q"):
+        writer.add_quantization_version(GGML_QUANT_VERSION)
+
+
+def write_rope(writer: Any, config: Any, head_dim: int) -> np.ndarray | None:
+    """Write the rotary embedding; return the factors of each frequency where `rope_type` is llama3.
+
+    Shape (head_dim / 2,), float32: llama.cpp divides the frequencies by them (transformers, `rope_type: llama3`).
+    """
+    from gguf import RopeScalingType
+
+    rope = config.rope_parameters
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    kind = rope.get("rope_type", "default")
+    if kind == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if kind in ("default", "linear"):
+        return None
+    if kind != "llama3":
+        raise UserError(
+            f"export: rope_type = {kind!r} of config.json is not written as GGUF; allowed: default, linear, llama3; "
+            "export padded or safetensors instead"
+        )
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    plain = 1 / rope["rope_theta"] ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    return (plain / scaled).numpy()

@@ -1,0 +1,121 @@
+"""Fill narrower layers up with zero units: a plain model that every engine loads, with the same outputs.
+
+A zero MLP channel puts out silu(0) * 0 = 0. A zero head has equal scores everywhere, averages values that are zero, and
+meets zero columns of o_proj. Nothing is saved: the layers are as wide as the widest.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from transformers import PreTrainedModel
+
+from stages.common.errors import UserError
+from stages.common.modeling_pruned import ARCHITECTURES
+from stages.export.gguf_model import layer_widths
+
+PRUNED = "pruned_"  # before the model type of a checkpoint whose layers differ
+RAGGED = (  # what its config says beyond, or otherwise than, a plain one's
+    "per_layer_config",
+    "allow_global_per_layer_attribute_access",
+    "auto_map",
+    "model_type",
+    "architectures",
+    "output_bias",
+)
+
+
+@torch.no_grad()
+def pad(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a model of the plain class with one width in all layers and the outputs of `model`.
+
+    Raises UserError if no number of heads that the class accepts holds all layers, or it lacks one of their biases.
+    """
+    groups, group_size, mlp = padded_widths(model)
+    head_dim = model.model.layers[0].self_attn.head_dim
+    plain_class, _ = ARCHITECTURES[model.config.model_type.removeprefix(PRUNED)]
+    settings = {key: value for key, value in model.config.to_dict().items() if key not in RAGGED}
+    settings |= {
+        "num_attention_heads": groups * group_size,
+        "num_key_value_heads": groups,
+        "intermediate_size": mlp,
+        "head_dim": head_dim,
+    }
+    tensors = model.state_dict()
+    for index, layer in enumerate(model.model.layers):
+        prefix = f"model.layers.{index}."
+        heads, kv_heads, _ = layer_widths(model)[index]
+        part = {name: tensors[prefix + name] for name in layer.state_dict()}
+        tensors |= {prefix + name: each for name, each in pad_mlp(part, mlp).items()}
+        shape = (kv_heads, heads // kv_heads, head_dim)
+        attention = pad_attention(part, shape, groups, group_size)
+        tensors |= {prefix + name: each for name, each in attention.items()}
+    with torch.device("meta"):
+        plain = plain_class(plain_class.config_class(**settings))
+    extra = sorted(tensors.keys() - plain.state_dict().keys())
+    if extra:
+        raise UserError(
+            f"export: padded: {extra[0]} has no place in a {plain_class.__name__}; set prune.update "
+            "to one that adds no bias, or export safetensors"
+        )
+    plain.load_state_dict(tensors, assign=True)
+    plain.tie_weights()
+    plain.model.rotary_emb = model.model.rotary_emb  # its buffers are not in the state dict
+    plain.generation_config = model.generation_config
+    return plain.eval()
+
+
+def padded_widths(model: PreTrainedModel) -> tuple[int, int, int]:
+    """Return the fewest KV groups, query heads per group and MLP channels that hold every layer.
+
+    transformers wants a number of query heads that divides hidden_size: there may be more of them than any layer has.
+    """
+    widths, hidden = layer_widths(model), model.config.hidden_size
+    groups, group_size = max(kv for _, kv, _ in widths), max(heads // kv for heads, kv, _ in widths)
+    fitting = [
+        (heads, kv) for heads in range(groups * group_size, hidden + 1) if hidden % heads == 0
+        for kv in range(groups, heads // group_size + 1) if heads % kv == 0
+    ]  # fmt: skip
+    if not fitting:
+        raise UserError(
+            f"export: padded: model.layers.*.self_attn.q_proj.weight: {groups} groups of {group_size} heads fit no "
+            f"number of heads that divides hidden_size = {hidden}; set prune.layout = uniform, or export gguf"
+        )
+    heads, kv = min(fitting)
+    return kv, heads // kv, max(mlp for *_, mlp in widths)
+
+
+def pad_mlp(tensors: Mapping[str, torch.Tensor], width: int) -> dict[str, torch.Tensor]:
+    """Return the layer's MLP tensors with zero channels up to `width`."""
+    padded = {}
+    for name, tensor in tensors.items():
+        if name.startswith(("mlp.gate_proj.", "mlp.up_proj.")):
+            padded[name] = lengthen(tensor, 0, width)
+        elif name == "mlp.down_proj.weight":
+            padded[name] = lengthen(tensor, 1, width)
+    return padded
+
+
+def pad_attention(
+    tensors: Mapping[str, torch.Tensor], shape: tuple[int, int, int], groups: int, group_size: int
+) -> dict[str, torch.Tensor]:
+    """Return the layer's attention tensors with zero heads up to `groups` KV groups of `group_size` query heads.
+
+    shape: the layer's own (KV groups, query heads per group, head_dim). New heads stand behind those of their group.
+    """
+    padded = {}
+    for name, tensor in tensors.items():
+        if name.startswith(("self_attn.k_proj.", "self_attn.v_proj.")):
+            padded[name] = lengthen(tensor, 0, groups * shape[2])
+        elif name.startswith("self_attn.q_proj."):
+            heads = lengthen(lengthen(tensor.unflatten(0, shape), 1, group_size), 0, groups)
+            padded[name] = heads.flatten(0, 2)
+        elif name == "self_attn.o_proj.weight":
+            heads = lengthen(lengthen(tensor.unflatten(1, shape), 2, group_size), 1, groups)
+            padded[name] = heads.flatten(1, 3)
+    return padded
+
+
+def lengthen(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    """Return `tensor` with zeros behind it along `dim`, up to `size`."""
+    return F.pad(tensor, [0, 0] * (tensor.ndim - 1 - dim) + [0, size - tensor.shape[dim]]).contiguous()

@@ -1,0 +1,125 @@
+"""Exports do in llama.cpp what the model does in transformers."""
+
+import pytest
+import torch
+from export_helpers import TEXTS, byte_level, ragged_llama, sentencepiece
+from helpers import prune_params, tiny_family
+from tokenizers import Regex, pre_tokenizers
+
+from stages.common import llama_cpp
+from stages.common.errors import UserError
+from stages.export import gguf_model
+from stages.export.formats import write
+from stages.export.gguf_tokenizer import LLAMA3
+from stages.export.verify import ExportError, HeldOut, verify
+from stages.prune.structures.block import prune
+
+pytestmark = pytest.mark.skipif(not llama_cpp.is_installed(), reason=llama_cpp.MISSING)
+
+RAGGED, UNIFORM = [(2, 32), (1, 64), (2, 96)], [(2, 64), (2, 64)]
+LINES = [line for text in TEXTS for line in text.splitlines()] + [
+    "it's 1234567 'T ÀÉ\u00a0日本語 🙂  trailing  ",
+    "<|end|>",
+]
+LLAMA3_ROPE = {
+    "rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}  # fmt: skip
+BYTE_LEVEL, PIECES = byte_level(), sentencepiece()
+
+
+def export(model, tokenizer, kind, folder):
+    """Write, verify, and return what was measured."""
+    write(model, tokenizer, kind, folder)
+    windows = torch.randint(300, (6, 48), generator=torch.Generator().manual_seed(1))
+    return verify(model, tokenizer, folder, kind, HeldOut(windows, LINES), threads=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"widths": RAGGED, "tied": True},
+        {"widths": RAGGED, "tied": False, "bias": True},
+        {"widths": UNIFORM, "tied": False, "group_size": 1},
+        {"widths": UNIFORM, "tied": True, "bias": True},
+        {"widths": UNIFORM, "rope": LLAMA3_ROPE},
+        {"widths": RAGGED, "rope": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 2.0}},
+    ],
+)
+@pytest.mark.parametrize("kind", ["gguf-f32", "gguf-f16"])
+def test_outputs_are_those_of_transformers(options, kind, tmp_path):
+    found = export(ragged_llama(**options, head_dim=16), BYTE_LEVEL, kind, tmp_path / "export")
+    assert found["llama_cpp_logits_relative_error"] < (1e-5 if kind == "gguf-f32" else 1e-2)
+    assert found["llama_cpp_greedy_tokens_equal"] == 64
+    assert found["llama_cpp_lines_encoded_equal"] == found["llama_cpp_lines_decoded_equal"] == len(LINES)
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_every_family_runs(family, tmp_path, windows):
+    options = {"attention_layers": [0, 3], "mlp_layers": [0, 3]} if family == "qwen3" else {}  # one width
+    model, _ = prune(tiny_family(family, vocab=300), windows, prune_params(ratio=0.5, **options))
+    found = export(model, BYTE_LEVEL, "gguf-f32", tmp_path / "export")
+    assert found["llama_cpp_logits_relative_error"] < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["gguf-q8_0", "gguf-q4_0"])
+@pytest.mark.parametrize("widths", [RAGGED, UNIFORM])
+def test_quantised_outputs_are_those_of_the_dequantised_weights(widths, kind, tmp_path):
+    found = export(ragged_llama(widths, head_dim=16), BYTE_LEVEL, kind, tmp_path / "export")
+    assert abs(found["llama_cpp_ppl_ratio"] - 1) < 0.005
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        PIECES,
+        byte_level(
+            pre_tokenizer=pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+                ]
+            )
+        ),
+        byte_level(
+            pre_tokenizer=pre_tokenizers.Sequence(
+                [
+                    pre_tokenizers.Split(Regex(LLAMA3.replace("{1,3}", "")), "isolated"),
+                    pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+                ]
+            )
+        ),
+        byte_level(
+            pre_tokenizer=pre_tokenizers.Sequence(
+                [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            )
+        ),
+    ],
+    ids=["sentencepiece", "llama 3", "qwen 2", "smollm"],
+)
+def test_every_kind_of_tokenizer_encodes_and_decodes_alike(tokenizer, tmp_path):
+    found = export(ragged_llama([(1, 8)], vocab=350), tokenizer, "gguf-f32", tmp_path / "export")
+    assert found["llama_cpp_lines_encoded_equal"] == found["llama_cpp_lines_decoded_equal"] == len(LINES)
+
+
+def test_rows_in_the_wrong_order_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(gguf_model, "interleave", lambda rows, head_dim: rows)
+    monkeypatch.setattr("stages.common.gguf_file.deinterleave", lambda rows, head_dim: rows)
+    with pytest.raises(ExportError, match=r"llama\.cpp.s logits differ by"):
+        export(ragged_llama(RAGGED), BYTE_LEVEL, "gguf-f32", tmp_path / "export")
+
+
+def test_another_tokenizer_is_found(tmp_path):
+    folder, model = tmp_path / "export", ragged_llama(RAGGED)
+    write(model, byte_level(280), "gguf-f32", folder)
+    held_out = HeldOut(torch.randint(300, (2, 48)), LINES)
+    with pytest.raises(ExportError, match=r"lines that llama\.cpp encodes otherwise"):
+        verify(model, BYTE_LEVEL, folder, "gguf-f32", held_out, threads=1)
+
+
+def test_a_truncated_file_is_refused_by_name(tmp_path):
+    write(ragged_llama(RAGGED), BYTE_LEVEL, "gguf-f32", tmp_path / "export")
+    file = tmp_path / "export" / "model.gguf"
+    file.write_bytes(file.read_bytes()[:-5000])
+    with pytest.raises(UserError, match=r"model\.gguf: llama.cpp cannot load it"):
+        llama_cpp.open_llama(file, 64, 1, every_logit=True)
