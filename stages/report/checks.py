@@ -34,6 +34,8 @@ def check_costs(table: pd.DataFrame, shapes: dict[str, Shape], tokens: int) -> l
     """Return what in the cost table contradicts its own quotients or the closed formulas for the models' shapes."""
     findings = []
     for metric, _, decimals in COSTS:
+        if metric not in table:
+            continue
         whole = table.assign(base=table.loc["base", metric])
         findings += check_share(whole, f"{metric}_percent", metric, "base", DECIMALS, decimals)
     counted = {model: float(parameters(shape)) for model, shape in shapes.items()}
@@ -48,6 +50,8 @@ def check_sizes(table: pd.DataFrame, shapes: dict[str, Shape]) -> list[Finding]:
     if table.empty:
         return []
     findings = check_share(table, "kept_percent", "after", "before", DECIMALS, 0)
+    if "nonzero" in table:
+        findings += check_share(table, "nonzero_percent", "nonzero", "before", DECIMALS, 0)
     for column, model in (("before", "base"), ("after", "pruned")):
         if model in shapes:
             known = pd.Series({"pruned": float(parameters(shapes[model]))})

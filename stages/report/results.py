@@ -1,6 +1,7 @@
 """Read what the other stages wrote. What is missing stays missing: an empty dict, no number."""
 
 import json
+import math
 from pathlib import Path
 
 import yaml
@@ -10,6 +11,7 @@ from stages.common.errors import UserError
 MODELS = ("base", "pruned", "tuned")
 # What is compared with what: the prefix of the metric, the reference, the model.
 CONTRASTS = (("pruned", "base", "pruned"), ("tuned", "base", "tuned"), ("tuned_vs_pruned", "pruned", "tuned"))
+SPARSE = 0.99  # a model is sparse if a smaller share of its parameters than this is not zero
 
 Metrics = dict[str, float]
 
@@ -43,6 +45,11 @@ def task_names(evaluate: dict[str, Metrics]) -> list[str]:
 def perplexity_sets(evaluate: dict[str, Metrics]) -> list[str]:
     """Return the texts whose perplexity was measured."""
     return names_with(evaluate, "_ppl")
+
+
+def is_sparse(sizes: Metrics) -> bool:
+    """Return whether a model of these metrics has more zeros than chance and dead units explain."""
+    return sizes.get("parameters_nonzero", math.inf) < SPARSE * sizes.get("parameters", 0)
 
 
 class TaskLoader(yaml.SafeLoader):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from stages.report.results import MODELS, Metrics, perplexity_sets, read_by_model, read_json, task_names
+from stages.report.results import MODELS, Metrics, is_sparse, perplexity_sets, read_by_model, read_json, task_names
 
 METRICS, REPORT = Path("metrics"), Path("reports/study.md")
 MISSING = "-"
@@ -30,6 +30,8 @@ def compare(evaluate: dict[str, Metrics], profile: dict[str, Metrics], compariso
     }
     line("average accuracy (%)", averages, "average", ".1f", 100)
     line("parameters", profile, "parameters", ",")
+    if any(map(is_sparse, profile.values())):
+        line("nonzero parameters", profile, "parameters_nonzero", ",")
     line("GMac", profile, "gmacs", ".4f")
     line("weights (MiB)", profile, "weights_mib", ".2f")
     line("prefill (tokens/s)", profile, "prefill_tokens_per_second", ",.0f")

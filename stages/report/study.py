@@ -72,6 +72,13 @@ def summary(study: Study) -> str:
     kept, after = study.costs.loc["pruned", ["parameters_percent", "parameters"]]
     if not math.isnan(kept):
         lines.append(f"Pruning left {kept:.2f} % of the base's parameters ({after:,.0f}).")
+    if "parameters_nonzero" in study.costs:
+        told = [
+            f"of the {model} model {100 - study.costs.loc[model, 'parameters_nonzero_percent']:.2f} %"
+            for model in ("pruned", "tuned")
+            if not math.isnan(study.costs.loc[model, "parameters_nonzero_percent"])
+        ]
+        lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(told)} of the base's parameters.")
     for name in perplexity_sets(study.evaluate):
         base, pruned, tuned = (study.quality.loc[model, f"{name}_ppl"] for model in MODELS)
         share = study.comparison.get(f"tuned_{name}_log_ppl_recovered")
@@ -120,11 +127,16 @@ def costs(study: Study) -> str:
     """Return parameters, computation, memory and speed."""
     if study.costs.isna().all(axis=None):
         return ""
+    zeros = ""
+    if "parameters_nonzero" in study.costs:
+        zeros = """Zeros are stored and multiplied like any other weight: they lower neither parameters nor GMac nor
+memory, and save no time without kernels that skip them.
+"""
     return f"""## Cost
 
 GMac: 10⁹ multiply-accumulates of one forward pass over {study.profiled_tokens} tokens, attention's products included.
 Ratios are to the base. Speeds and peak memory are this machine's and vary from run to run; the rest does not.
-
+{zeros}
 {cost_markdown(study.costs)}"""
 
 
@@ -168,7 +180,7 @@ def missing(study: Study) -> list[str]:
     for model in MODELS:
         for stage, metrics, keys in (
             ("evaluate", study.evaluate[model], evaluated),
-            ("profile", study.profile[model], [metric for metric, _, _ in COSTS]),
+            ("profile", study.profile[model], [metric for metric, _, _ in COSTS if metric in study.costs]),
         ):
             file = f"metrics/{stage}/{model}.json"
             names += (

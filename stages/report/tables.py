@@ -7,13 +7,14 @@ from tabulate import tabulate
 
 from stages.report.audit import Finding
 from stages.report.params import Pruning
-from stages.report.results import MODELS, Metrics, perplexity_sets, task_names
+from stages.report.results import MODELS, Metrics, is_sparse, perplexity_sets, task_names
 
 MISSING = "-"
 DECIMALS = 2  # of perplexities, percentages and sizes in MiB
 # Of what a model costs: the metric, its heading, the digits it is printed with.
 COSTS = (
     ("parameters", "parameters", 0),
+    ("parameters_nonzero", "nonzero parameters", 0),
     ("gmacs", "GMac", 4),
     ("weights_mib", "weights (MiB)", 2),
     ("peak_memory_mib", "peak memory (MiB)", 2),
@@ -35,11 +36,17 @@ def quality_table(evaluate: dict[str, Metrics], comparison: Metrics) -> pd.DataF
 
 
 def cost_table(profile: dict[str, Metrics]) -> pd.DataFrame:
-    """Return what each model costs, and each cost as percent of the base's (`<metric>_percent`)."""
+    """Return what each model costs, and each cost as percent of the base's (`<metric>_percent`).
+
+    Parameters that are not zero are told where a model is sparse.
+    """
     rows = {}
+    sparse = any(map(is_sparse, profile.values()))
     for model in MODELS:
         row = {}
         for metric, _, decimals in COSTS:
+            if metric == "parameters_nonzero" and not sparse:
+                continue
             value, base = (profile.get(each, {}).get(metric, math.nan) for each in (model, "base"))
             row[metric] = round(value, decimals)
             row[f"{metric}_percent"] = round(100 * value / base, DECIMALS) if base else math.nan
@@ -48,11 +55,17 @@ def cost_table(profile: dict[str, Metrics]) -> pd.DataFrame:
 
 
 def size_table(prune: Metrics) -> pd.DataFrame:
-    """Return the parameters before and after pruning and the share kept (percent): one row, or none if not told."""
+    """Return the parameters before and after pruning and the share kept (percent): one row, or none if not told.
+
+    Those that are not zero are told where the model is sparse.
+    """
     if not {"parameters_before", "parameters"} <= set(prune):
         return pd.DataFrame()
     before, after = prune["parameters_before"], prune["parameters"]
     row = {"before": before, "after": after, "kept_percent": round(100 * after / before, DECIMALS)}
+    if is_sparse(prune):
+        nonzero = prune["parameters_nonzero"]
+        row |= {"nonzero": nonzero, "nonzero_percent": round(100 * nonzero / before, DECIMALS)}
     return pd.DataFrame([row], index=["pruned"], dtype=float)
 
 
@@ -123,7 +136,7 @@ def cost_markdown(table: pd.DataFrame) -> str:
     """Return the cost table in the thesis's shape: every quantity with its ratio to the base's."""
     headings, rows = ["model"], [[str(model)] for model in table.index]
     for metric, heading, decimals in COSTS:
-        if table[metric].isna().all():
+        if metric not in table or table[metric].isna().all():
             continue
         headings += [heading, "ratio"]
         for row, (_, values) in zip(rows, table.iterrows(), strict=True):
@@ -135,8 +148,13 @@ def cost_markdown(table: pd.DataFrame) -> str:
 def sizes_markdown(table: pd.DataFrame, ratio: float) -> str:
     """Return parameters before and after in the shape of the thesis's table 3, whose actual ratio is the share kept."""
     before, after, kept = table.loc["pruned", ["before", "after", "kept_percent"]]
+    headings = ["specified ratio", "parameters before", "parameters after", "actually kept"]
     row = [f"{100 * ratio:g} %", f"{before:,.0f}", f"{after:,.0f}", f"{kept:.{DECIMALS}f} %"]
-    return markdown(["specified ratio", "parameters before", "parameters after", "actually kept"], [row], left=0)
+    if "nonzero" in table:
+        nonzero, share = table.loc["pruned", ["nonzero", "nonzero_percent"]]
+        headings += ["of those nonzero", "of those before"]
+        row += [f"{nonzero:,.0f}", f"{share:.{DECIMALS}f} %"]
+    return markdown(headings, [row], left=0)
 
 
 def layers_markdown(layers: pd.DataFrame) -> str:
@@ -144,8 +162,9 @@ def layers_markdown(layers: pd.DataFrame) -> str:
     rows = []
     for _, layer in layers.iterrows():
         widths = [f"{layer[f'{name}_before']} → {layer[name]}" for name in ("query_heads", "kv_heads", "mlp_width")]
-        rows.append([str(layer["layer"]), *widths, number(100 * layer["mlp_width"] / layer["mlp_width_before"], 1)])
-    return markdown(["layer", "query heads", "KV heads", "MLP width", "MLP kept (%)"], rows)
+        kept = [100 * layer[name] / layer[f"{name}_before"] for name in ("mlp_width", "parameters_nonzero")]
+        rows.append([str(layer["layer"]), *widths, *(number(share, 1) for share in kept)])
+    return markdown(["layer", "query heads", "KV heads", "MLP width", "MLP kept (%)", "nonzero parameters (%)"], rows)
 
 
 def findings_markdown(findings: list[Finding]) -> str:

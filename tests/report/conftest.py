@@ -28,6 +28,7 @@ def config(layers: tuple[Layer, ...]) -> dict:
         for i, each in enumerate(layers)
     }
     return {
+        "model_type": "llama",
         "vocab_size": 1024,
         "hidden_size": 128,
         "head_dim": 16,
@@ -95,6 +96,7 @@ def write_study(root: Path) -> None:
     names = {"query_heads": "heads", "kv_heads": "kv_heads", "mlp_width": "mlp"}
     widths = {name: [getattr(layer, key) for layer in after] for name, key in names.items()}
     widths |= {f"{name}_before": [getattr(layer, key) for layer in before] for name, key in names.items()}
+    widths |= {"parameters_nonzero": [170_000, *[90_000] * 5], "parameters_nonzero_before": 170_000}
     pd.DataFrame({"layer": range(6), **widths}).to_csv(root / "metrics/prune_layers.csv", index=False)
     for name, steps, start, end in (("base", 1500, 6.9, 2.9), ("tune", 300, 3.4, 3.05)):
         step = np.arange(1, steps + 1)

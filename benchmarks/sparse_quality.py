@@ -1,0 +1,88 @@
+"""Held-out perplexity of sparse models and of models with fewer layers: python benchmarks/sparse_quality.py
+
+The first table: half of the weights of the matrices in layers [1, last] set to zero, by every method and pattern. The
+second: whole layers of the same range removed. Each cell is the mean perplexity over the calibration seeds and its
+standard deviation. Rows are printed as they are done.
+"""
+
+import argparse
+import math
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import torch
+from quality import row, section
+
+from stages.common.checkpoint import load_model, load_tokenizer
+from stages.common.params import RunParams
+from stages.common.torch_setup import setup_torch
+from stages.common.windows import random_windows, token_stream
+from stages.evaluate.perplexity import evaluation_windows, read_sets, window_losses
+from stages.prune import structures
+
+SPARSE = {
+    "magnitude": {"method": "magnitude"},
+    "wanda": {"method": "wanda"},
+    "wanda, update obs": {"method": "wanda", "update": "obs"},
+    "sparsegpt": {"method": "sparsegpt"},
+}
+PATTERNS = ("row", "matrix", "2:4", "4:8")
+LAYERS = ("shortgpt", "layer_taylor", "first_layers", "last_layers")
+
+
+def main() -> None:
+    """Print both tables."""
+    options = arguments()
+    setup_torch(RunParams(device="auto", threads=options.threads))
+    tokenizer, layers = load_tokenizer(options.base), load_model(options.base).config.num_hidden_layers
+    calibration = token_stream(pd.read_parquet("data/calibration.parquet")["text"].tolist(), tokenizer)
+    sets = read_sets(Path("data/perplexity"))
+    held_out = [evaluation_windows(name, texts, tokenizer, options.length) for name, texts in sets.items()]
+    windows = torch.cat([each[: options.evaluate_windows] for each in held_out])
+
+    def perplexity(model) -> float:
+        return math.exp(window_losses(model, windows, 8192, "held-out text").mean().item())
+
+    def cell(ratio: float, method: str, **changes: str) -> str:
+        found = []
+        for seed in range(options.seeds):
+            params = section(method, ratio, "groups", seed, options, layers).model_copy(update=changes)
+            chosen = random_windows(calibration, options.windows, options.length, seed, "--windows")
+            pruned, _ = structures.load(params.chosen.structure).prune(load_model(options.base), chosen, params)
+            found.append(perplexity(pruned))
+        spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
+        return f"{statistics.fmean(found):.2f}{spread}"
+
+    dense = load_model(options.base)
+    print(f"base: {perplexity(dense):.2f}, {dense.num_parameters():,} parameters, {len(windows)} held-out windows\n")
+    header(f"zeros: half of the matrices' weights in layers [1, {layers})", *PATTERNS)
+    for name, choices in SPARSE.items():
+        print(row(name, *(cell(0.5, **choices, pattern=pattern) for pattern in PATTERNS)), flush=True)
+    print()
+    counts = range(1, layers - 1)
+    header(f"layers removed from [1, {layers})", *map(str, counts))
+    for method in LAYERS:
+        print(row(method, *(cell(count / (layers - 1), method) for count in counts)), flush=True)
+
+
+def header(*cells: str) -> None:
+    """Print the head of a Markdown table."""
+    print(row(*cells))
+    print(row("---", *("---:" for _ in cells[1:])), flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    """Return the command line's options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="models/base", help="checkpoint to prune")
+    parser.add_argument("--seeds", type=int, default=3, help="calibration draws, 0 .. n-1")
+    parser.add_argument("--windows", type=int, default=64, help="calibration windows")
+    parser.add_argument("--length", type=int, default=128, help="tokens per window")
+    parser.add_argument("--evaluate-windows", type=int, default=None, help="held-out windows per set; all if not given")
+    parser.add_argument("--threads", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
