@@ -2,14 +2,16 @@
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
-This file is copied into every checkpoint that needs it and depends on transformers alone. The widths of each layer are
-the standard `per_layer_config` entries of config.json: num_attention_heads, num_key_value_heads, intermediate_size.
+This file is copied into every checkpoint that needs it and depends on nothing but transformers and what that needs. The
+widths of each layer are the standard `per_layer_config` entries of config.json: num_attention_heads,
+num_key_value_heads, intermediate_size.
 `output_bias: true` gives the output matrices (o_proj, down_proj) the bias that an architecture has no key for.
 """
 
 from typing import Any
 
 import torch
+from huggingface_hub.dataclasses import strict  # what transformers checks its configs by
 from torch import nn
 from transformers import (
     LlamaConfig,
@@ -62,6 +64,7 @@ class OwnDecoder(PreTrainedModel):
         self.post_init()
 
 
+@strict
 class PrunedLlamaConfig(AnyHeads, LlamaConfig):
     model_type = "pruned_llama"
 
@@ -74,6 +77,7 @@ class PrunedLlamaForCausalLM(OwnDecoder, LlamaForCausalLM):
     config_class, decoder_class = PrunedLlamaConfig, PrunedLlamaModel
 
 
+@strict
 class PrunedMistralConfig(AnyHeads, MistralConfig):
     model_type = "pruned_mistral"
 
@@ -86,6 +90,7 @@ class PrunedMistralForCausalLM(OwnDecoder, MistralForCausalLM):
     config_class, decoder_class = PrunedMistralConfig, PrunedMistralModel
 
 
+@strict
 class PrunedQwen2Config(AnyHeads, Qwen2Config):
     model_type = "pruned_qwen2"
 
@@ -98,6 +103,7 @@ class PrunedQwen2ForCausalLM(OwnDecoder, Qwen2ForCausalLM):
     config_class, decoder_class = PrunedQwen2Config, PrunedQwen2Model
 
 
+@strict
 class PrunedQwen3Config(AnyHeads, Qwen3Config):
     model_type = "pruned_qwen3"
 

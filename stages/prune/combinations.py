@@ -10,6 +10,11 @@ UNITS = {"criterion": criteria.names(), "allocation": allocation.names(), "updat
 OWN = {
     "weight": {"criterion": criteria.names("weight"), "allocation": ["uniform"], "update": update.names("weight")},
     "layer": {"criterion": criteria.names("layer"), "allocation": ["global"], "update": ["none"]},
+    "channel": {
+        "criterion": ["activation_norm", "flap", "l1", "l2", "random", "similarity", "taylor", "wanda_sp"],
+        "allocation": ["uniform"],
+        "update": ["none"],
+    },
 }
 RATIO_TOLERANCE = 0.005  # 1:3 removes 0.667
 
@@ -26,13 +31,16 @@ def check_combination(params) -> None:
     for choice, names in OWN.get(chosen.structure, UNITS).items():
         if getattr(chosen, choice) not in names:
             refuse(f"{choice} = {getattr(chosen, choice)}", structure, ", ".join(names))
-    idle = {"round_to": 1, "layout": "free"} if chosen.structure in OWN else {}
+    idle: dict[str, object] = {"layout": "free"} if chosen.structure in OWN else {}
+    idle |= {"round_to": 1} if chosen.structure in ("weight", "layer") else {}
     idle |= {"pattern": None} if chosen.structure != "weight" else {}
     for key, rest in idle.items():
         if getattr(params, key) != rest:
             refuse(f"{key} = {getattr(params, key)}", structure, "null" if rest is None else str(rest))
     if chosen.structure == "weight":
         check_weight(params, chosen.pattern)
+    if chosen.structure == "channel" and params.grouping == "prod":  # over all matrices of the model it leaves float64
+        refuse("grouping = prod", structure, "sum, mean, max, first")
     ranges = params.attention_layers, params.mlp_layers
     if chosen.structure == "layer" and None not in ranges and ranges[0] != ranges[1]:
         refuse(f"attention_layers = {ranges[0]} and mlp_layers = {ranges[1]}", structure, "one range for both")

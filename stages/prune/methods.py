@@ -44,4 +44,8 @@ METHODS = {
     "layer_taylor": Method("layer", "taylor", "global", "none"),
     "first_layers": Method("layer", "first", "global", "none"),
     "last_layers": Method("layer", "last", "global", "none"),
+    "channel_taylor": Method("channel", "taylor", "uniform", "none"),
+    "channel_l2": Method("channel", "l2", "uniform", "none"),
+    "channel_norm": Method("channel", "activation_norm", "uniform", "none"),
+    "channel_random": Method("channel", "random", "uniform", "none"),
 }

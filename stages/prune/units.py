@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-Kind = Literal["attention", "mlp"]
+Kind = Literal["attention", "mlp", "channel"]
 Matrices = tuple[tuple[nn.Linear, int], ...]  # (matrix, the dimension its units lie along), the root matrix first
 
 
@@ -30,7 +30,7 @@ class Module:
     @property
     def name(self) -> str:
         """The name in messages."""
-        return f"layer {self.layer} {self.kind}"
+        return "the residual stream" if self.kind == "channel" else f"layer {self.layer} {self.kind}"
 
     @property
     def output(self) -> nn.Linear:
