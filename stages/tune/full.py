@@ -6,13 +6,19 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from stages.tune.params import TuneParams
+from stages.tune.sparsity import keep_zeros
 
 NOTE = "No adapter: tune.method is full, so every weight of {base} was trained. The result is models/merged.\n"
 
 
 def prepare(model: PreTrainedModel, params: TuneParams) -> PreTrainedModel:
-    """Return `model` in float32, in which small steps are not lost, with every weight to be trained."""
-    return model.float().requires_grad_(True)
+    """Return `model` in float32, in which small steps are not lost, with every weight to be trained.
+
+    The zeros of a sparse model stay.
+    """
+    trained = model.float().requires_grad_(True)
+    keep_zeros(trained)
+    return trained
 
 
 def trained(model: PreTrainedModel) -> PreTrainedModel:

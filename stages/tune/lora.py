@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.tune.params import TuneParams
+from stages.tune.sparsity import mask_adapters
 
 
 def prepare(model: PreTrainedModel, params: TuneParams) -> PeftModel:
@@ -27,7 +28,9 @@ def prepare(model: PreTrainedModel, params: TuneParams) -> PeftModel:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that it has given up
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+    mask_adapters(adapted)
+    return adapted
 
 
 def check_targets(model: PreTrainedModel, targets: list[str]) -> None:

@@ -1,0 +1,55 @@
+"""Recovery of a sparse model keeps its zeros: a weight that pruning set to zero is not trained.
+
+With M the mask of a matrix's weights that are not zero, an adapter adds M * (B A) instead of B A, while training and
+when it is merged (SQFT's sparse adapters, Munoz et al. 2024). The adapter's own files know no mask.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from peft.tuners.lora import Linear
+from torch import nn
+from transformers import PreTrainedModel
+
+FEW = 0.01  # a smaller share of zeros is chance, rounding or a dead unit
+
+
+def mask_of(linear: nn.Linear) -> torch.Tensor | None:
+    """Return which weights are not zero, None for a matrix that was not made sparse."""
+    mask = linear.weight.detach() != 0
+    return mask if mask.double().mean() < 1 - FEW else None
+
+
+def mask_adapters(model: PeftModel) -> None:
+    """Let the adapters of sparse matrices leave their zeros alone."""
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear)]
+    for layer in layers:
+        mask = mask_of(layer.get_base_layer())
+        if mask is not None:
+            layer.get_delta_weight = partial(masked_delta, layer.get_delta_weight, mask)  # which merging adds
+            layer.forward = partial(forward, layer)
+
+
+def masked_delta(delta, mask: torch.Tensor, adapter: str) -> torch.Tensor:
+    """Return what the adapter adds to a matrix, where the matrix is not zero."""
+    return delta(adapter) * mask
+
+
+def forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
+    """Return what the matrix with its masked adapter makes of `x`, dropout and dtypes as PEFT has them."""
+    output = layer.base_layer(x)
+    (adapter,) = layer.active_adapters
+    delta = layer.get_delta_weight(adapter)
+    return output + F.linear(layer.lora_dropout[adapter](x.to(delta.dtype)), delta).to(output.dtype)
+
+
+def keep_zeros(model: PreTrainedModel) -> None:
+    """Give the zeros of sparse matrices no gradient, in full fine-tuning."""
+    for layer in model.model.layers:
+        for linear in [module for module in layer.modules() if isinstance(module, nn.Linear)]:
+            mask = mask_of(linear)
+            if mask is not None:
+                linear.weight.register_hook(mask.mul)
