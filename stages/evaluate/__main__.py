@@ -72,7 +72,7 @@ def main(name: str, folder: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
-    parser.add_argument("name", help="what its metrics are called: base, pruned, tuned")
+    parser.add_argument("name", help="what its metrics are called: base, pruned, tuned, or a name of section `models`")
     parser.add_argument("folder", help="the model")
     arguments = parser.parse_args()
     run_stage(f"evaluate-{arguments.name}", lambda: main(arguments.name, arguments.folder))

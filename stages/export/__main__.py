@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
+from stages.common.errors import UserError
 from stages.common.outputs import staged, write_metrics
 from stages.common.params import Positive, RunParams, Section, load_section, read_params_file
 from stages.common.stage import run_stage
@@ -58,7 +59,10 @@ def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
         held_out = read_held_out(TEXT, tokenizer, length)
         for kind in params.formats:
             folder = target / f"{name}-{kind}"
-            write(load_model(FOLDERS[name]), tokenizer, kind, folder)
+            try:
+                write(load_model(FOLDERS[name]), tokenizer, kind, folder)
+            except UserError as error:
+                raise UserError(f"{name} as {kind}: {error}") from None
             measured = verify(load_model(FOLDERS[name]), tokenizer, folder, kind, held_out, run.threads)
             measured["mib"] = weights_mib(folder)
             config = read_json(folder / "config.json")

@@ -45,7 +45,7 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
         target = gguf_name(name)
         if target is None or (architecture == "qwen3" and name.endswith(".bias")):
             raise UserError(
-                f"export: {name} has no place in llama.cpp's architecture `{architecture}`; export padded or "
+                f"{name} has no place in llama.cpp's architecture `{architecture}`; export padded or "
                 "safetensors instead"
             )
         if is_rotated(target, architecture):
@@ -76,12 +76,12 @@ def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int
     """Return llama.cpp's name for the architecture; UserError, naming what is in the way, if it has none."""
     config, uniform = model.config, len(set(widths)) == 1
     if config.hidden_act != "silu":
-        raise UserError(f"export: hidden_act = {config.hidden_act!r} of config.json: llama.cpp's Llama has silu alone")
+        raise UserError(f"hidden_act = {config.hidden_act!r} of config.json: llama.cpp's Llama has silu alone")
     if any(name.endswith("q_norm.weight") for name in model.state_dict()):
         if uniform:
             return "qwen3"
         raise UserError(
-            "export: model.layers.0.self_attn.q_norm.weight: llama.cpp knows query norms (Qwen3) only in layers of one "
+            "model.layers.0.self_attn.q_norm.weight: llama.cpp knows query norms (Qwen3) only in layers of one "
             "width; set prune.layout = uniform, or export padded"
         )
     return "llama" if uniform else "deci"
@@ -108,7 +108,7 @@ def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTr
         if not name.endswith("down_proj.weight"):
             remedy = "base.hidden_size" if not name.endswith("o_proj.weight") else "base.heads or base.hidden_size"
         raise UserError(
-            f"export: {name} has rows of {tensor.shape[-1]} values, and {quantisation} packs blocks of {block}; "
+            f"{name} has rows of {tensor.shape[-1]} values, and {quantisation} packs blocks of {block}; "
             f"allowed: a multiple of {block} (change {remedy}), or gguf-f16"
         )
     return kind
@@ -120,7 +120,7 @@ def packed(values: np.ndarray, kind: Any) -> tuple:
     from gguf.quants import quantize
 
     if kind is GGMLQuantizationType.F16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-        raise UserError("export: gguf-f16: a weight is too large for float16; allowed: gguf-f32")
+        raise UserError("gguf-f16: a weight is too large for float16; allowed: gguf-f32")
     return quantize(np.ascontiguousarray(values), kind), None, kind
 
 
@@ -165,7 +165,7 @@ def write_rope(writer: Any, config: Any, head_dim: int) -> np.ndarray | None:
         return None
     if kind != "llama3":
         raise UserError(
-            f"export: rope_type = {kind!r} of config.json is not written as GGUF; allowed: default, linear, llama3; "
+            f"rope_type = {kind!r} of config.json is not written as GGUF; allowed: default, linear, llama3; "
             "export padded or safetensors instead"
         )
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS

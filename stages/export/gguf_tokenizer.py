@@ -28,12 +28,12 @@ def write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, vocab_size:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise UserError("export: the tokenizer has no tokenizer.json, which GGUF is written from; export safetensors")
+        raise UserError("the tokenizer has no tokenizer.json, which GGUF is written from; export safetensors")
     description = json.loads(backend.to_str())
     bpe = description["model"]
     if bpe["type"] != "BPE":
         raise UserError(
-            f"export: tokenizer.json: a model of type {bpe['type']} cannot be written as GGUF; allowed: BPE"
+            f"tokenizer.json: a model of type {bpe['type']} cannot be written as GGUF; allowed: BPE"
         )
     byte_level = any(step["type"] == "ByteLevel" for step in steps(description["pre_tokenizer"]))
     if byte_level:
@@ -45,7 +45,7 @@ def write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, vocab_size:
         writer.add_add_space_prefix(has_space_prefix(description))
     else:
         raise UserError(
-            "export: tokenizer.json: BPE of neither bytes nor SentencePiece (byte_fallback) cannot be written as GGUF"
+            "tokenizer.json: BPE of neither bytes nor SentencePiece (byte_fallback) cannot be written as GGUF"
         )
     write_tokens(writer, tokenizer, description, vocab_size, byte_level)
     write_special_tokens(writer, tokenizer)
@@ -75,7 +75,7 @@ def pre_tokenizer_name(description: dict) -> str:
             if pattern in PATTERNS:
                 return PATTERNS[pattern]
     raise UserError(
-        "export: tokenizer.json: llama.cpp is not known to cut text as this pre_tokenizer does: "
+        "tokenizer.json: llama.cpp is not known to cut text as this pre_tokenizer does: "
         f"{json.dumps(description['pre_tokenizer'])}; allowed: those of GPT-2, SmolLM, Llama 3 and Qwen2"
     )
 
@@ -90,7 +90,7 @@ def has_space_prefix(description: dict) -> bool:
             prefixed |= step.get("prepend_scheme", "always") != "never"
         elif not (step["type"] == "Replace" and step["content"] == SPACE and step["pattern"] == {"String": " "}):
             raise UserError(
-                f"export: tokenizer.json: {json.dumps(step)} cannot be written as GGUF; allowed: SentencePiece's own"
+                f"tokenizer.json: {json.dumps(step)} cannot be written as GGUF; allowed: SentencePiece's own"
             )
     return prefixed
 
@@ -104,7 +104,7 @@ def write_tokens(
     names = {number: text for text, number in tokenizer.get_vocab().items()}
     if max(names) >= vocab_size:
         raise UserError(
-            f"export: model.embed_tokens.weight has {vocab_size} rows, and the tokenizer knows the id {max(names)}; "
+            f"model.embed_tokens.weight has {vocab_size} rows, and the tokenizer knows the id {max(names)}; "
             "GGUF wants a row for each"
         )
     added = {token["id"]: token for token in description["added_tokens"]}

@@ -55,7 +55,7 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
     extra = sorted(tensors.keys() - plain.state_dict().keys())
     if extra:
         raise UserError(
-            f"export: padded: {extra[0]} has no place in a {plain_class.__name__}; set prune.update "
+            f"{extra[0]} has no place in a {plain_class.__name__}; set prune.update "
             "to one that adds no bias, or export safetensors"
         )
     plain.load_state_dict(tensors, assign=True)
@@ -78,7 +78,7 @@ def padded_widths(model: PreTrainedModel) -> tuple[int, int, int]:
     ]  # fmt: skip
     if not fitting:
         raise UserError(
-            f"export: padded: model.layers.*.self_attn.q_proj.weight: {groups} groups of {group_size} heads fit no "
+            f"model.layers.*.self_attn.q_proj.weight: {groups} groups of {group_size} heads fit no "
             f"number of heads that divides hidden_size = {hidden}; set prune.layout = uniform, or export gguf"
         )
     heads, kv = min(fitting)

@@ -10,6 +10,7 @@ from stages.common.outputs import write_metrics
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
+from stages.profile.llama_cpp import engine_metrics
 from stages.profile.macs import count_macs
 from stages.profile.memory import memory_metrics, parameter_counts
 from stages.profile.params import ProfileParams
@@ -19,22 +20,26 @@ METRICS = Path("metrics/profile")
 
 
 def main(name: str, folder: str) -> None:
-    """Count parameters and MACs, measure memory and speed."""
+    """Count parameters and MACs, measure memory and speed: in llama.cpp for a GGUF, else in torch."""
     params, run = load_section("profile", ProfileParams), load_section("run", RunParams)
     device = setup_torch(run)
+    gguf = next(iter(Path(folder).glob("*.gguf")), None)
+    # Before the model is loaded into torch as well: what it leaves allocated would be used again.
+    engine = engine_metrics(gguf, params, run.threads) if gguf else {}
     model = load_model(folder, device)
     tokens = torch.randint(model.config.vocab_size, (1, params.sequence_length)).to(device)
     # Memory before speed: later passes reuse what earlier ones left allocated.
-    memory = memory_metrics(model, tokens)
-    speed = speed_metrics(model, tokens, params.decode_tokens, params.repetitions)
+    costs = engine or memory_metrics(model, tokens) | speed_metrics(
+        model, tokens, params.decode_tokens, params.repetitions
+    )
     macs = count_macs(model, params.sequence_length)
-    metrics = parameter_counts(model) | {"macs": macs, "gmacs": macs / 1e9} | memory | speed
+    metrics = parameter_counts(model) | {"macs": macs, "gmacs": macs / 1e9} | costs
     write_metrics(METRICS / f"{name}.json", metrics)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.profile", description=__doc__)
-    parser.add_argument("name", help="what its metrics are called: base, pruned, tuned")
+    parser.add_argument("name", help="what its metrics are called: base, pruned, tuned, or a name of section `models`")
     parser.add_argument("folder", help="the model")
     arguments = parser.parse_args()
     run_stage(f"profile-{arguments.name}", lambda: main(arguments.name, arguments.folder))
