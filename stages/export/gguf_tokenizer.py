@@ -32,9 +32,7 @@ def write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, vocab_size:
     description = json.loads(backend.to_str())
     bpe = description["model"]
     if bpe["type"] != "BPE":
-        raise UserError(
-            f"tokenizer.json: a model of type {bpe['type']} cannot be written as GGUF; allowed: BPE"
-        )
+        raise UserError(f"tokenizer.json: a model of type {bpe['type']} cannot be written as GGUF; allowed: BPE")
     byte_level = any(step["type"] == "ByteLevel" for step in steps(description["pre_tokenizer"]))
     if byte_level:
         writer.add_tokenizer_model("gpt2")

@@ -5,12 +5,13 @@ from pathlib import Path
 import pandas as pd
 
 from stages.common.outputs import staged, write_metrics
-from stages.common.params import load_section
+from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage
 from stages.report.arithmetic import shape_of
 from stages.report.audit import CONTRADICTION
 from stages.report.checks import check_costs, check_quality, check_sizes
 from stages.report.comparison import compare
+from stages.report.further import further_section
 from stages.report.outcomes import accuracy_rows, perplexity_rows, read_outcomes, read_table
 from stages.report.params import Pruning, ReportParams, Window
 from stages.report.plots import draw_all
@@ -61,6 +62,7 @@ def main() -> None:
             costs=costs,
             sizes=sizes,
             findings=findings,
+            further=further_section(load_section("models", ModelsParams).folders, METRICS, reports / "plots"),
             plots=plots,
         )
         (reports / "study.md").write_text(study_report(study), encoding="utf-8")

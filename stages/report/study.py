@@ -45,6 +45,7 @@ class Study:
     costs: pd.DataFrame
     sizes: pd.DataFrame
     findings: list[Finding]
+    further: str  # the section on models beside the three, if any
     plots: list[str]
 
 
@@ -57,6 +58,7 @@ def study_report(study: Study) -> str:
         quality(study),
         differences(study.comparison, study.evaluate, study.chances, study.level),
         costs(study),
+        study.further,
         removed(study),
         f"## Training{images(study, 'loss')}" if "loss" in study.plots else "",
         samples_section(study.samples),

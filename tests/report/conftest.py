@@ -16,6 +16,7 @@ QUESTIONS, WINDOWS, WINDOW = 600, 400, 127
 PARAMS = """
 prune: {method: taylor, ratio: 0.5, ratio_of: groups, seed: 1}
 evaluate: {sequence_length: 128, seed: 1}
+models: {}
 profile: {sequence_length: 64, repetitions: 1}
 report: {bootstrap_samples: 500, seed: 42, confidence: 0.95}
 """
