@@ -91,6 +91,8 @@ def section(method: str, ratio: float, ratio_of: str, seed: int, options, layers
         pattern=None,
         ratio=ratio,
         ratio_of=ratio_of,
+        budget=None,
+        budget_length=1,
         attention_layers=[1, layers],
         mlp_layers=[1, layers],
         grouping="sum",

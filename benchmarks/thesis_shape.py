@@ -83,7 +83,8 @@ def run_stage(project: Path, stage: str, bar: tqdm, dtype: str, method="l2", rat
     params["base"] |= {"source": "shape", "path": str(ROOT / "stages/base/shapes/tinyllama"), "dtype": dtype}
     params["prune"] |= {
         "method": method, "structure": None, "criterion": None, "allocation": None, "update": None, "pattern": None,
-        "ratio": ratio, "ratio_of": "groups", "attention_layers": LAYERS, "mlp_layers": LAYERS, "taylor": "param_first",
+        "ratio": ratio, "ratio_of": "groups", "budget": None, "attention_layers": LAYERS, "mlp_layers": LAYERS,
+        "taylor": "param_first",
         "iterative_steps": 1, "round_to": 1, "layout": "free",
         "calibration": params["prune"]["calibration"] | {"windows": 10, "length": TOKENS},
     }  # fmt: skip

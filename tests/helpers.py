@@ -111,6 +111,8 @@ def prune_params(**changes):
         "pattern": None,
         "ratio": 0.5,
         "ratio_of": "groups",
+        "budget": None,
+        "budget_length": 16,
         "attention_layers": [1, 3],
         "mlp_layers": [1, 3],
         "allocation": None,

@@ -31,7 +31,7 @@ def check_combination(params) -> None:
     for choice, names in OWN.get(chosen.structure, UNITS).items():
         if getattr(chosen, choice) not in names:
             refuse(f"{choice} = {getattr(chosen, choice)}", structure, ", ".join(names))
-    idle: dict[str, object] = {"layout": "free"} if chosen.structure in OWN else {}
+    idle: dict[str, object] = {"budget": None, "layout": "free"} if chosen.structure in OWN else {}
     idle |= {"round_to": 1} if chosen.structure in ("weight", "layer") else {}
     idle |= {"pattern": None} if chosen.structure != "weight" else {}
     for key, rest in idle.items():

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.params import Positive, Range, Section, Seed, Share, one_of
-from stages.prune import allocation, structures
+from stages.prune import allocation, budget, structures
 from stages.prune.combinations import check_combination, every
 from stages.prune.methods import METHODS, Method
 from stages.prune.patterns import check_pattern
@@ -29,6 +29,8 @@ class PruneParams(Section):
     pattern: Annotated[str, AfterValidator(check_pattern)] | None
     ratio: Share
     ratio_of: Literal["groups", "parameters"]
+    budget: Annotated[str, AfterValidator(budget.checked)] | None
+    budget_length: Positive
     attention_layers: Range | None
     mlp_layers: Range | None
     grouping: Literal["sum", "mean", "max", "prod", "first"]
@@ -51,6 +53,11 @@ class PruneParams(Section):
         """The structure takes the other choices, and the keys that it has no use for are at rest."""
         check_combination(self)
         return self
+
+    @property
+    def joint(self) -> bool:
+        """Whether all modules share one budget."""
+        return self.budget is not None or self.ratio_of == "parameters"
 
     @property
     def chosen(self) -> Method:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.prune import allocation
+from stages.prune.costs import Costs
 from stages.prune.criteria import score_units
 from stages.prune.units import Module
 from stages.prune.widths import allowed_widths
@@ -24,7 +25,8 @@ class Task:
     original: list[Module]  # before the first step
     modules: list[Module]
     ratio: float
-    budget: int  # parameters still to remove; counts under `ratio_of: parameters`
+    costs: Costs  # of the modules in `original`; count under `ratio_of: parameters` and with a budget
+    excess: float  # of those, what has still to go
 
     @cached_property
     def scores(self) -> list[torch.Tensor]:
@@ -41,24 +43,22 @@ class Task:
         if self.params.layout == "uniform":
             kinds = sorted({self.modules[i].kind for (i,) in singles})
             singles = [[i for (i,) in singles if self.modules[i].kind == kind] for kind in kinds]
-        hidden_size = self.model.config.hidden_size
-        return [
-            Bundle(
-                members,
-                self.modules[members[0]].units,
-                allowed_widths(self.modules[members[0]], self.params, hidden_size),
-                sum(self.modules[i].cost for i in members) if self.params.ratio_of == "parameters" else len(members),
-            )
-            for members in singles
-        ]
+        bundles = []
+        for members in singles:
+            first = self.modules[members[0]]
+            price = sum(self.costs.prices[i] for i in members) if self.params.joint else len(members)
+            widths = allowed_widths(first, self.params, self.model.config.hidden_size)
+            bundles.append(Bundle(members, first.units, widths, price))
+        return [bundle for bundle in bundles if bundle.price > 0]  # a latency may not depend on a width
 
     def pools(self, pooled: bool) -> list["Pool"]:
         """Return the groups of bundles that share one budget.
 
-        Under `ratio_of: parameters` that is all of them. Under `groups` it is each one, or all of a kind if `pooled`.
+        Under `ratio_of: parameters` and with `prune.budget` that is all of them. Under `ratio_of: groups` it is each
+        one, or all of a kind if `pooled`.
         """
-        if self.params.ratio_of == "parameters":
-            return [Pool(self.bundles, self.budget)]
+        if self.params.joint:
+            return [Pool(self.bundles, self.excess, at_least=self.params.budget is not None)]
         groups = [[bundle] for bundle in self.bundles]
         if pooled:
             kinds = sorted({self.modules[bundle.members[0]].kind for bundle in self.bundles})
@@ -69,7 +69,7 @@ class Task:
             gone = sum(self.original[i].units - self.modules[i].units for i in members)
             together = [members] if pooled else [[i] for i in members]
             wanted = sum(share_of_units([self.original[i] for i in each], self.ratio) for each in together)
-            pools.append(Pool(group, wanted - gone))
+            pools.append(Pool(group, wanted - gone, at_least=False))
         return pools
 
 
@@ -80,7 +80,7 @@ class Bundle:
     members: list[int]
     units: int  # of each
     widths: list[int]  # that each may keep, descending
-    price: int  # what one unit of each takes of the budget
+    price: float  # what one unit of each takes of the budget
 
     @property
     def counts(self) -> list[int]:
@@ -93,13 +93,14 @@ class Pool:
     """Bundles that share a budget."""
 
     bundles: list[Bundle]
-    budget: int
+    budget: float
+    at_least: bool  # a budget of the model's cost must be kept to, a ratio be met as nearly as can be
 
 
 def units_to_remove(task: Task) -> list[int]:
     """Return how many units each module of `task` gives; every module keeps one.
 
-    What they take of a budget is as near to it as widths allow. Raises UserError when the ratio is out of reach.
+    Raises UserError when the ratio or the budget is out of reach.
     """
     chosen = allocation.load(task.params.chosen.allocation)
     return fill(task, chosen.keys(task), chosen.POOLED)
@@ -110,8 +111,8 @@ def fill(task: Task, keys: list[torch.Tensor], pooled: bool) -> list[int]:
     counts = [0] * len(task.modules)
     for pool in task.pools(pooled):
         given = take(pool, keys)
-        if task.params.ratio_of == "parameters":
-            check_reached(pool, given)
+        if task.params.joint:
+            check_reached(task, pool, given)
         for bundle, count in zip(pool.bundles, given, strict=True):
             for i in bundle.members:
                 counts[i] = count
@@ -123,7 +124,7 @@ def take(pool: Pool, keys: list[torch.Tensor]) -> list[int]:
 
     The key of a bundle's step from one width to the next is the mean of its members' keys for the last unit of it. A
     step that no longer fits the budget is passed over for a smaller one; at the end the smallest is taken if that ends
-    nearer to the budget.
+    nearer to the budget, or if the budget is the least that must go.
     """
     given = [bundle.counts[0] for bundle in pool.bundles]
     left = pool.budget - sum(count * bundle.price for count, bundle in zip(given, pool.bundles, strict=True))
@@ -137,26 +138,33 @@ def take(pool: Pool, keys: list[torch.Tensor]) -> list[int]:
             given[j] = count
             left -= price
     more = [(price, j, count) for j, bundle in enumerate(pool.bundles) for price, count in next_step(bundle, given[j])]
-    if more and min(more)[0] < 2 * left:
+    if more and left > 0 and (pool.at_least or min(more)[0] < 2 * left):
         _, j, count = min(more)
         given[j] = count
     return given
 
 
-def next_step(bundle: Bundle, given: int) -> list[tuple[int, int]]:
+def next_step(bundle: Bundle, given: int) -> list[tuple[float, int]]:
     """Return the price and the count of the bundle's next width once each member has given `given`, if there is one."""
     return [((count - given) * bundle.price, count) for count in bundle.counts if count > given][:1]
 
 
-def check_reached(pool: Pool, given: list[int]) -> None:
-    """Raise UserError if all that the pool can give falls short of its budget by one more unit or width."""
-    gone = sum(count * bundle.price for count, bundle in zip(given, pool.bundles, strict=True))
-    all_given = all(count == bundle.counts[-1] for count, bundle in zip(given, pool.bundles, strict=True))
+def check_reached(task: Task, pool: Pool, given: list[int]) -> None:
+    """Raise UserError if all that the pool can give falls short of a ratio by one unit, or of a budget by anything."""
+    short = pool.budget - sum(count * bundle.price for count, bundle in zip(given, pool.bundles, strict=True))
     smallest = min((bundle.widths[-1] * bundle.price for bundle in pool.bundles), default=1)
-    if all_given and pool.budget - gone >= smallest:
+    if any(count < bundle.counts[-1] for count, bundle in zip(given, pool.bundles, strict=True)):
+        return
+    if pool.at_least and short > 0:
+        unit, least = task.costs.unit, (task.costs.limit + short) / task.costs.scale
         raise UserError(
-            f"prune.ratio asks for {pool.budget:,} parameters less, but the pruned layers can give {gone:,} at most; "
-            "allowed: a smaller ratio or more layers"
+            f"prune.budget = {task.params.budget} is out of reach: with all that the pruned layers can give the model "
+            f"still takes {least:,.4g} {unit}; allowed: a larger budget or more layers"
+        )
+    if not pool.at_least and short >= smallest:
+        raise UserError(
+            f"prune.ratio asks for {pool.budget:,} parameters less, but the pruned layers can give "
+            f"{pool.budget - short:,} at most; allowed: a smaller ratio or more layers"
         )
 
 

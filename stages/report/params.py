@@ -23,6 +23,12 @@ class Pruning(Section):
     method: str
     ratio: Share
     ratio_of: str
+    budget: str | None
+
+    @property
+    def goal(self) -> str:
+        """How far the model was to be pruned."""
+        return self.budget or f"{100 * self.ratio:g} %"
 
 
 class Window(Section):

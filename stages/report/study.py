@@ -53,7 +53,7 @@ def study_report(study: Study) -> str:
     """Return the whole page as Markdown; a section whose numbers are all missing is left out."""
     pruning = study.pruning
     sections = [
-        f"# Pruning study: {pruning.method}, {100 * pruning.ratio:g} % {UNITS[pruning.ratio_of]}",
+        f"# Pruning study: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
         summary(study),
         quality(study),
         differences(study.comparison, study.evaluate, study.chances, study.level),
@@ -146,7 +146,7 @@ def removed(study: Study) -> str:
     """Return the parameters before and after in the shape of the thesis's table 3, and every layer's widths."""
     parts = []
     if not study.sizes.empty:
-        parts.append(sizes_markdown(study.sizes, study.pruning.ratio))
+        parts.append(sizes_markdown(study.sizes, study.pruning.goal))
     if study.layers is not None:
         parts.append(layers_markdown(study.layers) + images(study, "layers"))
     return "\n\n".join(["## What pruning removed", *parts]) if parts else ""

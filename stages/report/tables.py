@@ -93,7 +93,7 @@ def variant(model: str, pruning: Pruning) -> tuple[str, str]:
     """Return the thesis's first two columns, pruning ratio and method, for one of our models."""
     if model == "base":
         return "0 %", MISSING
-    return f"{100 * pruning.ratio:g} %" + (" (tuned)" if model == "tuned" else ""), pruning.method
+    return pruning.goal + (" (tuned)" if model == "tuned" else ""), pruning.method
 
 
 def quality_markdown(
@@ -145,11 +145,11 @@ def cost_markdown(table: pd.DataFrame) -> str:
     return markdown(headings, rows)
 
 
-def sizes_markdown(table: pd.DataFrame, ratio: float) -> str:
+def sizes_markdown(table: pd.DataFrame, goal: str) -> str:
     """Return parameters before and after in the shape of the thesis's table 3, whose actual ratio is the share kept."""
     before, after, kept = table.loc["pruned", ["before", "after", "kept_percent"]]
     headings = ["specified ratio", "parameters before", "parameters after", "actually kept"]
-    row = [f"{100 * ratio:g} %", f"{before:,.0f}", f"{after:,.0f}", f"{kept:.{DECIMALS}f} %"]
+    row = [goal, f"{before:,.0f}", f"{after:,.0f}", f"{kept:.{DECIMALS}f} %"]
     if "nonzero" in table:
         nonzero, share = table.loc["pruned", ["nonzero", "nonzero_percent"]]
         headings += ["of those nonzero", "of those before"]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from stages.common.checkpoint import load_model
 from stages.prune import allocation
 from stages.prune.allocation import search, sensitivity
+from stages.prune.costs import costs_of
 from stages.prune.divergence import Dense
 from stages.prune.methods import METHODS
 from stages.prune.selection import Task, share_of_units
@@ -31,7 +32,8 @@ def short_search(monkeypatch):
 def task_of(model, windows, **changes):
     params = prune_params(**{**EVERYWHERE, **changes})
     modules = block_modules(model, range(3), range(3))
-    return Task(model, windows, params, modules, modules, params.ratio, int(model.num_parameters() * params.ratio))
+    costs = costs_of(params, model, modules)
+    return Task(model, windows, params, modules, modules, params.ratio, costs, costs.total - costs.limit)
 
 
 @pytest.mark.parametrize("name", allocation.names())

@@ -14,7 +14,7 @@ RIGHT = {"base": [0.34, 0.81, 0.52], "pruned": [0.30, 0.66, 0.38], "tuned": [0.3
 LOSS = {"base": 2.93, "pruned": 3.35, "tuned": 3.09}
 QUESTIONS, WINDOWS, WINDOW = 600, 400, 127
 PARAMS = """
-prune: {method: taylor, ratio: 0.5, ratio_of: groups, seed: 1}
+prune: {method: taylor, ratio: 0.5, ratio_of: groups, budget: null, seed: 1}
 evaluate: {sequence_length: 128, seed: 1}
 models: {}
 profile: {sequence_length: 64, repetitions: 1}

@@ -87,14 +87,14 @@ def silence(module: Module, units: torch.Tensor) -> None:
     module.output.weight[:, module.columns(units).to(module.output.weight.device)] = 0
 
 
-def knapsack(losses: list[dict[int, float]], costs: list[int], budget: int) -> list[int]:
+def knapsack(losses: list[dict[int, float]], costs: list[float], budget: float) -> list[int]:
     """Return the level of every module such that the levels cost at least `budget`, rounded, at the least summed loss.
 
     losses[i] maps the numbers of units that module i may give to its loss, costs[i] is what one unit costs. Where the
     budget is out of reach, the most that there is.
     """
     bucket = max(1, budget // BUCKETS)
-    size = max(0, budget // bucket)
+    size = max(0, int(budget // bucket))
     best = np.full(size + 1, np.inf)  # best[c]: least loss at cost c; the last entry stands for all above it too
     best[0] = 0.0
     choices = []

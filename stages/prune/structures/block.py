@@ -4,6 +4,7 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.prune import update
+from stages.prune.costs import costs_of
 from stages.prune.ranges import layer_range
 from stages.prune.selection import Task, units_to_remove
 from stages.prune.sequence import cut_modules
@@ -18,24 +19,30 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
 
     `windows` are the calibration tokens, shape (count, length); `params` is section `prune` of params.yaml. Step i of n
     brings the removed share to ratio * i / n, with scores from the model as it is by then. Raises UserError for layers
-    outside the model and for a ratio out of reach.
+    outside the model and for a ratio or a budget out of reach.
     """
     layers = len(model.model.layers)
     attention = layer_range("prune.attention_layers", params.attention_layers, layers)
     mlp = layer_range("prune.mlp_layers", params.mlp_layers, layers)
     check_layout(params, block_modules(model, range(layers), range(layers)), layers)
     before = model.num_parameters()
-    if params.ratio:
+    if params.ratio or params.budget:
         update.prepare(params.chosen.update, model)
     original = block_modules(model, attention, mlp)
     in_pruned_layers = sum(module.units * module.cost for module in original)
-    for step in range(1, params.iterative_steps + 1 if params.ratio else 1):
-        ratio = params.ratio * (step / params.iterative_steps)
+    costs = costs_of(params, model, original)
+    if params.budget and costs.total <= costs.limit:
+        print(f"prune: the model fits prune.budget = {params.budget} as it is; nothing is removed")
+    gone = [0] * len(original)
+    for step in range(1, params.iterative_steps + 1 if costs.total > costs.limit else 1):
+        share = step / params.iterative_steps
         modules = block_modules(model, attention, mlp)
-        budget = int(before * ratio) - (before - model.num_parameters())
-        task = Task(model, windows, params, original, modules, ratio, budget)
-        cut_modules(task, units_to_remove(task))
-    if params.chosen.allocation == "uniform":
+        excess = costs.less(gone) - (costs.total - (costs.total - costs.limit) * share)
+        task = Task(model, windows, params, original, modules, params.ratio * share, costs, excess)
+        counts = units_to_remove(task)
+        cut_modules(task, counts)
+        gone = [sum(each) for each in zip(gone, counts, strict=True)]
+    if params.chosen.allocation == "uniform" and not params.joint:
         report_untouched(original, block_modules(model, attention, mlp), params.ratio)
     after = model.num_parameters()
     metrics = {
@@ -43,10 +50,13 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
         "parameters": after,
         "parameters_kept": after / before,
         "parameters_nonzero": nonzero_parameters(model),
-        "ratio_specified": params.ratio,
+        "ratio_specified": 1 - after / before if params.budget else params.ratio,
         "ratio_actual": 1 - after / before,
         "ratio_in_pruned_layers": (before - after) / in_pruned_layers,
     }
+    if params.budget:
+        reached = {"specified": costs.limit, "before": costs.total, "actual": costs.less(gone)}
+        metrics |= {f"budget_{name}": cost / costs.scale for name, cost in reached.items()}
     return rebuild(model), metrics
 
 
