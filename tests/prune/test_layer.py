@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from helpers import prune_params, tiny_llama
+from helpers import FAMILIES, prune_params, tiny_family, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from stages.common.checkpoint import load_model
 from stages.common.errors import UserError
 from stages.prune.criteria import load
 from stages.prune.structures import block
@@ -44,6 +45,24 @@ def test_removing_layers_equals_skipping_them(method, mixed, windows, tmp_path):
             again = loaded.generate(windows[:1], max_new_tokens=4, do_sample=False, eos_token_id=None, use_cache=False)
             assert torch.equal(cached, again)
     assert mixed or pruned.config.model_type == "llama"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", ["shortgpt", "layer_taylor"])
+def test_every_architecture_loses_layers(family, method, windows, tmp_path):
+    model = tiny_family(family, layers=4)
+    dense, kinds = tiny_family(family, layers=4), getattr(model.config, "layer_types", None)
+    pruned, _ = prune(model, windows, layer_params(layers=[0, 4], method=method))
+    left = pruned.config.base_layers
+    assert not kinds or pruned.config.layer_types == [kinds[i] for i in left]
+    pruned.save_pretrained(tmp_path)
+    dense.model.layers = torch.nn.ModuleList(dense.model.layers[i] for i in left)
+    if kinds:
+        dense.config.layer_types = [kinds[i] for i in left]
+    dense.config.num_hidden_layers = 2
+    with torch.no_grad():
+        expected = dense(windows, use_cache=False).logits
+        torch.testing.assert_close(load_model(tmp_path)(windows).logits, expected)
 
 
 def test_taylor_is_the_summed_product_of_weights_and_gradients(windows):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import prune_params, tiny_llama
+from helpers import FAMILIES, prune_params, tiny_family, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -192,6 +192,19 @@ def test_every_group_of_n_of_m_keeps_n(method, windows):
     for readers in all_readers(pruned, prune_params(**EVERYWHERE)):
         for linear in readers.matrices.values():
             assert ((linear.weight.view(-1, 4) != 0).sum(1) == 2).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_architecture_loses_weights_and_nothing_else(method, family, windows):
+    model = tiny_family(family)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    pruned, metrics = prune(model, windows, prune_params(method=method))
+    changed = {name for name, value in pruned.named_parameters() if not torch.equal(value, before[name])}
+    assert len(changed) == 2 * 7
+    assert all(name.endswith("proj.weight") for name in changed)
+    assert metrics["ratio_in_pruned_layers"] == 0.5
+    assert torch.isfinite(pruned(windows).logits).all()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -2,7 +2,7 @@
 
 Raw scores of different modules are not comparable: a key/value head is hundreds of channels, and a module whose weights
 are merely larger is not more important. So each module is taken to be worth its parameters, shared out among its units
-by score: worth per parameter is then the score relative to its module's mean. FLAP (An et al. 2023, section 3.2)
+by score: worth per parameter is then the score relative to its module's mean. FLAP (An et al. 2024)
 standardises per module for the same reason.
 """
 

@@ -1,9 +1,9 @@
-"""Taylor: how much the calibration loss would change without a unit (LLM-Pruner, Ma et al. 2023, section 3.2).
+"""Taylor: how much the calibration loss would change without a unit (LLM-Pruner, Ma et al. 2023).
 
 With weight w, gradient g of the mean loss, and h = the mean over windows of the squared per-window gradient:
 
-    param_first   sum |w g|                  eq. 5, first order, element by element
-    vectorize     |sum w g|                  eq. 4, first order, the unit as one vector
+    param_first   sum |w g|                  its element-wise importance, first order
+    vectorize     |sum w g|                  its vector-wise importance, first order
     param_second  sum |w h w|                the second-order term with the Fisher diagonal
     param_mix     sum |w g - w h w / 2|      both
 """
