@@ -76,6 +76,8 @@ def test_the_warning_is_one_line_with_both_losses():
 
 
 def test_half_precision_is_trained_in_full():
-    model = full.prepare(tiny_model(dtype=torch.bfloat16), tune_params())
+    model = tiny_model(dtype=torch.bfloat16)
+    model.config.dtype = torch.bfloat16  # as a loaded model's is
+    model = full.prepare(model, tune_params())
     assert {(weight.dtype, weight.requires_grad) for weight in model.parameters()} == {(torch.float32, True)}
     assert full.merge(model).dtype == torch.bfloat16
