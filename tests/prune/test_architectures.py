@@ -15,6 +15,8 @@ from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.modeling_pruned import ARCHITECTURES
 from stages.prune import allocation, criteria, update
 from stages.prune.allocation import search, sensitivity
+from stages.prune.combinations import OWN
+from stages.prune.structures import layer, weight
 from stages.prune.structures.block import prune
 from stages.prune.surgery import keep_units, layer_widths, rebuild
 from stages.prune.units import block_modules
@@ -101,6 +103,35 @@ def test_every_criterion(family, criterion, windows):
     pruned, _ = prune(tiny_family(family), windows, prune_params(criterion=criterion))
     assert [each["intermediate_size"] for each in layer_widths(pruned)] == [24, 12, 12]
     assert torch.isfinite(logits(pruned, windows)).all()
+
+
+@pytest.mark.parametrize("criterion", OWN["layer"]["criterion"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_criterion_of_layers(family, criterion, windows, tmp_path):
+    """The layers left keep their own attention: in Qwen2 the first does not slide, in the others all or none."""
+    model = tiny_family(family)
+    sliding = [getattr(layer.self_attn, "sliding_window", None) for layer in model.model.layers]
+    params = prune_params(method="shortgpt", criterion=criterion, ratio=0.3, attention_layers=[0, 3], mlp_layers=[0, 3])
+    pruned, _ = layer.prune(model, windows, params)
+    save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
+    loaded = load_model(tmp_path)
+    assert type(loaded) is ARCHITECTURES[family.split()[0]][0]
+    left = loaded.config.base_layers
+    assert len(left) == 2
+    kept = [getattr(layer.self_attn, "sliding_window", None) for layer in loaded.model.layers]
+    assert kept == [sliding[i] for i in left]
+    assert torch.equal(logits(loaded, windows), logits(pruned, windows))
+
+
+@pytest.mark.parametrize("criterion", OWN["weight"]["criterion"])
+@pytest.mark.parametrize("family", PLAIN_FAMILIES)
+def test_every_criterion_of_weights(family, criterion, windows, tmp_path):
+    params = prune_params(method="sparsegpt", criterion=criterion, pattern="2:4", **EVERYWHERE)
+    pruned, metrics = weight.prune(tiny_family(family), windows, params)
+    assert metrics["ratio_in_pruned_layers"] == 0.5
+    save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
+    assert type(load_model(tmp_path)) is ARCHITECTURES[family.split()[0]][0]
+    assert torch.equal(logits(load_model(tmp_path), windows), logits(pruned, windows))
 
 
 @pytest.mark.parametrize("name", allocation.names())
