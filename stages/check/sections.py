@@ -4,7 +4,7 @@ from typing import Any
 
 from stages.base.params import BaseParams
 from stages.common.errors import UserError
-from stages.common.params import ModelsParams, RunParams, Section, load_section
+from stages.common.params import ModelsParams, RunParams, Section, validate_section
 from stages.data.params import DataParams
 from stages.data.tasks import TASKS
 from stages.evaluate.params import EvaluateParams
@@ -29,12 +29,15 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 
-def check_params(content: dict) -> None:
-    """Raise UserError for the first section that is unknown, missing or invalid, or for sections that do not fit."""
+def check_params(content: dict, source: str = "params.yaml") -> None:
+    """Raise UserError for the first section that is unknown, missing or invalid, or for sections that do not fit.
+
+    `source` is what the message says the params came from.
+    """
     for name in content:
         if name not in SECTIONS:
-            raise UserError(f"params.yaml: `{name}` is not a known section; allowed: {', '.join(SECTIONS)}")
-    sections = {name: load_section(name, model) for name, model in SECTIONS.items()}
+            raise UserError(f"{source}: `{name}` is not a known section; allowed: {', '.join(SECTIONS)}")
+    sections = {name: validate_section(content, name, model, source) for name, model in SECTIONS.items()}
     check_together(sections)
 
 

@@ -91,13 +91,17 @@ def read_params_file(path: Path = PARAMS_FILE) -> dict:
 
 def load_section(name: str, model: type[SectionT], path: Path = PARAMS_FILE) -> SectionT:
     """Return section `name` of params.yaml as `model`; UserError names the key, the value and what is allowed."""
-    content = read_params_file(path)
+    return validate_section(read_params_file(path), name, model, str(path))
+
+
+def validate_section(content: dict, name: str, model: type[SectionT], source: str) -> SectionT:
+    """Return section `name` of `content` as `model`; UserError, which starts with `source`, says what is wrong."""
     if name not in content:
-        raise UserError(f"{path}: section `{name}` is missing; allowed: its keys {', '.join(model.model_fields)}")
+        raise UserError(f"{source}: section `{name}` is missing; allowed: its keys {', '.join(model.model_fields)}")
     try:
         return model.model_validate(content[name])
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(describe(name, model, each) for each in error.errors())) from None
+        raise UserError(f"{source}: " + "; ".join(describe(name, model, each) for each in error.errors())) from None
 
 
 def describe(section: str, model: type[Section], error) -> str:
