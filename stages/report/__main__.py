@@ -44,29 +44,31 @@ def main() -> None:
     findings = [finding for finding in findings if finding.kind == CONTRADICTION]
     comparison["table_contradictions"] = len(findings)
 
-    with staged(REPORTS) as reports:
-        plots = draw_all(reports / "plots", evaluate, chances, layers, losses)
-        study = Study(
-            pruning=pruning,
-            level=round(1 - params.confidence, 10),
-            evaluated_tokens=windows_of["evaluate"],
-            profiled_tokens=windows_of["profile"],
-            evaluate=evaluate,
-            profile=profile,
-            comparison=comparison,
-            chances=chances,
-            losses=losses,
-            layers=layers,
-            samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in MODELS},
-            quality=quality,
-            costs=costs,
-            sizes=sizes,
-            findings=findings,
-            further=further_section(load_section("models", ModelsParams).folders, METRICS, reports / "plots"),
-            plots=plots,
-        )
-        (reports / "study.md").write_text(study_report(study), encoding="utf-8")
-        (reports / "thesis.md").write_text(thesis_report(), encoding="utf-8")
+    with staged(REPORTS / "plots") as folder:
+        plots = draw_all(folder, evaluate, chances, layers, losses)
+        further = further_section(load_section("models", ModelsParams).folders, METRICS, folder)
+    study = Study(
+        pruning=pruning,
+        level=round(1 - params.confidence, 10),
+        evaluated_tokens=windows_of["evaluate"],
+        profiled_tokens=windows_of["profile"],
+        evaluate=evaluate,
+        profile=profile,
+        comparison=comparison,
+        chances=chances,
+        losses=losses,
+        layers=layers,
+        samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in MODELS},
+        quality=quality,
+        costs=costs,
+        sizes=sizes,
+        findings=findings,
+        further=further,
+        plots=plots,
+    )
+    for name, text in (("study", study_report(study)), ("thesis", thesis_report())):
+        with staged(REPORTS / f"{name}.md") as file:
+            file.write_text(text, encoding="utf-8")
     for name, rows in (("perplexity", perplexity_rows(evaluate)), ("accuracy", accuracy_rows(evaluate))):
         with staged(METRICS / "plots" / f"{name}.csv") as file:
             pd.DataFrame(rows).to_csv(file, index=False)
