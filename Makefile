@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp run show export chat samples test test-fast lint format thesis thesis-shape
+.PHONY: help setup llamacpp run show export chat samples test test-fast lint format sweep compare gc thesis thesis-shape
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,10 +54,18 @@ format: setup ## Format the code and mend what ruff can
 	ruff format .
 	ruff check --fix .
 
+sweep: setup ## Run what is missing of a study: make sweep STUDY=studies/demo.yaml [JOBS=2] [GPUS=0,1]
+	python -m studies.sweep $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS))
+
+compare: setup ## Compare a study's variants in reports/<study>/; all studies that have some without STUDY=...
+	python -m studies.compare $(STUDY)
+
+gc: setup ## Free what neither the work tree nor a branch, tag or experiment needs, and say how much
+	python -m studies.gc
+
 thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a network; hours, a GPU helps)
-	python studies/queue_study.py studies/thesis.yaml
-	dvc queue start --jobs 1
-	dvc queue status
+	python -m studies.sweep studies/thesis.yaml $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS))
+	python -m studies.compare studies/thesis.yaml
 
 thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights (15 minutes, 15 GB of disk)
 	python benchmarks/thesis_shape.py

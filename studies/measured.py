@@ -1,0 +1,124 @@
+"""What the experiments of a study measured, read through dvc.api from wherever DVC keeps it."""
+
+import io
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+from dvc.api import DVCFileSystem
+
+from stages.common.errors import UserError
+from stages.report.results import Metrics, read_chances
+from studies.study import Study, Variant
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model of one experiment."""
+
+    variant: Variant
+    model: str  # base | pruned | tuned
+    evaluate: Metrics
+    profile: Metrics
+    questions: pd.DataFrame  # task, question, acc: 0 or 1
+    windows: pd.DataFrame  # set, window, loss in nats per token, tokens
+    layers: pd.DataFrame | None  # what pruning left of each layer; None for the base
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the tables: a method at a ratio, measured once, or once per seed."""
+
+    method: str
+    ratio: float
+    model: str
+    runs: list[Measured]
+    base: Measured
+
+    @cached_property
+    def line(self) -> str:
+        """The name of the line in a plot that the cell is a point of."""
+        return f"{self.method}, tuned" if self.model == "tuned" else self.method
+
+    def values(self, kind: str, metric: str) -> list[float]:
+        """Return a metric of `kind` evaluate or profile of every run that has it."""
+        return [getattr(run, kind)[metric] for run in self.runs if metric in getattr(run, kind)]
+
+    @property
+    def kept(self) -> float:
+        """Share of the base's parameters that is left, mean over the runs."""
+        parameters = self.values("profile", "parameters")
+        return sum(parameters) / len(parameters) / self.base.profile["parameters"]
+
+
+def read_study(study: Study, commits: dict[str, str]) -> tuple[Measured, list[Cell], Metrics]:
+    """Return the base, a cell for every method and ratio of which there is an experiment, and the tasks' chances.
+
+    `commits` are those of the experiments by name. Raises UserError where there is nothing to compare, or where the
+    variants do not share one base: the page compares with one.
+    """
+    there = [variant for variant in study.variants if variant.name in commits]
+    bases = {study.base(variant).name for variant in there}
+    if not there or not bases <= set(commits):
+        raise UserError(
+            f"study {study.name}: no variant has been run for the params and the code of this commit; "
+            f"`make sweep STUDY=studies/{study.name}.yaml` runs them"
+        )
+    if len(bases) > 1:
+        raise UserError(f"study {study.name} has {len(bases)} bases; allowed: one, of data, base, evaluate and profile")
+    first = study.base(there[0])
+    base = read_model(first, "base", commits[first.name])
+    cells: dict[tuple, Cell] = {}
+    for variant in there:
+        measured = read_model(variant, variant.models[-1], commits[variant.name])
+        key = json.dumps(variant.varied, sort_keys=True), measured.model
+        ratio = variant.params["prune"]["ratio"]
+        cells.setdefault(key, Cell(method_of(variant), ratio, measured.model, [], base)).runs.append(measured)
+    return base, list(cells.values()), chances_of(commits[first.name])
+
+
+def method_of(variant: Variant) -> str:
+    """Return what a person calls the method: its name, and what else is varied beside the ratio."""
+    others = [
+        f"{key.split('.')[-1]} {value}"
+        for key, value in variant.varied.items()
+        if key not in ("prune.method", "prune.ratio")
+    ]
+    return ", ".join([variant.params["prune"]["method"], *others])
+
+
+def read_model(variant: Variant, model: str, commit: str) -> Measured:
+    """Return what the experiment at `commit` measured of `model`."""
+    files = DVCFileSystem(rev=commit)
+
+    def read(path: str) -> bytes:
+        try:
+            return files.read_bytes(path)
+        except FileNotFoundError:
+            raise UserError(
+                f"experiment {variant.name}: {path} is not in DVC's cache; `dvc exp pull` or `dvc pull --rev` brings it"
+            ) from None
+
+    return Measured(
+        variant,
+        model,
+        evaluate=json.loads(read(f"metrics/evaluate/{model}.json")),
+        profile=json.loads(read(f"metrics/profile/{model}.json")),
+        questions=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/questions.parquet"))),
+        windows=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/windows.parquet"))),
+        layers=None if model == "base" else pd.read_csv(io.BytesIO(read("metrics/prune_layers.csv"))),
+    )
+
+
+def chances_of(commit: str) -> dict[str, Any]:
+    """Return the accuracy of guessing for each task that tells it."""
+    files = DVCFileSystem(rev=commit)
+    with TemporaryDirectory() as folder:
+        for path in files.find("data/tasks"):
+            if path.endswith(".yaml"):
+                (Path(folder) / Path(path).name).write_bytes(files.read_bytes(path))
+        return read_chances(Path(folder))

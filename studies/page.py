@@ -1,0 +1,130 @@
+"""reports/<study>/study.md: which method at which ratio, what it costs, and where the knee is."""
+
+import numpy as np
+
+from stages.report.params import ReportParams
+from stages.report.results import perplexity_sets
+from stages.report.significance import bootstrap_losses, interval, mean_loss
+from studies.differences import average_accuracy, draw_runs, group_means, losses_of
+from studies.knee import Knee, find_knee, sentence
+from studies.measured import Cell, Measured
+
+CAPTIONS = {
+    "perplexity": "Perplexity against the parameters kept",
+    "accuracy": "Average accuracy against the parameters kept",
+    "tasks": "Accuracy per task against the parameters kept",
+    "pareto": "Perplexity against what a model costs; the line joins the models that no other beats in both",
+    "layers": "Query heads and MLP channels left in each layer (of the first seed, where there are several)",
+}
+
+
+def winners(base: Measured, cells: list[Cell], params: ReportParams) -> list[str]:
+    """Return one sentence per ratio: the method of the lowest perplexity, and by how much it beats the next."""
+    sentences = []
+    name = perplexity_sets({"base": base.evaluate})[0]
+    for ratio in sorted({cell.ratio for cell in cells}):
+        here = sorted(
+            (cell for cell in cells if cell.ratio == ratio),
+            key=lambda cell: float(np.mean(cell.values("evaluate", f"{name}_ppl"))),
+        )
+        best = here[0]
+        perplexity = float(np.mean(best.values("evaluate", f"{name}_ppl")))
+        accuracy = max(here, key=lambda cell: float(np.mean([average_accuracy(run) for run in cell.runs])))
+        text = (
+            f"At ratio {ratio:g} ({100 * best.kept:.1f} % of the parameters kept) **{best.line}** has the lowest "
+            f"perplexity on {name}, {perplexity:,.2f} against the base's {base.evaluate[f'{name}_ppl']:,.2f}"
+        )
+        if len(here) > 1:
+            text += f"; {against_next(best, here[1], name, params)}"
+        points = float(np.mean([average_accuracy(run) for run in accuracy.runs])) - average_accuracy(base)
+        text += f". **{accuracy.line}** has the highest average accuracy, {points:+.2f} points from the base's."
+        sentences.append(text)
+    return sentences
+
+
+def against_next(best: Cell, following: Cell, name: str, params: ReportParams) -> str:
+    """Return how the best perplexity compares with the next: a ratio, its interval, and whether it is significant."""
+    groups = [len(best.runs), len(following.runs)]
+    losses, tokens = losses_of([*best.runs, *following.runs], name)
+    drawn = draw_runs(bootstrap_losses(losses, tokens, params.bootstrap_samples, params.seed), groups, params.seed)
+    low, high = interval(np.exp(drawn[:, 0] - drawn[:, 1]), params.confidence)
+    first, second = group_means(mean_loss(losses, tokens), groups)
+    judged = "not significantly lower than" if low <= 1 <= high else "significantly lower than"
+    return f"{judged} {following.line}'s (ratio {np.exp(first - second):.3f}, {low:.3f} to {high:.3f})"
+
+
+def knees(base: Measured, cells: list[Cell], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
+    """Return every line's knee on text `name`, and its sentence."""
+    result = {}
+    for line in dict.fromkeys(cell.line for cell in cells):
+        points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
+        groups = [1, *(len(cell.runs) for cell in points)]
+        losses, tokens = losses_of([base, *(run for cell in points for run in cell.runs)], name)
+        drawn = draw_runs(bootstrap_losses(losses, tokens, params.bootstrap_samples, params.seed), groups, params.seed)
+        removed = np.array([0.0, *(1 - cell.kept for cell in points)])
+        knee = find_knee(removed, group_means(mean_loss(losses, tokens), groups), drawn, params.confidence)
+        ratios = [0.0, *(cell.ratio for cell in points)]
+        result[line] = knee, sentence(line, knee, list(removed), ratios, params.confidence)
+    return result
+
+
+def study_page(
+    title: str,
+    missing: list[str],
+    answers: list[str],
+    knee_sentences: dict[str, list[str]],
+    tables: dict[str, str],
+    plots: list[str],
+    params: ReportParams,
+    seeds: int,
+) -> str:
+    """Return the page as Markdown."""
+    level = f"{100 * params.confidence:g} %"
+    lacking = f"\n{len(missing)} variants are not there yet: {', '.join(missing)}.\n" if missing else ""
+    repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
+    and_seeds, every_seed = (" and seeds", ", in every seed") if seeds > 1 else ("", "")
+    knee_text = "\n\n".join(
+        f"On {name}:\n\n" + "\n".join(f"- {each}" for each in sentences) for name, sentences in knee_sentences.items()
+    )
+    figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
+    return f"""# Study {title}
+{lacking}
+## Which method at which ratio
+
+{chr(10).join(f"- {answer}" for answer in answers)}
+
+## The knee
+
+Where one more percent removed starts to cost more than it saves: one percent of the base's parameters saved for one
+percent of perplexity lost. Between the ratios studied the curve is a monotone cubic through the measured points.
+Intervals hold {level} of a bootstrap over windows{and_seeds}; they do not cover what the curve does between the
+ratios, which finer ratios show.
+
+{knee_text}
+
+## Quality
+
+Perplexity: lower is better. Accuracy in percent: higher is better.{repeated} **Bold**: the best of its ratio.
+\\* differs from the base, level {1 - params.confidence:.2g}: perplexity where the interval of the ratio leaves out 1,
+accuracy by McNemar's exact test, Holm-adjusted over all variants and tasks{every_seed}.
+
+{tables["quality"]}
+
+## Differences from the base
+
+Perplexity as a ratio with its {level} interval, accuracy in points.
+
+{tables["differences"]}
+
+## Cost
+
+Percent of the base's beside each quantity. Speeds and peak memory are those of the machine that ran the variants.
+
+{tables["cost"]}
+
+## Plots
+
+{figures}
+
+Each table is here as Markdown, CSV (not rounded) and LaTeX, each plot as PNG and SVG.
+"""

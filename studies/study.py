@@ -1,0 +1,200 @@
+"""A study: studies/<name>.yaml, which says what varies, and the variants that it stands for."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from stages.check.sections import check_params
+from stages.common.errors import UserError
+from stages.common.params import Section, describe, read_params_file
+
+Settings = dict[str, Any]  # dotted keys of params.yaml and their values
+Models = Annotated[list[Literal["pruned", "tuned"]], Field(min_length=1)]
+Values = Annotated[list[Any], Field(min_length=1)]
+
+# What a model does not depend on: a variant is named by the rest.
+AFTERWARDS = ("export", "models", "report")
+WITHOUT = {"base": ("prune", "tune", *AFTERWARDS), "pruned": ("tune", *AFTERWARDS), "tuned": AFTERWARDS}
+
+
+class Point(Section):
+    """A variant outside the grid: its own settings, and what to evaluate where it differs from the study's."""
+
+    set: Settings
+    models: Models | None = None
+
+
+class StudyFile(Section):
+    """What studies/<name>.yaml may hold."""
+
+    set: Settings = Field({})
+    grid: dict[str, Values] = Field({})
+    points: list[Point] = Field([])
+    models: Models = Field(["pruned"])
+    seeds: dict[str, Annotated[list[int], Field(min_length=2)]] = Field({})
+
+    @model_validator(mode="after")
+    def something_varies(self):
+        """There is at least one variant, and all seeds can be varied together."""
+        if not self.grid and not self.points:
+            raise ValueError("grid and points are both empty; allowed: at least one variant")
+        if len({len(values) for values in self.seeds.values()}) > 1:
+            raise ValueError("seeds has lists of different lengths; allowed: lists of one length, varied together")
+        return self
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One experiment of a study."""
+
+    study: str
+    varied: Settings  # what tells it from the others, seeds left out
+    seeds: Settings
+    settings: Settings  # all that differs from params.yaml, those two included
+    models: tuple[str, ...]  # of base, pruned, tuned
+    params: dict[str, Any]  # the whole params.yaml that it runs with
+
+    @property
+    def label(self) -> str:
+        """What a person calls it: taylor-0.3-tuned."""
+        words = [slug(value) for value in self.varied.values()]
+        words += [f"{key.split('.')[-1]}{slug(value)}" for key, value in self.seeds.items()]
+        return "-".join(words + [model for model in self.models if model == "tuned"]) or self.models[-1]
+
+    @property
+    def name(self) -> str:
+        """The experiment's name: equal for equal params and models, whatever the study file looks like."""
+        return f"{self.study}-{self.label}-{self.key(self.models[-1])[:7]}"
+
+    @property
+    def targets(self) -> list[str]:
+        """The DVC stages that measure it."""
+        return [f"{stage}@{model}" for stage in ("evaluate", "profile") for model in self.models]
+
+    def key(self, model: str) -> str:
+        """Return a hash of the params that `model` depends on, its measurements included."""
+        relevant = {section: keys for section, keys in self.params.items() if section not in WITHOUT[model]}
+        return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's name and its variants; those that others start from come first."""
+
+    name: str
+    bases: list[Variant]
+    variants: list[Variant]
+
+    @property
+    def experiments(self) -> list[Variant]:
+        """All that is to be run."""
+        return self.bases + self.variants
+
+    def base(self, variant: Variant) -> Variant:
+        """Return the base that the variant prunes."""
+        return next(base for base in self.bases if base.key("base") == variant.key("base"))
+
+    def needs(self, variant: Variant) -> Variant | None:
+        """Return what has to be there so that nothing is made twice: the same without its last model, or the base."""
+        if variant in self.bases:
+            return None
+        pruned = (other for other in self.variants if other.models[-1] == "pruned")
+        same = (other for other in pruned if other.key("pruned") == variant.key("pruned") and other != variant)
+        return next(same, self.base(variant))
+
+
+def load_study(path: Path) -> Study:
+    """Return the study in `path`; UserError is one line that names the key, the value and what is allowed."""
+    params, file = read_params_file(), read_study_file(path)
+    variants: dict[str, Variant] = {}
+    for varied, models in varied_settings(file):
+        for seeds in seed_settings(file):
+            settings = {**file.set, **varied, **seeds}
+            params_of_variant = changed(params, settings, path)
+            variant = Variant(path.stem, varied, seeds, settings, ("base", *models), params_of_variant)
+            check(variant, path)
+            if variant.name in variants:
+                raise UserError(f"{path}: variant {variant.label} is there twice; allowed: once, in grid or points")
+            variants[variant.name] = variant
+    bases = {variant.key("base"): base_of(variant) for variant in variants.values()}
+    return Study(path.stem, list(bases.values()), list(variants.values()))
+
+
+def check(variant: Variant, path: Path) -> None:
+    """Raise UserError, one line that begins with the file and the variant, where its params are not allowed."""
+    place = f"{path}, variant {variant.label}"
+    try:
+        check_params(variant.params, place)
+    except UserError as error:
+        raise UserError(f"{place}: {str(error).removeprefix(f'{place}: ')}") from None
+
+
+def read_study_file(path: Path) -> StudyFile:
+    """Return what the file says; UserError if it is missing, no YAML, or holds what it may not."""
+    try:
+        content = YAML(typ="safe").load(path)
+    except FileNotFoundError:
+        known = ", ".join(str(file) for file in sorted(Path("studies").glob("*.yaml")))
+        raise UserError(f"{path} is missing; allowed: {known or 'a YAML file that describes a study'}") from None
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        return StudyFile.model_validate(content)
+    except ValidationError as error:
+        lines = [describe("", StudyFile, each).removeprefix(".") for each in error.errors()]
+        raise UserError(f"{path}: " + "; ".join(lines)) from None
+
+
+def varied_settings(file: StudyFile) -> Iterator[tuple[Settings, list[str]]]:
+    """Yield what tells the variants apart, seeds left out, and what is evaluated of each."""
+    if file.grid:
+        for values in product(*file.grid.values()):
+            yield dict(zip(file.grid, values, strict=True)), in_order(file.models)
+    for point in file.points:
+        yield point.set, in_order(point.models or file.models)
+
+
+def in_order(models: Sequence[str]) -> list[str]:
+    """Return the models left to right; a tuned one is compared with the pruned one it was made from."""
+    return ["pruned", "tuned"] if "tuned" in models else ["pruned"]
+
+
+def seed_settings(file: StudyFile) -> Iterator[Settings]:
+    """Yield the settings of every repetition; one without settings where there are no seeds."""
+    for values in zip(*file.seeds.values(), strict=True) if file.seeds else [()]:
+        yield dict(zip(file.seeds, values, strict=True))
+
+
+def base_of(variant: Variant) -> Variant:
+    """Return the variant that measures the base alone."""
+    shared = {key: value for key, value in variant.settings.items() if key.split(".")[0] not in WITHOUT["base"]}
+    return Variant(variant.study, {}, {}, shared, ("base",), variant.params)
+
+
+def changed(params: dict[str, Any], settings: Settings, source: Path) -> dict[str, Any]:
+    """Return `params` with the dotted keys of `settings` changed; UserError for a key that it does not have."""
+    result = deepcopy(params)
+    for key, value in settings.items():
+        *parents, last = key.split(".")
+        place = result
+        for parent in parents:
+            place = place.get(parent, {}) if isinstance(place, dict) else {}
+        if not isinstance(place, dict) or last not in place:
+            beside = ", ".join(place) if isinstance(place, dict) and place else ", ".join(params)
+            raise UserError(f"{source}: {key} is not a key of params.yaml; allowed in its place: {beside}")
+        place[last] = value
+    return result
+
+
+def slug(value: Any) -> str:
+    """Return a value as a part of a Git reference's name."""
+    text = "-".join(map(slug, value)) if isinstance(value, list) else str(value).lower()
+    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text).strip("-.")

@@ -1,0 +1,168 @@
+"""python -m studies.sweep STUDY [--jobs N] [--gpus 0,1]: run what is missing of a study as DVC experiments."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stages.common.errors import UserError
+from stages.common.stage import FAILURE, INTERRUPTED, USER_ERROR
+from studies.experiments import baseline, find_experiments
+from studies.progress import Progress
+from studies.study import Study, Variant, load_study
+from studies.workspace import FOLDER, Workspace
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 10
+
+
+@dataclass
+class Job:
+    """A variant that is being run: by `process`, in `workspace`, as worker number `worker`."""
+
+    workspace: Workspace
+    process: subprocess.Popen
+    worker: int
+    started: float = field(default_factory=time.monotonic)
+
+
+class Sweep:
+    """Run the experiments of a study, `jobs` at a time, each after the one that it needs."""
+
+    def __init__(self, study: Study, start: str, jobs: int, gpus: list[str], progress: Progress):
+        self.study, self.start, self.jobs, self.gpus, self.progress = study, start, jobs, gpus, progress
+        self.done = {name for name in find_experiments() if name in {each.name for each in study.experiments}}
+        self.failed: dict[str, str] = {}
+        self.running: list[Job] = []
+        needed = [study.needs(each) for each in study.experiments]
+        missing = [each for each in study.experiments if each.name not in self.done]
+        self.waiting = sorted(missing, key=lambda each: -needed.count(each))  # what others need goes first
+
+    def run(self) -> None:
+        """Return when every experiment is done or has failed."""
+        self.progress.begin(self.done, self.waiting)
+        try:
+            while self.waiting or self.running:
+                self.finish_jobs()
+                self.start_jobs()
+                states = [(job.workspace.variant, job.started, job.workspace.stage()) for job in self.running]
+                self.progress.show(states, self.waiting)
+                time.sleep(POLL_SECONDS)
+        finally:
+            self.stop_jobs()
+            self.progress.end()
+
+    def start_jobs(self) -> None:
+        """Start what can be started on free workers."""
+        for variant in list(self.waiting):
+            needed = self.study.needs(variant)
+            if needed and needed.name in self.failed:
+                self.waiting.remove(variant)
+                self.fail(variant, f"not run, since it needs {needed.label}")
+            elif (needed is None or needed.name in self.done) and len(self.running) < self.jobs:
+                self.start_job(variant)
+
+    def start_job(self, variant: Variant) -> None:
+        """Start one variant, unless another sweep has it or has finished it."""
+        workspace = Workspace(variant, self.start)
+        if not workspace.claim():
+            return
+        self.waiting.remove(variant)
+        if workspace.collect():
+            workspace.release()
+            self.done.add(variant.name)
+            self.progress.finished(variant, None)
+            return
+        worker = min(set(range(self.jobs)) - {job.worker for job in self.running})
+        environment = {"CUDA_VISIBLE_DEVICES": self.gpus[worker % len(self.gpus)]} if self.gpus else {}
+        needed = self.study.needs(variant)
+        commit = find_experiments()[needed.name] if needed else None
+        self.running.append(Job(workspace, workspace.start(environment, commit), worker))
+
+    def finish_jobs(self) -> None:
+        """Take in the experiments that have ended."""
+        for job in [job for job in self.running if job.process.poll() is not None]:
+            self.running.remove(job)
+            variant = job.workspace.variant
+            made = job.workspace.collect()
+            job.workspace.release()
+            if made:
+                self.done.add(variant.name)
+                self.progress.finished(variant, time.monotonic() - job.started)
+            else:
+                self.fail(variant, job.workspace.reason())
+
+    def fail(self, variant: Variant, reason: str) -> None:
+        """Note why a variant is not there."""
+        self.failed[variant.name] = reason
+        self.progress.failed(variant, reason)
+
+    def stop_jobs(self) -> None:
+        """End what still runs; the next sweep does it again, and training goes on where it was."""
+        for job in self.running:
+            os.killpg(job.process.pid, signal.SIGINT)
+        for job in self.running:
+            try:
+                job.process.wait(GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(job.process.pid, signal.SIGKILL)
+
+
+def main() -> int:
+    """Run the sweep and return the exit code: 0 when all is there, 1 when something failed."""
+    parser = argparse.ArgumentParser(prog="python -m studies.sweep", description=__doc__)
+    parser.add_argument("study", type=Path, help="studies/<name>.yaml")
+    parser.add_argument("--jobs", type=positive, help="experiments at a time; default: one per GPU named, else one")
+    parser.add_argument("--gpus", type=names, default=[], help="CUDA devices, dealt out to the workers in turn: 0,1")
+    arguments = parser.parse_args()
+    study, start = load_study(arguments.study), baseline()
+    jobs = arguments.jobs or len(arguments.gpus) or 1
+    warn_of_threads(study, jobs)
+    progress = Progress(len(study.experiments), jobs)
+    sweep = Sweep(study, start, jobs, arguments.gpus, progress)
+    sweep.run()
+    for name, reason in sweep.failed.items():
+        print(f"failed: {name}: {reason}")
+    if sweep.failed:
+        print(f"the whole output of each is in {FOLDER}/<name>.log; the same command tries the failed ones again")
+    return FAILURE if sweep.failed else 0
+
+
+def positive(text: str) -> int:
+    """Return a number of jobs."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: a whole number, 1 or more")
+    return int(text)
+
+
+def names(text: str) -> list[str]:
+    """Return the GPUs of a list like 0,1."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def warn_of_threads(study: Study, jobs: int) -> None:
+    """Say so when the workers want more CPU threads than there are cores; params are not changed for that."""
+    threads = max(variant.params["run"]["threads"] for variant in study.experiments)
+    cores = len(os.sched_getaffinity(0))
+    if jobs > 1 and jobs * threads > cores:
+        print(
+            f"{jobs} jobs of run.threads = {threads} share {cores} cores; fewer threads per job may be faster, "
+            "but are other results: every result is bit-identical for one number of threads only",
+            file=sys.stderr,
+        )
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"espalier: sweep: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("espalier: sweep: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,53 @@
+"""Measured cells made from a formula, for tests of tables, knees and figures without an experiment."""
+
+import numpy as np
+import pandas as pd
+
+from studies.measured import Cell, Measured
+from studies.study import Variant
+
+LAYERS, QUESTIONS, WINDOWS = 6, 200, 100
+CHANCES = {"gap": 0.5, "object": 0.25}
+HARM = {"random": 3.0, "l1": 2.0, "l2": 1.5, "taylor": 1.0}
+
+
+def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: int = 0) -> Measured:
+    """Return a model that pruning made worse by HARM * ratio ** 2 nats; the same windows and questions for all."""
+    generator = np.random.default_rng(1)
+    luck = np.random.default_rng(seed).normal(scale=0.02) if seed else 0.0
+    worse = (HARM[method] * ratio**2 * (1 + luck)) * (0.5 if model == "tuned" else 1)
+    losses = 3 + worse * generator.uniform(0.8, 1.2, WINDOWS) + generator.normal(scale=0.3, size=WINDOWS)
+    answers = [
+        pd.DataFrame({"task": task, "question": range(QUESTIONS),
+                      "acc": (generator.uniform(size=QUESTIONS) < 0.9 - 0.3 * min(1, worse)).astype(int)})
+        for task in CHANCES
+    ]  # fmt: skip
+    questions = pd.concat(answers, ignore_index=True)
+    accuracies = questions.groupby("task")["acc"].mean()
+    kept = int(8 * (1 - ratio)), int(344 * (1 - ratio))
+    parameters = 1_000_000 - int(500_000 * ratio)
+    variant = Variant("made", {"prune.method": method, "prune.ratio": ratio}, {"seed": seed}, {}, (model,), {})
+    return Measured(
+        variant,
+        model,
+        evaluate={"prose_ppl": float(np.exp(losses.mean()))} | {f"{task}_acc": acc for task, acc in accuracies.items()},
+        profile={
+            "parameters": parameters, "gmacs": parameters / 1e7, "weights_mib": parameters / 2**18,
+            "peak_memory_mib": parameters / 2**17, "decode_tokens_per_second": 4e8 / parameters,
+        },
+        questions=questions,
+        windows=pd.DataFrame({"set": "prose", "window": range(WINDOWS), "loss": losses, "tokens": 10}),
+        layers=pd.DataFrame({"layer": range(LAYERS), "query_heads": kept[0], "query_heads_before": 8,
+                             "mlp_width": kept[1], "mlp_width_before": 344}),
+    )  # fmt: skip
+
+
+def study(ratios=(0.3, 0.4, 0.7), seeds=(0,), methods=tuple(HARM)) -> tuple[Measured, list[Cell]]:
+    """Return the base and a cell for every method and ratio, and taylor at the first ratio tuned."""
+    base = measured()
+    cells = [
+        Cell(method, ratio, "pruned", [measured(method, ratio, "pruned", seed) for seed in seeds], base)
+        for ratio in ratios
+        for method in methods
+    ]
+    return base, [*cells, Cell("taylor", ratios[0], "tuned", [measured("taylor", ratios[0], "tuned")], base)]

@@ -1,0 +1,110 @@
+"""A stage without a model: writes what the real one writes, from the params alone, in no time.
+
+`python -m stages.<name>` runs it in the projects of these tests, so that they can afford many real DVC experiments.
+"""
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+from stages.common.errors import UserError
+from stages.common.outputs import staged, write_metrics
+from stages.common.params import read_params_file
+from stages.common.stage import run_stage
+
+LAYERS, QUESTIONS, WINDOWS = 3, 60, 40
+HARM = {"random": 3.0, "l1": 2.0, "l2": 1.5, "taylor": 1.0}
+FAILING_RATIO = 0.9
+
+
+def write(path: str, content: str = "") -> None:
+    """Write an output as the real stages do: whole, and as a new file."""
+    with staged(path) as file:
+        file.write_text(content, encoding="utf-8")
+
+
+def write_model(folder: str, content: str) -> None:
+    """Write what stands for a model: 64 KiB that only its params determine."""
+    with staged(folder) as new:
+        new.mkdir()
+        (new / "config.json").write_text(content)
+        (new / "model.safetensors").write_bytes(random.Random(content).randbytes(1 << 16))
+
+
+def data(params: dict) -> None:
+    """Write what stage data writes."""
+    for path in ("data/sources.json", "data/text/train.txt", "data/perplexity/prose.txt"):
+        write(path, "{}")
+    for path in ("data/calibration.parquet", "data/instructions.parquet"):
+        write(path)
+    write("data/tasks/gap.yaml", "task: gap\nmetadata: {chance: 0.5}\n")
+    write_metrics("metrics/data.json", {"documents": 1})
+
+
+def base(params: dict) -> None:
+    """Write what stage base writes."""
+    write_model("models/base", json.dumps(params["base"]))
+    write("metrics/base_loss.csv", "step,split,loss\n")
+    write_metrics("metrics/base.json", {"steps": params["base"]["steps"]})
+
+
+def prune(params: dict) -> None:
+    """Write what stage prune writes; fail where the test wants it."""
+    ratio = params["prune"]["ratio"]
+    if ratio == FAILING_RATIO:
+        raise UserError(f"prune.ratio = {ratio} is not allowed; allowed: less, in this test")
+    write_model("models/pruned", json.dumps(params["prune"]))
+    widths = {"query_heads": 4, "kv_heads": 2, "mlp_width": 48}
+    columns = {name: int(width * (1 - ratio)) for name, width in widths.items()}
+    columns |= {f"{name}_before": width for name, width in widths.items()}
+    rows = [",".join(map(str, [layer, *columns.values()])) for layer in range(LAYERS)]
+    write("metrics/prune_layers.csv", "\n".join([",".join(["layer", *columns]), *rows]) + "\n")
+    write_metrics("metrics/prune.json", {"ratio": ratio})
+
+
+def tune(params: dict) -> None:
+    """Write what stage tune writes."""
+    write_model("models/adapter", json.dumps(params["tune"]))
+    write_model("models/merged", json.dumps([params["prune"], params["tune"]]))
+    write("metrics/tune_loss.csv", "step,split,loss\n")
+    write_metrics("metrics/tune.json", {"steps": params["tune"]["steps"]})
+
+
+def harm(model: str, params: dict) -> float:
+    """Return how much worse than the base a model is, in nats."""
+    full = HARM[params["prune"]["method"]] * params["prune"]["ratio"] ** 2
+    return {"base": 0.0, "pruned": full, "tuned": full / 2}[model]
+
+
+def evaluate(params: dict, model: str) -> None:
+    """Write what stage evaluate writes."""
+    import numpy as np
+    import pandas as pd
+
+    generator, worse = np.random.default_rng(1), harm(model, params)
+    losses = 3 + worse + generator.normal(scale=0.1, size=WINDOWS)
+    right = (generator.uniform(size=QUESTIONS) < 0.9 - 0.2 * worse).astype(int)
+    with staged(f"metrics/outcomes/{model}") as folder:
+        folder.mkdir()
+        questions = pd.DataFrame({"task": "gap", "question": range(QUESTIONS), "acc": right})
+        questions.to_parquet(folder / "questions.parquet", index=False)
+        windows = pd.DataFrame({"set": "prose", "window": range(WINDOWS), "loss": losses, "tokens": 10})
+        windows.to_parquet(folder / "windows.parquet", index=False)
+    metrics = {"prose_ppl": float(np.exp(losses.mean())), "gap_acc": float(right.mean()), "gap_acc_stderr": 0.05}
+    write_metrics(f"metrics/evaluate/{model}.json", metrics)
+
+
+def profile(params: dict, model: str) -> None:
+    """Write what stage profile writes."""
+    left = 1.0 if model == "base" else 1 - params["prune"]["ratio"]
+    metrics = {"parameters": int(1e6 * left), "gmacs": left, "peak_memory_mib": 10 * left}
+    write_metrics(f"metrics/profile/{model}.json", metrics | {"decode_tokens_per_second": 100 / left})
+
+
+if __name__ == "__main__":
+    print("GPU", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    stage = Path(__file__).parent.name
+    arguments = sys.argv[1:2]
+    run_stage("-".join([stage, *arguments]), lambda: globals()[stage](read_params_file(), *arguments))

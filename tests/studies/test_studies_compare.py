@@ -1,0 +1,161 @@
+"""What a study's page says, from cells that a formula made."""
+
+import cells as made
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+from scipy.stats import binomtest
+
+from stages.report.params import ReportParams
+from studies.differences import accuracy_differences, draw_runs, perplexity_ratios
+from studies.knee import Knee, find_knee, sentence
+from studies.page import knees, winners
+from studies.plots import draw_all, pareto_front
+from studies.tables import cost_numbers, cost_text, latex_of, markdown_of, quality_numbers, quality_text
+
+PARAMS = ReportParams(bootstrap_samples=400, seed=1, confidence=0.95)
+
+
+def knee_of(losses, removed=(0.0, 0.1, 0.2, 0.3, 0.4)) -> Knee:
+    noise = np.random.default_rng(0).normal(scale=0.001, size=(200, len(removed)))
+    return find_knee(np.array(removed), np.array(losses), np.array(losses) + noise, 0.95)
+
+
+def test_the_knee_is_where_the_slope_exceeds_one():
+    removed = np.linspace(0, 0.8, 33)
+    knee = find_knee(removed, removed**2, np.tile(removed**2, (5, 1)), 0.95)  # slope 2 x
+    assert knee.at == pytest.approx(0.5, abs=0.002)
+    assert (knee.first, knee.last) == pytest.approx((0.05, 1.6), abs=0.03)
+
+
+def test_a_curve_that_is_dear_at_once_has_its_knee_at_zero_and_a_cheap_one_has_none():
+    assert knee_of([3.0, 3.2, 3.4, 3.6, 3.8]).at == 0
+    cheap = knee_of([3.0, 3.02, 3.04, 3.06, 3.08])
+    assert cheap.at == cheap.high == np.inf
+    assert "less than it saves, up to the last ratio studied" in sentence("l2", cheap, [0, 1], [0, 0.7], 0.95)
+
+
+def test_the_knees_interval_holds_it_and_widens_with_the_noise():
+    removed, losses = np.linspace(0, 0.6, 7), np.linspace(0, 0.6, 7) ** 2 * 1.5
+    generator = np.random.default_rng(0)
+    small, large = (
+        find_knee(removed, losses, losses + generator.normal(scale=scale, size=(500, 7)), 0.95)
+        for scale in (0.001, 0.01)
+    )
+    for knee in (small, large):
+        assert knee.low <= knee.at <= knee.high
+    assert large.high - large.low > small.high - small.low > 0
+
+
+def test_variants_of_one_size_count_as_one_point_and_two_sizes_are_too_few():
+    assert find_knee(np.array([0, 0.2, 0.2]), np.array([3, 3.2, 3.3]), np.zeros((2, 3)), 0.95) is None
+    doubled = knee_of([3.0, 3.01, 3.03, 3.05, 3.5], (0.0, 0.1, 0.2, 0.2, 0.4))
+    single = knee_of([3.0, 3.01, 3.04, 3.5], (0.0, 0.1, 0.2, 0.4))
+    assert doubled.at == single.at
+
+
+def test_every_line_has_a_sentence_with_its_knee_and_interval():
+    base, cells = made.study()
+    found = knees(base, cells, "prose", PARAMS)
+    assert found["random"][0].at < found["l2"][0].at < found["taylor"][0].at
+    assert f"{100 * found['taylor'][0].at:.1f} % of the parameters removed (95 % interval" in found["taylor"][1]
+    assert "no knee can be told" in found["taylor, tuned"][1]
+
+
+def test_the_winner_of_a_ratio_is_named_with_what_it_wins_by():
+    base, cells = made.study()
+    low, middle, high = winners(base, cells, PARAMS)
+    assert "At ratio 0.3 (85.0 % of the parameters kept) **taylor, tuned** has the lowest perplexity" in low
+    assert "significantly lower than l2's" in middle and "**taylor**" in high
+
+
+def test_ratios_and_differences_agree_with_a_naive_reference():
+    base, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
+    ratios, accuracies = perplexity_ratios(cells, base, PARAMS), accuracy_differences(cells, base, PARAMS)
+    p_values = []
+    for number, cell in enumerate(cells):
+        (run,) = cell.runs
+        expected = run.evaluate["prose_ppl"] / base.evaluate["prose_ppl"]
+        assert ratios[number, "prose"].value == pytest.approx(expected)
+        assert ratios[number, "prose"].low < expected < ratios[number, "prose"].high
+        for task in made.CHANCES:
+            right, reference = (answers_of(each, task) for each in (run, base))
+            assert accuracies[number, task].value == pytest.approx(100 * (right.mean() - reference.mean()))
+            won, lost = int((right > reference).sum()), int((right < reference).sum())
+            p_values.append((binomtest(won, won + lost).pvalue if won + lost else 1.0, (number, task)))
+    smallest, key = min(p_values)
+    assert accuracies[key].p == pytest.approx(min(1, len(p_values) * smallest))  # Holm: the smallest times all
+
+
+def answers_of(run, task: str) -> np.ndarray:
+    return run.questions.loc[run.questions["task"] == task, "acc"].to_numpy()
+
+
+def test_seeds_widen_the_interval_and_are_told_as_mean_and_spread():
+    base, once = made.study(ratios=(0.7,), methods=("random",))
+    _, often = made.study(ratios=(0.7,), methods=("random",), seeds=(1, 2, 3, 4, 5))
+    width = [
+        each.high - each.low for each in (perplexity_ratios(cells, base, PARAMS)[0, "prose"] for cells in (once, often))
+    ]
+    assert width[1] > width[0]
+    numbers = quality_numbers(base, often, made.CHANCES)
+    values = [run.evaluate["prose_ppl"] for run in often[0].runs]
+    assert numbers.loc[1, "prose_ppl"] == pytest.approx(np.mean(values))
+    assert numbers.loc[1, "prose_ppl_sd"] == pytest.approx(np.std(values, ddof=1))
+    text = quality_text(numbers, {}, {})
+    assert text.loc[1, "prose PPL"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+
+
+def test_a_draw_of_runs_keeps_single_runs_and_draws_among_several():
+    values = np.array([[1.0, 10.0, 20.0]] * 1000)
+    drawn = draw_runs(values, [1, 2], seed=0)
+    assert (drawn[:, 0] == 1).all()
+    assert set(drawn[:, 1]) == {10.0, 15.0, 20.0}
+
+
+def test_the_quality_table_marks_the_best_and_the_significant():
+    base, cells = made.study(ratios=(0.3, 0.7), methods=("random", "taylor"))
+    ratios, accuracies = perplexity_ratios(cells, base, PARAMS), accuracy_differences(cells, base, PARAMS)
+    text = quality_text(quality_numbers(base, cells, made.CHANCES), ratios, accuracies)
+    assert list(text.columns[:4]) == ["ratio", "method", "kept (%)", "prose PPL"]
+    rows = text.set_index(["ratio", "method"])["prose PPL"]
+    assert rows["70 %", "taylor"].startswith("**") and rows["70 %", "taylor"].endswith("** *")
+    assert rows["30 %", "taylor, tuned"].startswith("**")
+    assert "*" not in rows["0 %", "base"] and not rows["70 %", "random"].startswith("**")
+    average = 100 * np.mean([base.evaluate[f"{task}_acc"] for task in made.CHANCES])
+    assert text.loc[0, "average"] == f"{average:.2f}"
+    assert markdown_of(text).count("\n") == len(text) + 1
+
+
+def test_the_cost_table_has_percentages_of_the_base():
+    base, cells = made.study(ratios=(0.4,), methods=("l2",))
+    numbers = cost_numbers(base, cells)
+    assert numbers.loc[1, "parameters_percent"] == pytest.approx(80.0)
+    assert cost_text(numbers).loc[1, "parameters"] == "800,000"
+
+
+def test_latex_escapes_what_it_must():
+    text = pd.DataFrame({"ratio": ["30 %"], "method": ["a_b"], "p_PPL": ["**1.00 ± 0.10** *"], "x": ["2.00 *"]})
+    latex = latex_of(text, "quality", "Study a_b")
+    assert r"30 \% & a\_b & \textbf{1.00 $\pm$ 0.10}$^{*}$ & 2.00$^{*}$ \\" in latex
+    assert r"\caption{Study a\_b}" in latex and r"\toprule" in latex
+
+
+def test_the_front_holds_what_no_other_beats():
+    points = [(1, 9), (2, 5), (3, 6), (4, 5), (5, 1)]
+    assert pareto_front(points, more=False) == [(1, 9), (2, 5), (5, 1)]
+    assert pareto_front(points, more=True) == [(5, 1)]
+    assert pareto_front([(1, 1), (2, 5), (3, 6)], more=True) == [(3, 6), (2, 5), (1, 1)]
+
+
+def test_every_figure_is_drawn_twice_alike(tmp_path):
+    base, cells = made.study(seeds=(1, 2))
+    names = draw_all(tmp_path / "first", base, cells, made.CHANCES)
+    assert names == ["perplexity", "accuracy", "tasks", "pareto", "layers"]
+    draw_all(tmp_path / "second", base, cells, made.CHANCES)
+    for file in sorted((tmp_path / "first").iterdir()):
+        assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes(), file.name
+    for name in names:
+        assert image.imread(tmp_path / "first" / f"{name}.png").shape[1] >= 1000
+        assert (tmp_path / "first" / f"{name}.svg").read_text().startswith("<?xml")

@@ -1,0 +1,127 @@
+"""studies/<name>.yaml: what it stands for, and that every mistake is one clear line."""
+
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from ruamel.yaml import YAML
+
+from stages.common.errors import UserError
+from studies.study import load_study
+from studies.workspace import command_of, override
+
+GRID = "grid:\n  prune.method: [l2, taylor]\n  prune.ratio: [0.3, 0.4]\n"
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Return the study that a text describes, over the project's own params changed by `params`."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str, **params):
+        content = YAML(typ="safe").load(ROOT / "params.yaml")
+        for key, value in params.items():
+            section, name = key.split("__")
+            content[section][name] = value
+        YAML().dump(content, Path("params.yaml"))
+        Path("small.yaml").write_text(text)
+        return load_study(Path("small.yaml"))
+
+    return load
+
+
+@pytest.mark.parametrize(("name", "variants"), [("demo", 13), ("thesis", 13), ("finer", 28), ("seeds", 30)])
+def test_the_projects_own_studies_are_valid(monkeypatch, name, variants):
+    monkeypatch.chdir(ROOT)
+    study = load_study(Path(f"studies/{name}.yaml"))
+    assert len(study.variants) == variants
+    assert len(study.bases) == 1
+    assert len({each.name for each in study.experiments}) == variants + 1
+
+
+def test_a_grid_is_every_combination_and_a_point_has_its_own_models(load):
+    study = load(f"{GRID}points:\n  - set: {{prune.ratio: 0.3}}\n    models: [pruned, tuned]\n")
+    assert [each.label for each in study.variants] == ["l2-0.3", "l2-0.4", "taylor-0.3", "taylor-0.4", "0.3-tuned"]
+    assert study.variants[0].targets == ["evaluate@base", "evaluate@pruned", "profile@base", "profile@pruned"]
+    assert study.variants[-1].models == ("base", "pruned", "tuned")
+    assert study.bases[0].targets == ["evaluate@base", "profile@base"]
+
+
+def test_seeds_repeat_every_variant(load):
+    study = load(f"{GRID}seeds:\n  prune.seed: [1, 2, 3]\n  tune.seed: [4, 5, 6]\n")
+    assert len(study.variants) == 12
+    assert study.variants[1].label == "l2-0.3-seed2-seed5"
+    assert study.variants[1].settings["tune.seed"] == 5
+    assert len(study.bases) == 1
+
+
+def test_what_others_start_from_is_needed_first(load):
+    study = load(f"{GRID}points:\n  - set: {{prune.method: taylor, prune.ratio: 0.3}}\n    models: [tuned]\n")
+    tuned = study.variants[-1]
+    assert study.needs(tuned).label == "taylor-0.3"
+    assert study.needs(study.variants[0]) == study.bases[0]
+    assert study.needs(study.bases[0]) is None
+
+
+def test_names_depend_on_what_a_variant_depends_on_and_nothing_else(load):
+    names = lambda **params: [each.name for each in load(GRID, **params).experiments]  # noqa: E731
+    first = names()
+    assert names(report__seed=7, tune__seed=9) == first
+    assert names(prune__ratio=0.9) == first  # every variant sets its own
+    assert names(prune__seed=7)[0] == first[0]  # the base does not depend on it
+    assert all(one != other for one, other in zip(names(prune__seed=7)[1:], first[1:], strict=True))
+    assert not set(names(base__seed=7)) & set(first)
+
+
+def test_settings_go_to_dvc_as_they_are(load):
+    study = load("points:\n  - set: {prune.mlp_layers: [2, 4], base.revision: 'a b', prune.allocation: null}\n")
+    variant = study.variants[0]
+    assert command_of(variant)[:4] == ["exp", "run", "-n", variant.name]
+    assert "prune.mlp_layers=[2,4]" in command_of(variant)
+    assert "base.revision='a b'" in command_of(variant)
+    assert "prune.allocation=null" in command_of(variant)
+    assert variant.label == "2-4-a-b-none"
+    assert variant.params["prune"]["mlp_layers"] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 0.5, 1e-5, "", "null", "a/b:c, [d]", "it's \\ here", ["x", 1], {"a/b": "c"}]
+)
+def test_overrides_are_read_back_by_dvc(tmp_path, value):
+    from dvc.utils.hydra import apply_overrides
+
+    file = tmp_path / "params.yaml"
+    file.write_text("section: {key: 0}\n")
+    apply_overrides(file, [f"section.key={override(value)}"])
+    assert YAML(typ="safe").load(file)["section"]["key"] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("grids: {}", "small.yaml: grids is not a known key; allowed in its place: set, grid, points, models, seeds"),
+        ("set: {}", "grid and points are both empty; allowed: at least one variant"),
+        ("", "small.yaml:  = None is not allowed; allowed: a valid dictionary"),
+        ("grid: {prune.metod: [l2]}", "prune.metod is not a key of params.yaml; allowed in its place: method, "),
+        ("grid: {pune.ratio: [0.1]}", "pune.ratio is not a key of params.yaml; allowed in its place: run, "),
+        ("grid: {prune.ratio: 0.1}", "small.yaml: grid.prune.ratio = 0.1 is not allowed; allowed: a valid list"),
+        ("grid: {prune.ratio: [0.1, 1.5]}", "small.yaml, variant 1.5: prune.ratio = 1.5 is not allowed"),
+        ("grid: {prune.mlp_layers: [[2, 9]]}", "small.yaml, variant 2-9: prune.mlp_layers = [2, 9] is not allowed"),
+        ("grid: {prune.ratio: [0.1, 0.1]}", "small.yaml: variant 0.1 is there twice; allowed: once, in grid or points"),
+        (f"{GRID}models: [merged]", "small.yaml: models.0 = 'merged' is not allowed; allowed: 'pruned' or 'tuned'"),
+        (f"{GRID}seeds: {{prune.seed: [1]}}", "small.yaml: seeds.prune.seed = [1] is not allowed"),
+        (f"{GRID}seeds: {{prune.seed: [1, 2], tune.seed: [1, 2, 3]}}", "seeds has lists of different lengths"),
+        ("grid: {prune.ratio: [", "small.yaml is not valid YAML"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line(load, text, message):
+    with pytest.raises(UserError) as error:
+        load(text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_study_names_those_there_are(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError, match=r"studies/dmo.yaml is missing; allowed: .*studies/demo.yaml"):
+        load_study(Path("studies/dmo.yaml"))
