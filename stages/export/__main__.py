@@ -48,7 +48,7 @@ def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
     from stages.export.verify import verify
 
     run = load_section("run", RunParams)
-    setup_torch(run)
+    device = setup_torch(run)
     evaluate = {name: read_json(METRICS / "evaluate" / f"{name}.json") for name in FOLDERS}
     prune = read_json(METRICS / "prune.json")
     facts = Facts(read_params_file(), evaluate, prune, base_metadata(FOLDERS["base"]))
@@ -63,7 +63,7 @@ def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
                 write(load_model(FOLDERS[name]), tokenizer, kind, folder)
             except UserError as error:
                 raise UserError(f"{name} as {kind}: {error}") from None
-            measured = verify(load_model(FOLDERS[name]), tokenizer, folder, kind, held_out, run.threads)
+            measured = verify(load_model(FOLDERS[name], device), tokenizer, folder, kind, held_out, run.threads)
             measured["mib"] = weights_mib(folder)
             config = read_json(folder / "config.json")
             plain = not list(folder.glob("*.py"))

@@ -22,6 +22,7 @@ LOGITS = {
     "gguf-f32": 1e-6,
     "gguf-f16": 1e-2,
 }
+PERPLEXITY = {"gguf-q8_0": 0.005}  # relative
 ENGINE_LOGITS = 1e-2  # llama.cpp against the same weights in transformers, for files that are not quantised
 ENGINE_PERPLEXITY = 0.005  # the same of perplexities, relative, for every file
 GREEDY_TOKENS, PROMPT_TOKENS, COMPARED_WINDOWS = 64, 32, 4
@@ -52,13 +53,14 @@ def verify(
     A GGUF is read back and dequantised for the comparison in transformers, so what llama.cpp is compared with has the
     same weights as it.
     """
-    exported = load_model(folder).float()
+    exported = load_model(folder, model.device).float()
     reference = model.float()
     windows = held_out.windows[:COMPARED_WINDOWS]
     metrics: Metrics = {"logits_relative_error": relative_error(scores(reference, windows), scores(exported, windows))}
     check(folder.name, "the logits differ by", metrics["logits_relative_error"], LOGITS.get(kind, math.inf))
     loss, exported_loss = mean_loss(reference, held_out.windows), mean_loss(exported, held_out.windows)
     metrics |= {"ppl": math.exp(exported_loss), "ppl_ratio": math.exp(exported_loss - loss)}
+    check(folder.name, "the perplexity differs by", abs(metrics["ppl_ratio"] - 1), PERPLEXITY.get(kind, math.inf))
     if kind.startswith("gguf") and llama_cpp.is_installed():
         metrics |= verify_in_engine(exported, tokenizer, next(folder.glob("*.gguf")), kind, held_out, threads)
     return metrics
@@ -116,7 +118,7 @@ def check(what: str, finding: str, value: float, bound: float) -> None:
 @torch.no_grad()
 def scores(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:
     """Return the logits of `windows`, shape (windows, length, vocabulary), float32."""
-    return model(windows, use_cache=False).logits.float()
+    return model(windows.to(model.device), use_cache=False).logits.float().cpu()
 
 
 def relative_error(expected: torch.Tensor, got: torch.Tensor) -> float:

@@ -25,6 +25,7 @@ BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"
 def checkpoint(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint") / "model"
     save_checkpoint(tiny_llama(), tiny_tokenizer(), folder)
+    (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
     return folder
 
 
@@ -59,12 +60,16 @@ def test_hub_and_path_give_the_checkpoint_in_the_asked_dtype(hub, checkpoint, tm
     given = load_file(tmp_path / "models/base/model.safetensors")
     assert given.keys() == wanted.keys() and all(given[key].equal(wanted[key]) for key in wanted)
     assert (tmp_path / "models/base/tokenizer.json").is_file()
+    card = tmp_path / "models/base/README.md"
+    assert card.read_text() == (checkpoint / "README.md").read_text()
+    card.unlink()
     hub.requests.clear()
     done = run(tmp_path, hub, source="path", path=str(checkpoint), dtype="bfloat16")
     assert done.returncode == 0, done.stderr
     given = load_file(tmp_path / "models/base/model.safetensors")
     assert all(given[key].equal(wanted[key].bfloat16()) for key in wanted)
     assert json.loads((tmp_path / "models/base/config.json").read_text())["dtype"] == "bfloat16"
+    assert card.is_file()
     assert not hub.requests, "a network was used that the params do not ask for"
 
 
