@@ -43,7 +43,9 @@ def sentences(text: str) -> list[str]:
         if line[:1].isspace():
             continue
         for sentence in SENTENCE_END.split(" ".join(line.split())):
+            if len(sentence.split()) < 8 or sentence[-1] not in ".!?":
+                continue
             letters = sum(character.isalpha() or character == " " for character in sentence)
-            if len(sentence.split()) >= 8 and letters > 0.85 * len(sentence) and sentence[-1] in ".!?":
+            if letters > 0.85 * len(sentence):
                 found.append(sentence)
     return found

@@ -73,7 +73,8 @@ def members(parent: ast.AST, prefix: str) -> Iterator[Entry]:
     """Yield the entries of the classes and functions inside `parent`, whose qualified names begin with `prefix`."""
     for node in ast.iter_child_nodes(parent):
         if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from members(node, prefix)
+            if not isinstance(node, ast.expr):  # most of a tree, and holds no definitions
+                yield from members(node, prefix)
             continue
         name = prefix + node.name
         if text := prose(ast.get_docstring(node) or ""):

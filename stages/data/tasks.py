@@ -50,7 +50,8 @@ def continuation(held_out: list[Document], seen: list[Document], generator: rand
     counts = Counter(WORD_OR_MARK.findall(" ".join(entry.text for document in seen for entry in document.entries)))
     halves = [sentence.rsplit(" ", ENDING_WORDS) for sentence in new_sentences(held_out, seen, generator)]
     questions = [(context, " " + " ".join(words)) for context, *words in halves]
-    forms = {ending: form(ending, counts) for _, ending in questions}
+    total = counts.total()
+    forms = {ending: form(ending, counts, total) for _, ending in questions}
     rows = []
     for context, ending in questions:
         choices, label = shuffled(ending, generator.sample(nearest(ending, forms), 3), generator)
@@ -58,9 +59,9 @@ def continuation(held_out: list[Document], seen: list[Document], generator: rand
     return rows
 
 
-def form(ending: str, counts: Counter[str]) -> tuple[float, float]:
-    """Return the length and the information of the words by themselves, both in nats."""
-    information = sum(math.log(counts.total() / (counts[word] + 1)) for word in WORD_OR_MARK.findall(ending))
+def form(ending: str, counts: Counter[str], total: int) -> tuple[float, float]:
+    """Return the length and the information of the words by themselves, both in nats; `total`: of all counts."""
+    information = sum(math.log(total / (counts[word] + 1)) for word in WORD_OR_MARK.findall(ending))
     return len(ending) / CHARACTERS_PER_NAT, information
 
 

@@ -89,7 +89,7 @@ def test_the_endings_offered_are_those_most_like_the_true_one():
     """Against a naive double loop: length in characters / 3 plus information of the words, both in nats."""
     counts = Counter(re.findall(r"\w+|[^\w\s]", " ".join(texts(SEEN))))
     endings = sorted({" " + " ".join(text.split()[-4:]) for text in texts(HELD_OUT)})
-    forms = {ending: form(ending, counts) for ending in endings}
+    forms = {ending: form(ending, counts, counts.total()) for ending in endings}
 
     def information(ending: str) -> float:
         return -sum(math.log((counts[word] + 1) / counts.total()) for word in re.findall(r"\w+|[^\w\s]", ending))
