@@ -42,7 +42,8 @@ def draw_all(
 ) -> list[str]:
     """Draw every figure whose numbers are there into `folder` and return their names. `losses` are by stage."""
     figures = {}
-    trainings = {TRAININGS[stage]: table for stage, table in losses.items() if table is not None}
+    # A base that was not trained here has a table without rows.
+    trainings = {TRAININGS[stage]: table for stage, table in losses.items() if table is not None and len(table)}
     with plt.rc_context(STYLE):
         if trainings:
             figures["loss"] = draw_losses(trainings)

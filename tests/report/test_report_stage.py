@@ -104,6 +104,15 @@ def test_everything_is_written_and_repeats_to_the_byte(study_folder):
     assert written() == first
 
 
+def test_a_base_that_was_not_trained_here_has_no_curve(study_folder):
+    """base.source: hub, path and shape write a table without rows."""
+    (study_folder / "metrics/base_loss.csv").write_text("step,split,loss\n")
+    main()
+    assert (study_folder / "reports/plots/loss.png").is_file()
+    page = (study_folder / "reports/study.md").read_text()
+    assert "loss curve" not in page.split("Not measured")[-1]
+
+
 def test_plots_of_models_that_do_not_differ(tmp_path):
     """What pruning with ratio 0 gives."""
     evaluate = {model: {"text_ppl": 7.5, "a_acc": 1.0, "a_acc_stderr": 0.0} for model in MODELS}
