@@ -62,7 +62,8 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
     if report["missing_keys"]:  # transformers would go on with random values
         raise UserError(f"{folder} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        # NaN and infinity show in the extremes, which take no copy of the parameter to find.
+        if not torch.stack(parameter.detach().aminmax()).isfinite().all():
             raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity)")
     return model.to(torch.device(device)).eval()
 

@@ -10,6 +10,7 @@ from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
 from stages.common.windows import random_windows, token_stream
 from stages.prune import structures
+from stages.prune.memory import return_freed_memory
 from stages.prune.params import PruneParams
 from stages.prune.sizes import nonzero_parameters
 from stages.prune.surgery import layer_widths
@@ -17,6 +18,7 @@ from stages.prune.surgery import layer_widths
 
 def main() -> None:
     """Prune the base model as params.yaml says."""
+    return_freed_memory()
     params = load_section("prune", PruneParams)
     device = setup_torch(load_section("run", RunParams), params.seed)
     model, tokenizer = load_model("models/base", device), load_tokenizer("models/base")

@@ -8,12 +8,14 @@ With weight w, gradient g of the mean loss, and h = the mean over windows of the
     param_mix     sum |w g - w h w / 2|      both
 """
 
+from itertools import repeat
+
 import torch
 
 from stages.prune.gradients import gradients
-from stages.prune.units import by_unit
 
 SECOND_ORDER = ("param_second", "param_mix")
+BLOCK = 2**18  # numbers of a matrix that are reduced at a time
 
 
 def score(model, modules, windows, params) -> list[torch.Tensor]:
@@ -28,14 +30,25 @@ def score(model, modules, windows, params) -> list[torch.Tensor]:
 
     def reduce(weight: torch.Tensor, gradient: torch.Tensor, squared: torch.Tensor | None) -> None:
         i, j = places[weight]
-        view, others = by_unit(
-            salience(weight, gradient, squared, params.taylor), modules[i].units, modules[i].matrices[j][1]
-        )
-        total = view.sum(others).abs() if params.taylor == "vectorize" else view.abs().sum(others)
-        scores[i][j] = total.cpu()
+        lines = line_sums(weight, gradient, squared, params.taylor, modules[i].matrices[j][1])
+        total = lines.view(modules[i].units, -1).sum(1)
+        scores[i][j] = total.abs().cpu()
 
     gradients(model, windows, list(places), reduce, per_window=params.taylor in SECOND_ORDER)
     return scores
+
+
+def line_sums(weight, gradient, squared, variant: str, dim: int) -> torch.Tensor:
+    """Return the sums of salience, absolute unless `vectorize`, over each row (`dim` 0) or column (1) of a matrix.
+
+    Block by block: what is computed on the way stays in the processor's cache.
+    """
+    rows, sums = max(1, BLOCK // weight.shape[1]), []
+    seconds = repeat(None) if squared is None else squared.split(rows)
+    for block in zip(weight.split(rows), gradient.split(rows), seconds, strict=False):
+        values = salience(*block, variant)
+        sums.append((values if variant == "vectorize" else values.abs_()).sum(1 - dim))
+    return torch.stack(sums).sum(0) if dim else torch.cat(sums)
 
 
 def salience(weight, gradient, squared, variant: str) -> torch.Tensor:
