@@ -57,6 +57,18 @@ class Activations:
             passed = [self.run(each) for each in self.reference]
             self.targets = {"attention": [middle for _, middle in passed], "mlp": [output for output, _ in passed]}
 
+    def read(self, kind: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield what the norm before this layer's attention or MLP puts out, and what it did in the dense model.
+
+        Both have shape (tokens, hidden), in float64.
+        """
+        layer = self.layers[self.layer]
+        norm = layer.input_layernorm if kind == "attention" else layer.post_attention_layernorm
+        dense = self.reference if kind == "attention" else self.targets["attention"]
+        for hidden, reference in zip(self.hidden, dense, strict=True):
+            now = hidden if kind == "attention" else self.run(hidden)[1]
+            yield norm(now).flatten(0, 1).double(), norm(reference).flatten(0, 1).double()
+
     def run(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the layer's output for `hidden` and the residual stream between its attention and its MLP."""
         caught: list[torch.Tensor] = []

@@ -4,42 +4,37 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from stages.prune.activations import TOKENS_PER_PASS, Activations
+from stages.prune.activations import Activations
+
+TOKENS = 2048  # at most so many, the first: a divergence is measured hundreds of times, and differs little by token
 
 
 class Dense:
-    """The dense model's outputs on `windows`, tokens of shape (count, length), kept as its last hidden states."""
+    """The dense model's outputs on the first of `windows`, tokens of shape (count, length), as last hidden states."""
 
     @torch.no_grad()
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor):
-        """Run `model`, as it is now, on `windows`."""
+        """Run `model`, as it is now, on those windows."""
         self.model, self.head = model, model.get_output_embeddings()
-        self.batches = windows.to(model.device).split(max(1, TOKENS_PER_PASS // windows.shape[1]))
-        self.hidden = [model.get_decoder()(each, use_cache=False).last_hidden_state for each in self.batches]
+        self.windows = windows[: max(1, TOKENS // windows.shape[1])].to(model.device)
+        self.hidden = model.get_decoder()(self.windows, use_cache=False).last_hidden_state
 
     @torch.no_grad()
-    def divergence(self, hidden: list[torch.Tensor]) -> float:
+    def divergence(self, hidden: torch.Tensor) -> float:
         """Return the mean of KL(dense || pruned) in nats per token, given the pruned model's last hidden states."""
-        total, tokens = 0.0, 0
-        for dense, pruned in zip(self.hidden, hidden, strict=True):
-            wanted, got = (F.log_softmax(self.head(each).float(), -1).flatten(0, 1) for each in (dense, pruned))
-            total += F.kl_div(got, wanted, reduction="sum", log_target=True).item()
-            tokens += len(got)
-        return total / tokens
+        wanted, got = (F.log_softmax(self.head(each).float(), -1).flatten(0, 1) for each in (self.hidden, hidden))
+        return F.kl_div(got, wanted, reduction="batchmean", log_target=True).item()
 
     @torch.no_grad()
     def of_model(self, model: PreTrainedModel) -> float:
         """Return the divergence of a pruned copy that shares the output embeddings."""
-        return self.divergence([model.get_decoder()(each, use_cache=False).last_hidden_state for each in self.batches])
+        return self.divergence(model.get_decoder()(self.windows, use_cache=False).last_hidden_state)
 
     @torch.no_grad()
     def from_layer(self, activations: Activations) -> float:
         """Return the divergence of the model as it is now, starting from the layer that `activations` stand at."""
-        ends = []
-        for hidden in activations.hidden:
-            for layer, settings in list(zip(activations.layers, activations.settings, strict=True))[
-                activations.layer :
-            ]:
-                hidden = layer(hidden, **settings)
-            ends.append(self.model.get_decoder().norm(hidden))
-        return self.divergence(ends)
+        hidden = activations.hidden[0][: len(self.windows)]  # one pass holds more tokens than these
+        pairs = zip(activations.layers, activations.settings, strict=True)
+        for layer, settings in list(pairs)[activations.layer :]:
+            hidden = layer(hidden, **settings)
+        return self.divergence(self.model.get_decoder().norm(hidden))

@@ -19,6 +19,8 @@ def cut_modules(task: Task, counts: list[int]) -> None:
     activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
     for i, (module, count) in enumerate(zip(task.modules, counts, strict=True)):
         inputs = activations.inputs(module)
+        if hasattr(then, "receive"):
+            then.receive(module, activations)
         score = criteria.score_module(criterion, module, inputs, task.params) if afresh else task.scores[i]
         keep = strongest(score, count)
         then.update(module, keep, inputs)

@@ -175,13 +175,44 @@ def test_realign_brings_the_residual_stream_back_as_well_as_least_squares_can(se
     torch.testing.assert_close(module.output.weight.detach().double(), expected, rtol=1e-2, atol=2e-3)
 
 
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 500), kind=st.sampled_from(["attention", "mlp"]))
+def test_realign_brings_what_reads_the_stream_to_the_dense_models_outputs(seed, kind):
+    windows = torch.randint(0, 64, (4, 16), generator=torch.Generator().manual_seed(seed))
+    model = tiny_llama(seed=seed, bias=True)
+    (below,) = block_modules(model, [], [0])
+    (module,) = block_modules(model, [1] if kind == "attention" else [], [1] if kind == "mlp" else [])
+    first = module.matrices[0][0]
+    seen = []
+    hook = first.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach().flatten(0, 1).double()))
+    with torch.no_grad():
+        model(windows)
+        activations = Activations(model, windows, with_targets=True)
+        activations.inputs(below)
+        below.output.weight[:, 8:] = 0  # the stream has drifted from the dense model's
+        model(windows)
+    hook.remove()
+    dense, drifted = seen[0], seen[-1]
+    weights = [linear.weight.detach().double().clone() for linear, dim in module.matrices if dim == 0]
+    activations.inputs(module)
+    realign.receive(module, activations)
+    strength = 0.01 * drifted.square().sum(0).mean()
+    inverse = torch.linalg.inv(drifted.T @ drifted + strength * torch.eye(32, dtype=torch.float64))
+    for weight, (linear, _) in zip(weights, module.matrices, strict=False):
+        expected = (weight @ dense.T @ drifted + strength * weight) @ inverse
+        torch.testing.assert_close(linear.weight.detach().double(), expected, rtol=1e-2, atol=2e-3)
+
+
 def test_realign_changes_nothing_where_nothing_was_lost(windows):
     model = tiny_llama(bias=True)
     activations = Activations(model, windows, with_targets=True)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
     for module in block_modules(model, range(3), range(3)):
-        before = module.output.weight.detach().clone()
-        realign.update(module, torch.arange(module.units), activations.inputs(module))
-        torch.testing.assert_close(module.output.weight.detach(), before, rtol=1e-3, atol=1e-4)
+        inputs = activations.inputs(module)
+        realign.receive(module, activations)
+        realign.update(module, torch.arange(module.units), inputs)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=1e-3, atol=1e-4)
 
 
 def test_bias_is_the_mean_output_of_what_is_removed(windows):

@@ -2,17 +2,32 @@
 
 Refit reproduces each matrix's output on inputs that have already drifted. With T what the output must be to undo that
 drift, the least-squares solution is W' = (T'X)[:, S] (X'X)[S, S]^-1, damped towards W (the asymmetric calibration of
-GPTAQ, Li et al. 2025, and QEP, Arai & Ichikawa 2025, for pruning). Modules that lose no unit are realigned too. With
+GPTAQ, Li et al. 2025, and QEP, Arai & Ichikawa 2025, for pruning). The matrices that read the stream (q, k, v, gate,
+up) come before the module's units are scored: on the drifted inputs X they are to put out what they did on the dense
+model's D, W' = W D'X (X'X)^-1, damped likewise. Modules that lose no unit are realigned too. With
 `prune.iterative_steps` above 1 each step's dense model is what the step before left.
 """
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.activations import Activations, Inputs, damping, finite
 from stages.prune.units import Module
 from stages.prune.update.refit import solve_columns
 
 READS = "targets"
+
+
+@torch.no_grad()
+def receive(module: Module, activations: Activations) -> None:
+    """Set the matrices that read the stream to the least-squares solution; one and the same factor for all of them."""
+    products = [torch.stack([x.T @ x, dense.T @ x]) for x, dense in activations.read(module.kind)]
+    square, cross = torch.stack(products).sum(0)
+    strength = damping(finite(square, module))
+    square.diagonal().add_(strength)
+    cross.diagonal().add_(strength)
+    factor = torch.cholesky_solve(cross.T, torch.linalg.cholesky(square)).T
+    for linear in (linear for linear, dim in module.matrices if dim == 0):
+        linear.weight.copy_((linear.weight.double() @ factor).to(linear.weight.dtype))
 
 
 @torch.no_grad()
