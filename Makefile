@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp run show export chat samples test test-fast lint format sweep compare gc thesis thesis-shape
+.PHONY: help setup llamacpp run show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,10 @@ sweep: setup ## Run what is missing of a study: make sweep STUDY=studies/demo.ya
 
 compare: setup ## Compare a study's variants in reports/<study>/; all studies that have some without STUDY=...
 	python -m studies.compare $(STUDY)
+
+experiments: setup ## List the experiments by what differs in pruning, perplexity and size
+	dvc exp show --only-changed --hide-workspace \
+	  --drop '^(?!(Experiment|prune\.\w+|metrics/(evaluate|profile)/\w+\.json:(\w+_ppl|parameters|gmacs))$$)'
 
 gc: setup ## Free what neither the work tree nor a branch, tag or experiment needs, and say how much
 	python -m studies.gc

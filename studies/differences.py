@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from stages.report.outcomes import side_by_side
 from stages.report.params import ReportParams
@@ -98,3 +99,19 @@ def accuracy_differences(cells: list[Cell], base: Measured, params: ReportParams
 def average_accuracy(run: Measured) -> float:
     """Return the mean accuracy over the tasks, in percent."""
     return 100 * float(np.mean([run.evaluate[f"{task}_acc"] for task in task_names({"model": run.evaluate})]))
+
+
+def average_difference(one: list[Measured], other: list[Measured], confidence: float) -> tuple[float, float, float]:
+    """Return by how many points the average accuracy of one's runs exceeds the other's, with its interval.
+
+    Paired by question, each the mean over the runs; tasks weigh alike; normal approximation.
+    """
+    answers = [
+        side_by_side({run.variant.name: run.questions for run in runs}, ["task", "question"], "acc").mean(axis=1)
+        for runs in (one, other)
+    ]
+    by_task = (answers[0] - answers[1]).groupby(level="task")
+    value = 100 * float(by_task.mean().mean())
+    error = 100 * float(np.sqrt((by_task.var() / by_task.size()).sum())) / by_task.ngroups
+    half = float(norm.ppf((1 + confidence) / 2)) * error
+    return value, value - half, value + half

@@ -23,8 +23,7 @@ class Knee:
     at: float
     low: float
     high: float
-    first: float  # what one more percent costs at the first share removed, in percent of perplexity
-    last: float  # and at the last
+    costs: tuple[float, float, float]  # what one more percent costs at the base, the first share and the last
 
 
 def find_knee(removed: np.ndarray, losses: np.ndarray, drawn: np.ndarray, confidence: float) -> Knee | None:
@@ -41,7 +40,7 @@ def find_knee(removed: np.ndarray, losses: np.ndarray, drawn: np.ndarray, confid
     samples, _ = crossings(shares, drawn @ average)
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     low, high = np.quantile(samples, ends, method="closest_observation")  # of infinities there is nothing in between
-    return Knee(float(at), float(low), float(high), float(slopes[1]), float(slopes[-1]))
+    return Knee(float(at), float(low), float(high), (float(slopes[0]), float(slopes[1]), float(slopes[-1])))
 
 
 def crossings(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -59,12 +58,13 @@ def sentence(name: str, knee: Knee | None, removed: list[float], ratios: list[fl
     """Return what the knee says, for the report. `ratios` are the specified ratios at `removed`, both ascending."""
     if knee is None:
         return f"**{name}**: no knee can be told: that takes the base and two ratios of different sizes."
-    costs = f"it costs {knee.first:.2f} % at ratio {ratios[1]:g} and {knee.last:.2f} % at {ratios[-1]:g}"
+    start, first, last = (f"{cost:.2f} %" for cost in knee.costs)
+    costs = f"it costs {start} at the base, {first} at ratio {ratios[1]:g} and {last} at {ratios[-1]:g}"
     bounds = f"{100 * confidence:g} % interval {percent(knee.low)} to {percent(knee.high)}"
     if knee.at == 0:
         return (
-            f"**{name}**: one more percent removed costs more than one percent of perplexity, so more than it saves, "
-            f"from the first percent on ({bounds}); {costs}."
+            f"**{name}**: already the first percent removed costs more than one percent of perplexity, so more than it "
+            f"saves (knee: {bounds}); {costs}."
         )
     if np.isinf(knee.at):
         return (

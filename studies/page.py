@@ -5,7 +5,7 @@ import numpy as np
 from stages.report.params import ReportParams
 from stages.report.results import perplexity_sets
 from stages.report.significance import bootstrap_losses, interval, mean_loss
-from studies.differences import average_accuracy, draw_runs, group_means, losses_of
+from studies.differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
 from studies.knee import Knee, find_knee, sentence
 from studies.measured import Cell, Measured
 
@@ -19,30 +19,36 @@ CAPTIONS = {
 
 
 def winners(base: Measured, cells: list[Cell], params: ReportParams) -> list[str]:
-    """Return one sentence per ratio: the method of the lowest perplexity, and by how much it beats the next."""
+    """Return one sentence per ratio: the best in perplexity and in average accuracy, and what they win by."""
     sentences = []
     name = perplexity_sets({"base": base.evaluate})[0]
     for ratio in sorted({cell.ratio for cell in cells}):
-        here = sorted(
-            (cell for cell in cells if cell.ratio == ratio),
-            key=lambda cell: float(np.mean(cell.values("evaluate", f"{name}_ppl"))),
-        )
-        best = here[0]
-        perplexity = float(np.mean(best.values("evaluate", f"{name}_ppl")))
-        accuracy = max(here, key=lambda cell: float(np.mean([average_accuracy(run) for run in cell.runs])))
-        text = (
+        here = [cell for cell in cells if cell.ratio == ratio]
+        by_perplexity = sorted(here, key=lambda cell: mean_perplexity(cell, name))
+        by_accuracy = sorted(here, key=lambda cell: -mean_accuracy(cell))
+        best, accurate = by_perplexity[0], by_accuracy[0]
+        lower = f", {lower_than(best, by_perplexity[1], name, params)}" if len(here) > 1 else ""
+        higher = f", {higher_than(accurate, by_accuracy[1], params)}" if len(here) > 1 else ""
+        sentences.append(
             f"At ratio {ratio:g} ({100 * best.kept:.1f} % of the parameters kept) **{best.line}** has the lowest "
-            f"perplexity on {name}, {perplexity:,.2f} against the base's {base.evaluate[f'{name}_ppl']:,.2f}"
+            f"perplexity on {name}, {mean_perplexity(best, name):,.2f} against the base's "
+            f"{base.evaluate[f'{name}_ppl']:,.2f}{lower}. **{accurate.line}** has the highest average accuracy, "
+            f"{mean_accuracy(accurate):.2f} against the base's {average_accuracy(base):.2f}{higher}."
         )
-        if len(here) > 1:
-            text += f"; {against_next(best, here[1], name, params)}"
-        points = float(np.mean([average_accuracy(run) for run in accuracy.runs])) - average_accuracy(base)
-        text += f". **{accuracy.line}** has the highest average accuracy, {points:+.2f} points from the base's."
-        sentences.append(text)
     return sentences
 
 
-def against_next(best: Cell, following: Cell, name: str, params: ReportParams) -> str:
+def mean_perplexity(cell: Cell, name: str) -> float:
+    """Return the mean perplexity on text `name` over the cell's runs."""
+    return float(np.mean(cell.values("evaluate", f"{name}_ppl")))
+
+
+def mean_accuracy(cell: Cell) -> float:
+    """Return the mean average accuracy over the cell's runs, in percent."""
+    return float(np.mean([average_accuracy(run) for run in cell.runs]))
+
+
+def lower_than(best: Cell, following: Cell, name: str, params: ReportParams) -> str:
     """Return how the best perplexity compares with the next: a ratio, its interval, and whether it is significant."""
     groups = [len(best.runs), len(following.runs)]
     losses, tokens = losses_of([*best.runs, *following.runs], name)
@@ -51,6 +57,13 @@ def against_next(best: Cell, following: Cell, name: str, params: ReportParams) -
     first, second = group_means(mean_loss(losses, tokens), groups)
     judged = "not significantly lower than" if low <= 1 <= high else "significantly lower than"
     return f"{judged} {following.line}'s (ratio {np.exp(first - second):.3f}, {low:.3f} to {high:.3f})"
+
+
+def higher_than(best: Cell, following: Cell, params: ReportParams) -> str:
+    """Return how the best average accuracy compares with the next: points, their interval, and the judgement."""
+    value, low, high = average_difference(best.runs, following.runs, params.confidence)
+    judged = "not significantly above" if low <= 0 <= high else "significantly above"
+    return f"{judged} {following.line}'s ({value:+.2f} points, {low:+.2f} to {high:+.2f})"
 
 
 def knees(base: Measured, cells: list[Cell], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
@@ -80,7 +93,7 @@ def study_page(
 ) -> str:
     """Return the page as Markdown."""
     level = f"{100 * params.confidence:g} %"
-    lacking = f"\n{len(missing)} variants are not there yet: {', '.join(missing)}.\n" if missing else ""
+    lacking = f"\nNot there yet: {', '.join(missing)}.\n" if missing else ""
     repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
     and_seeds, every_seed = (" and seeds", ", in every seed") if seeds > 1 else ("", "")
     knee_text = "\n\n".join(

@@ -25,14 +25,13 @@ LEGEND_INCHES = 1.6  # of an entry
 KEPT = "parameters kept (% of the base)"
 Value = Callable[[Measured], float]
 
-# What a model can cost: the metric, the axis, and whether more is better.
+# What a model can cost: the metric, the axis, its unit, and whether more is better.
 COSTS = (
-    ("parameters", "parameters", False),
-    ("gmacs", "GMac", False),
-    ("peak_memory_mib", "peak memory (MiB)", False),
-    ("decode_tokens_per_second", "decode speed (tokens/s)", True),
+    ("parameters", "parameters (million)", 1e6, False),
+    ("gmacs", "GMac", 1, False),
+    ("peak_memory_mib", "peak memory (MiB)", 1, False),
+    ("decode_tokens_per_second", "decode speed (tokens/s)", 1, True),
 )
-
 WIDTHS = (("query_heads", "query heads"), ("mlp_width", "MLP channels"))
 
 
@@ -162,14 +161,17 @@ def draw_pareto(base: Measured, cells: list[Cell]) -> Figure:
     """Draw perplexity against each cost, and the front: the models that no other beats in both."""
     name = perplexity_sets({"base": base.evaluate})[0]
     style = styles(cells)
-    shown = [(metric, title, more) for metric, title, more in COSTS if metric in base.profile]
+    shown = [cost for cost in COSTS if cost[0] in base.profile]
     figure, panels = plt.subplots(ceil(len(shown) / 2), 2, figsize=(11, 8.6), squeeze=False, layout="constrained")
-    for axes, (metric, title, more) in zip(panels.flat, shown, strict=False):
-        points = [(base.profile[metric], base.evaluate[f"{name}_ppl"])]
+    for axes, (metric, title, unit, more) in zip(panels.flat, shown, strict=False):
+        points = [(base.profile[metric] / unit, base.evaluate[f"{name}_ppl"])]
         axes.plot(*points[0], marker="*", markersize=15, color="black", linestyle="none", label="base")
         for line, how in style.items():
             here = [
-                (float(np.mean(cell.values("profile", metric))), float(np.mean(cell.values("evaluate", f"{name}_ppl"))))
+                (
+                    float(np.mean(cell.values("profile", metric))) / unit,
+                    float(np.mean(cell.values("evaluate", f"{name}_ppl"))),
+                )
                 for cell in cells
                 if cell.line == line
             ]

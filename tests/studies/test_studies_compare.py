@@ -8,7 +8,7 @@ from matplotlib import image
 from scipy.stats import binomtest
 
 from stages.report.params import ReportParams
-from studies.differences import accuracy_differences, draw_runs, perplexity_ratios
+from studies.differences import accuracy_differences, average_accuracy, average_difference, draw_runs, perplexity_ratios
 from studies.knee import Knee, find_knee, sentence
 from studies.page import knees, winners
 from studies.plots import draw_all, pareto_front
@@ -26,13 +26,15 @@ def test_the_knee_is_where_the_slope_exceeds_one():
     removed = np.linspace(0, 0.8, 33)
     knee = find_knee(removed, removed**2, np.tile(removed**2, (5, 1)), 0.95)  # slope 2 x
     assert knee.at == pytest.approx(0.5, abs=0.002)
-    assert (knee.first, knee.last) == pytest.approx((0.05, 1.6), abs=0.03)
+    assert knee.costs == pytest.approx((0.0, 0.05, 1.6), abs=0.03)
 
 
 def test_a_curve_that_is_dear_at_once_has_its_knee_at_zero_and_a_cheap_one_has_none():
     assert knee_of([3.0, 3.2, 3.4, 3.6, 3.8]).at == 0
     cheap = knee_of([3.0, 3.02, 3.04, 3.06, 3.08])
     assert cheap.at == cheap.high == np.inf
+    dear = knee_of([3.0, 3.2, 3.4, 3.6, 3.8])
+    assert "already the first percent removed costs more" in sentence("l2", dear, [0, 1], [0, 0.7], 0.95)
     assert "less than it saves, up to the last ratio studied" in sentence("l2", cheap, [0, 1], [0, 0.7], 0.95)
 
 
@@ -68,6 +70,16 @@ def test_the_winner_of_a_ratio_is_named_with_what_it_wins_by():
     low, middle, high = winners(base, cells, PARAMS)
     assert "At ratio 0.3 (85.0 % of the parameters kept) **taylor, tuned** has the lowest perplexity" in low
     assert "significantly lower than l2's" in middle and "**taylor**" in high
+
+
+def test_an_average_is_compared_question_by_question():
+    _, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
+    value, low, high = average_difference(cells[1].runs, cells[0].runs, 0.95)
+    assert value == pytest.approx(average_accuracy(cells[1].runs[0]) - average_accuracy(cells[0].runs[0]))
+    assert low < value < high
+    gap, object_ = (answers_of(cells[1].runs[0], task) - answers_of(cells[0].runs[0], task) for task in made.CHANCES)
+    error = 100 * np.sqrt(gap.var(ddof=1) / len(gap) + object_.var(ddof=1) / len(object_)) / 2
+    assert high - value == pytest.approx(1.959964 * error)
 
 
 def test_ratios_and_differences_agree_with_a_naive_reference():
