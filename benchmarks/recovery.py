@@ -57,8 +57,9 @@ def main() -> int:
     """Print the table; return 1 where two losses that should be equal are not."""
     options = arguments()
     setup_torch(RunParams(device="cpu", threads=options.threads))
-    rows, differ = [], False
+    differ = False
     for size in options.sizes:
+        rows = []
         race = Race(size, options)
         found: dict[str, list[tuple[float, float]]] = {"ours": [], "Trainer": []}
         for _ in range(options.repetitions):
@@ -71,7 +72,7 @@ def main() -> int:
             differ |= abs(loss - found["Trainer"][0][1]) > 1e-3
             cells = (f"{speed[by]:,.0f}", f"{factor:.2f}", f"{loss:.5f}", f"{100 * race.padding(by):.1f}")
             rows.append([f"{size} ({race.parameters:,})", by, *cells, f"{race.kept(by):,.1f}"])
-    print(tabulate(rows, HEAD, "pipe", disable_numparse=True, stralign="right"))
+        print(tabulate(rows, HEAD, "pipe", disable_numparse=True, stralign="right"), flush=True)
     return int(differ)
 
 
