@@ -69,9 +69,10 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """Return the command line's options."""
     block = [name for name, method in METHODS.items() if method.structure == "block"]
+    channel = [name for name, method in METHODS.items() if method.structure == "channel"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="models/base", help="checkpoint to prune")
-    parser.add_argument("--methods", nargs="+", default=block, choices=block, metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", default=block, choices=block + channel, metavar="METHOD")
     parser.add_argument("--seeds", type=int, default=3, help="calibration draws, 0 .. n-1")
     parser.add_argument("--windows", type=int, default=64, help="calibration windows")
     parser.add_argument("--length", type=int, default=128, help="tokens per window")
