@@ -32,7 +32,7 @@ def main() -> None:
     after = layer_sizes(pruned)
     if len(after) < len(before):
         after = after.set_axis(pruned.config.base_layers).reindex(before.index, fill_value=0)
-    layers = after.join(before, rsuffix="_before").rename_axis("layer")
+    layers = after.join(before.add_suffix("_before")).rename_axis("layer")
     with staged("models/pruned") as folder:
         save_checkpoint(pruned, tokenizer, folder)
     with staged("metrics/prune_layers.csv") as file:
