@@ -163,8 +163,8 @@ def check_reached(task: Task, pool: Pool, given: list[int]) -> None:
         )
     if not pool.at_least and short >= smallest:
         raise UserError(
-            f"prune.ratio asks for {pool.budget:,} parameters less, but the pruned layers can give "
-            f"{pool.budget - short:,} at most; allowed: a smaller ratio or more layers"
+            f"prune.ratio asks for {pool.budget:,.0f} parameters less, but the pruned layers can give "
+            f"{pool.budget - short:,.0f} at most; allowed: a smaller ratio or more layers"
         )
 
 

@@ -116,7 +116,8 @@ def test_dropout_works_in_training_and_only_there(workspace):
 
 def test_a_run_that_makes_things_worse_keeps_the_pruned_model_and_says_so(tmp_path, monkeypatch, capsys):
     model = tiny_model()
-    torch.nn.init.zeros_(model.lm_head.weight)  # every token alike; to learn that all is z can only harm other text
+    # Nearly every token alike, so to learn that all is z can only harm other text. (Zeros would count as pruned.)
+    torch.nn.init.normal_(model.lm_head.weight, std=1e-5)
     write_workspace(tmp_path, model, learning_rate=0.1, target_modules=["lm_head"])
     monkeypatch.chdir(tmp_path)
     pd.DataFrame({"text": ["zzzz" * 300]}).to_parquet("data/text/train.parquet")
