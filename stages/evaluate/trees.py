@@ -61,10 +61,14 @@ def plant(sequences: list[list[int]], asked: list[int], budget: int) -> list[Tre
 
 
 def batches(trees: list[Tree], budget: int) -> list[list[Tree]]:
-    """Return the trees in batches of at most `budget` tokens with padding (or of one tree), longest first."""
+    """Return the trees in batches of at most `budget` tokens with padding (or of one tree), longest first.
+
+    No row is padded by more than a quarter: where trees are few, one batch of them all would be mostly padding.
+    """
     result: list[list[Tree]] = []
     for tree in sorted(trees, key=lambda tree: -len(tree.tokens)):
-        if not result or (len(result[-1]) + 1) * len(result[-1][0].tokens) > budget:
+        width = len(result[-1][0].tokens) if result else 0
+        if not result or (len(result[-1]) + 1) * width > budget or 4 * len(tree.tokens) < 3 * width:
             result.append([])
         result[-1].append(tree)
     return result

@@ -36,7 +36,9 @@ def test_batches_stay_within_the_budget(sequences, budget):
     trees = plant(sequences, [1] * len(sequences), budget)
     assert all(len(tree.tokens) <= max(budget, *map(len, sequences)) for tree in trees)
     for batch in batches(trees, budget):
-        assert len(batch) == 1 or len(batch) * max(len(tree.tokens) for tree in batch) <= budget
+        lengths = [len(tree.tokens) for tree in batch]
+        assert len(batch) == 1 or len(batch) * max(lengths) <= budget
+        assert min(lengths) >= 0.75 * max(lengths)
 
 
 def test_a_context_is_held_once():
