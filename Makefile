@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp run show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape
+.PHONY: help setup llamacpp run show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -73,3 +73,9 @@ thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a netwo
 
 thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights (15 minutes, 15 GB of disk)
 	python benchmarks/thesis_shape.py
+
+bench: setup ## Run the benchmarks that fit within 30 minutes on 2 cores; docs/benchmarks.md has tables
+	python benchmarks/evaluation.py
+	python benchmarks/overhead.py
+	python benchmarks/pruning.py
+	python benchmarks/recovery.py
