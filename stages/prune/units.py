@@ -4,7 +4,7 @@ Units lie along one axis of every matrix they cross, so all that scoring and sur
 axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns, inputs) of o and down.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+BLOCK = 2**17  # numbers of a matrix that are reduced at a time
 Kind = Literal["attention", "mlp", "channel"]
 Matrices = tuple[tuple[nn.Linear, int], ...]  # (matrix, the dimension its units lie along), the root matrix first
 
@@ -75,3 +76,16 @@ def by_unit(tensor: torch.Tensor, units: int, dim: int) -> tuple[torch.Tensor, t
     The view copies nothing: a matrix of shape (out, in) becomes (units, out/units, in) or (out, units, in/units).
     """
     return tensor.unflatten(dim, (units, -1)), ((1, 2) if dim == 0 else (0, 2))
+
+
+@torch.no_grad()
+def sums_by_unit(
+    matrix: torch.Tensor, units: int, dim: int, worth: Callable[[torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """Return the sum of worth(w) over each unit's slice of a matrix, shape (units,), accumulated in float32.
+
+    A few rows at a time, which stay in the processor's cache: torch's own norms over columns take seven times as long.
+    """
+    blocks = [worth(rows.float()).sum(1 - dim) for rows in matrix.split(max(1, BLOCK // matrix.shape[1]))]
+    lines = torch.stack(blocks).sum(0) if dim else torch.cat(blocks)
+    return lines.view(units, -1).sum(1)
