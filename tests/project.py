@@ -24,7 +24,10 @@ TINY = {
         "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "layers": 3, "heads": 4, "kv_heads": 2,
         "window": 32, "batch_size": 4, "steps": 8, "warmup_steps": 2,
     },
-    "prune": {"attention_layers": [1, 3], "mlp_layers": [1, 3], "calibration": {"windows": 4, "length": 16}},
+    "prune": {
+        "method": "taylor", "attention_layers": [1, 3], "mlp_layers": [1, 3],
+        "calibration": {"windows": 4, "length": 16},
+    },
     "tune": {
         "window": 32, "batch_size": 4, "micro_batch_size": 4, "steps": 6, "warmup_steps": 2, "validate_every": 3,
         "validation_sequences": 4,
