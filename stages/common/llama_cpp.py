@@ -25,7 +25,7 @@ def open_llama(file: Path, context: int, threads: int, every_logit: bool) -> Any
     """
     from llama_cpp import GGML_TYPE_F32, Llama
 
-    cache = {"type_k": GGML_TYPE_F32, "type_v": GGML_TYPE_F32} if every_logit else {}
+    cache: dict[str, Any] = {"type_k": GGML_TYPE_F32, "type_v": GGML_TYPE_F32} if every_logit else {}
     try:
         return Llama(
             str(file),
