@@ -44,7 +44,7 @@ LIMITS_GIB = {
     ("float32", "l2"): 5.5,
     ("float32", "taylor"): 6.0,
     ("bfloat16", "l2"): 2.75,
-    ("bfloat16", "taylor"): 3.25,
+    ("bfloat16", "taylor"): 3.0,
 }
 MIB = 2**20
 
