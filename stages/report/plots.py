@@ -68,8 +68,8 @@ def draw_losses(losses: dict[str, pd.DataFrame]) -> Figure:
     for axes, (title, table) in zip(panels[0], losses.items(), strict=True):
         train = table[table["split"] == "train"]
         axes.plot(train["step"], train["loss"], color=LIGHT, linewidth=0.8, label="training")
-        # A row is the mean of the steps since the row before it; rows are evenly spaced.
-        rows = max(1, SMOOTHING // int(train["step"].iloc[0]))
+        # A row is the mean of the steps since the row before it; a training shorter than that has none.
+        rows = max(1, SMOOTHING // int(train["step"].min())) if len(train) else 1
         smooth = train["loss"].rolling(rows, min_periods=1, center=True).mean()
         axes.plot(train["step"], smooth, color=TRAINING, linewidth=1.8, label=f"training, mean of {SMOOTHING} steps")
         validation = table[table["split"] == "validation"]

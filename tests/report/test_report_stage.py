@@ -113,6 +113,12 @@ def test_a_base_that_was_not_trained_here_has_no_curve(study_folder):
     assert "loss curve" not in page.split("Not measured")[-1]
 
 
+def test_a_training_too_short_for_a_mean_has_the_validations_curve(study_folder):
+    (study_folder / "metrics/base_loss.csv").write_text("step,split,loss\n0,validation,5.5\n8,validation,5.1\n")
+    main()
+    assert (study_folder / "reports/plots/loss.png").is_file()
+
+
 def test_plots_of_models_that_do_not_differ(tmp_path):
     """What pruning with ratio 0 gives."""
     evaluate = {model: {"text_ppl": 7.5, "a_acc": 1.0, "a_acc_stderr": 0.0} for model in MODELS}
