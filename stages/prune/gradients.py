@@ -45,6 +45,7 @@ def gradients(
     sums: dict[torch.Tensor, torch.Tensor] = {}
     squares: dict[torch.Tensor, torch.Tensor] = {}
     share, last = 0.0, False
+    head = any(weight is model.get_output_embeddings().weight for weight in weights)
 
     def take(weight: torch.Tensor) -> None:
         assert weight.grad is not None, "the hook runs once the gradient is there"
@@ -67,13 +68,29 @@ def gradients(
             share, last = len(batch) / len(windows), number == len(passes) - 1
             batch = batch.to(model.device)
             with recomputed(model):
-                hidden = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state
-                hidden.backward(loss_gradient(model, hidden.detach(), batch, scale))
+                backward(model, batch, scale, whole=head)
     finally:
         for hook in hooks:
             hook.remove()
         for parameter, required in trainable.items():
             parameter.requires_grad_(required)
+
+
+def backward(model: PreTrainedModel, tokens: torch.Tensor, scale: float, whole: bool) -> None:
+    """Back-propagate `scale` times the mean next-token loss of `tokens`, through the head's weight only if `whole`."""
+    if whole:
+        loss = model(input_ids=tokens, labels=tokens, use_cache=False).loss
+        check_finite(loss.item())
+        (scale * loss).backward()
+    else:
+        hidden = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
+        hidden.backward(loss_gradient(model, hidden.detach(), tokens, scale))
+
+
+def check_finite(loss: float) -> None:
+    """Raise UserError when the loss is not finite."""
+    if not math.isfinite(loss):
+        raise UserError(f"the calibration loss is {loss}; the base model or its dtype is not usable")
 
 
 @torch.no_grad()
@@ -96,8 +113,7 @@ def loss_gradient(model: PreTrainedModel, hidden: torch.Tensor, tokens: torch.Te
         slope = logits.exp_().scatter_add_(1, labels, -torch.ones_like(logits[:, :1])).mul_(scale / scored)
         gradient = sum(each @ rows.float() for each, rows in zip(slope.split(ROWS_OF_HEAD, 1), weights, strict=True))
         gradients.append(F.pad(gradient.view(len(part), length - 1, -1), (0, 0, 0, 1)).to(hidden.dtype))
-    if not math.isfinite(total):
-        raise UserError(f"the calibration loss is {total}; the base model or its dtype is not usable")
+    check_finite(total)
     return torch.cat(gradients)
 
 
