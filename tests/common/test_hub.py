@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,15 @@ def test_a_killed_download_leaves_nothing_to_be_taken_for_a_file(hub, tmp_path):
     hub.models["org/model"]["model.safetensors"] = CONTENT * 120
     hub.cuts["model.safetensors"] = [CHUNK + 60_000]
     started = subprocess.Popen(**arguments(hub, tmp_path))
-    hub.after_cut = started.kill
+
+    def kill_when_the_other_file_is_there():
+        for _ in range(200):
+            if any((tmp_path / "hub").glob("*/snapshots/*/config.json")):
+                break
+            time.sleep(0.05)
+        started.kill()
+
+    hub.after_cut = kill_when_the_other_file_is_there
     assert started.wait(timeout=120) == -signal.SIGKILL
     hub.after_cut = lambda: None
     assert sorted(file.name for file in (tmp_path / "hub").glob("*/snapshots/*/*")) == ["config.json"]

@@ -94,10 +94,14 @@ def content(name: str, table: pd.DataFrame, folder: Path) -> bytes:
 def run(folder: Path, hub: Hub, **changes) -> subprocess.CompletedProcess:
     """Run the stage in `folder`; every request it makes goes to `hub`."""
     (folder / "params.yaml").write_text(yaml.safe_dump({"data": SECTION | NAMES | changes}), encoding="utf-8")
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    variables |= {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache")}
     command = [sys.executable, "-m", "stages.data"]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=variables(hub, folder), capture_output=True, text=True, check=False)
+
+
+def variables(hub: Hub, folder: Path) -> dict[str, str]:
+    """Return an environment whose hub is `hub`, with its cache in `folder` and no other setting of the client."""
+    others = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    return others | {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "cache")}
 
 
 def tables(folder: Path) -> dict[str, pd.DataFrame]:
@@ -142,8 +146,8 @@ def test_the_datasets_client_reads_the_same_rows(tmp_path):
         for repository, configs in cards.items():
             card = {"configs": [{"config_name": key, "data_files": files} for key, files in configs.items()]}
             hub.datasets[repository]["README.md"] = f"---\n{yaml.safe_dump(card)}---\n".encode()
-        variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
-        done = subprocess.run([sys.executable, "-c", BOTH], env=variables, capture_output=True, text=True, check=False)
+        command, environment = [sys.executable, "-c", BOTH], variables(hub, tmp_path)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["same"] * 7, done.stdout
 
