@@ -89,7 +89,7 @@ class Project:
 def environment() -> dict[str, str]:
     """Return the environment of a user's shell with .venv/bin first on PATH."""
     return {
-        **os.environ,
+        **{key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
         "DVC_NO_ANALYTICS": "1",
