@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The project after `dvc repro` with its own params."""
-    project = new_project(tmp_path_factory.mktemp("demo") / "project", params={})
+    """The project after `dvc repro` with its own params, but for the second core, which has other tests to run."""
+    project = new_project(tmp_path_factory.mktemp("demo") / "project", params={"run": {"threads": 1}})
     project.run("dvc", "repro")
     return project
 
