@@ -42,7 +42,9 @@ def test_the_base_beats_chance_on_every_task_and_clearly_on_two(demo):
 def test_pruning_costs_and_recovery_wins_back_most_of_it(demo):
     base, pruned, tuned = (read(demo, f"evaluate/{model}")["pydocs_ppl"] for model in ("base", "pruned", "tuned"))
     assert base < tuned < pruned
-    assert read(demo, "comparison")["tuned_pydocs_log_ppl_recovered"] >= 0.6
+    assert pruned <= 1.2 * base  # measured: 1.15; 1.29 by taylor
+    assert tuned <= 1.075 * base  # measured: 1.056
+    assert read(demo, "comparison")["tuned_pydocs_log_ppl_recovered"] >= 0.5
 
 
 def test_every_stage_fits_in_4_gib(demo):
