@@ -32,11 +32,8 @@ def main() -> None:
     """Print one row per method."""
     options = arguments()
     setup_torch(RunParams(device="auto", threads=options.threads))
-    tokenizer, layers = load_tokenizer(options.base), load_model(options.base).config.num_hidden_layers
-    calibration = token_stream(pd.read_parquet("data/calibration.parquet")["text"].tolist(), tokenizer)
-    sets = read_sets(Path("data/perplexity"))
-    held_out = [evaluation_windows(name, texts, tokenizer, options.length) for name, texts in sets.items()]
-    windows = torch.cat([each[: options.evaluate_windows] for each in held_out])
+    layers = load_model(options.base).config.num_hidden_layers
+    calibration, windows = texts(options)
 
     def log_perplexity(model) -> float:
         return window_losses(model, windows, 8192, "held-out text").mean().item()
@@ -64,6 +61,15 @@ def main() -> None:
             back = 1 - (mean - dense) / lost[ratio]
             cells.append(f"{math.exp(mean):.2f}{spread} ({back:.0%})")
         print(row(method, *cells), flush=True)
+
+
+def texts(options) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the tokens that calibration windows are drawn from, and the held-out windows, shape (count, length)."""
+    tokenizer = load_tokenizer(options.base)
+    calibration = token_stream(pd.read_parquet("data/calibration.parquet")["text"].tolist(), tokenizer)
+    sets = read_sets(Path("data/perplexity"))
+    held_out = [evaluation_windows(name, documents, tokenizer, options.length) for name, documents in sets.items()]
+    return calibration, torch.cat([each[: options.evaluate_windows] for each in held_out])
 
 
 def arguments() -> argparse.Namespace:

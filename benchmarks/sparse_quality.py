@@ -8,17 +8,14 @@ standard deviation; what looks at no calibration window has none. Rows are print
 import argparse
 import math
 import statistics
-from pathlib import Path
 
-import pandas as pd
-import torch
-from quality import row, section
+from quality import row, section, texts
 
-from stages.common.checkpoint import load_model, load_tokenizer
+from stages.common.checkpoint import load_model
 from stages.common.params import RunParams
 from stages.common.torch_setup import setup_torch
-from stages.common.windows import random_windows, token_stream
-from stages.evaluate.perplexity import evaluation_windows, read_sets, window_losses
+from stages.common.windows import random_windows
+from stages.evaluate.perplexity import window_losses
 from stages.prune import structures
 
 SPARSE = {
@@ -36,11 +33,8 @@ def main() -> None:
     """Print both tables."""
     options = arguments()
     setup_torch(RunParams(device="auto", threads=options.threads))
-    tokenizer, layers = load_tokenizer(options.base), load_model(options.base).config.num_hidden_layers
-    calibration = token_stream(pd.read_parquet("data/calibration.parquet")["text"].tolist(), tokenizer)
-    sets = read_sets(Path("data/perplexity"))
-    held_out = [evaluation_windows(name, texts, tokenizer, options.length) for name, texts in sets.items()]
-    windows = torch.cat([each[: options.evaluate_windows] for each in held_out])
+    layers = load_model(options.base).config.num_hidden_layers
+    calibration, windows = texts(options)
 
     def perplexity(model) -> float:
         return math.exp(window_losses(model, windows, 8192, "held-out text").mean().item())

@@ -18,7 +18,13 @@ from transformers import (
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
-torch.set_num_threads(1)  # tiny tensors gain nothing from more
+COMMON = {
+    "max_position_embeddings": 256,
+    "initializer_range": 0.2,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
 
 
 def tiny_llama(
@@ -36,11 +42,7 @@ def tiny_llama(
         tie_word_embeddings=tied,
         attention_bias=bias,
         mlp_bias=bias,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
+        **COMMON,
     )
     return random_model(LlamaForCausalLM, config, seed)
 
@@ -73,11 +75,7 @@ def tiny_family(
         num_key_value_heads=kv_heads,
         head_dim=8,
         tie_word_embeddings=tied,
-        max_position_embeddings=256,
-        initializer_range=0.2,
-        bos_token_id=None,
-        eos_token_id=0,
-        pad_token_id=0,
+        **COMMON,
         **settings,
     )
     model = random_model(model_class, config, seed)

@@ -2,8 +2,23 @@
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 
 def nonzero_parameters(model: nn.Module) -> int:
     """Return the number of parameters of a model, or a part of it, that are not zero; a tied one counts once."""
     return sum(int(torch.count_nonzero(parameter)) for parameter in model.parameters())
+
+
+def size_metrics(model: PreTrainedModel, before: int, prunable: int, specified: float) -> dict[str, float]:
+    """Return how much of `before` parameters is left, and how much is gone of all and of the `prunable` ones."""
+    after = model.num_parameters()
+    return {
+        "parameters_before": before,
+        "parameters": after,
+        "parameters_kept": after / before,
+        "parameters_nonzero": nonzero_parameters(model),
+        "ratio_specified": specified,
+        "ratio_actual": 1 - after / before,
+        "ratio_in_pruned_layers": (before - after) / prunable,
+    }

@@ -8,7 +8,7 @@ from stages.prune.costs import costs_of
 from stages.prune.ranges import layer_range
 from stages.prune.selection import Task, units_to_remove
 from stages.prune.sequence import cut_modules
-from stages.prune.sizes import nonzero_parameters
+from stages.prune.sizes import size_metrics
 from stages.prune.surgery import rebuild
 from stages.prune.units import Module, block_modules
 from stages.prune.widths import check_layout
@@ -44,16 +44,8 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
         gone = [sum(each) for each in zip(gone, counts, strict=True)]
     if params.chosen.allocation == "uniform" and not params.joint:
         report_untouched(original, block_modules(model, attention, mlp), params.ratio)
-    after = model.num_parameters()
-    metrics = {
-        "parameters_before": before,
-        "parameters": after,
-        "parameters_kept": after / before,
-        "parameters_nonzero": nonzero_parameters(model),
-        "ratio_specified": 1 - after / before if params.budget else params.ratio,
-        "ratio_actual": 1 - after / before,
-        "ratio_in_pruned_layers": (before - after) / in_pruned_layers,
-    }
+    specified = 1 - model.num_parameters() / before if params.budget else params.ratio
+    metrics = size_metrics(model, before, in_pruned_layers, specified)
     if params.budget:
         reached = {"specified": costs.limit, "before": costs.total, "actual": costs.less(gone)}
         metrics |= {f"budget_{name}": cost / costs.scale for name, cost in reached.items()}

@@ -13,7 +13,7 @@ from stages.prune import criteria
 from stages.prune.criteria import COMBINE
 from stages.prune.selection import share_of_units
 from stages.prune.sequence import strongest
-from stages.prune.sizes import nonzero_parameters
+from stages.prune.sizes import size_metrics
 from stages.prune.stream import keep_channels, reads, stream
 from stages.prune.surgery import rebuild
 from stages.prune.units import Module
@@ -31,15 +31,8 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
         left = channels_left(original, before, params.ratio * (step / params.iterative_steps), params)
         module = stream(model)
         keep_channels(model, strongest(scores(model, module, windows, params), module.units - left))
-    after = model.num_parameters()
     return rebuild(model), {
-        "parameters_before": before,
-        "parameters": after,
-        "parameters_kept": after / before,
-        "parameters_nonzero": nonzero_parameters(model),
-        "ratio_specified": params.ratio,
-        "ratio_actual": 1 - after / before,
-        "ratio_in_pruned_layers": (before - after) / (original.units * original.cost),
+        **size_metrics(model, before, original.units * original.cost, params.ratio),
         "hidden_size_before": original.units,
         "hidden_size": model.config.hidden_size,
     }

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from stages.common.errors import UserError
 from stages.prune import criteria
 from stages.prune.ranges import layer_range
-from stages.prune.sizes import nonzero_parameters
+from stages.prune.sizes import size_metrics
 from stages.prune.surgery import rebuild
 
 
@@ -42,15 +42,8 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
     if params.ratio and len(left) == len(sizes):
         print(f"prune: prune.ratio = {params.ratio:g} removes no layer: too few layers for it")
     model.config.base_layers = left
-    after = model.num_parameters()
     return model, {
-        "parameters_before": before,
-        "parameters": after,
-        "parameters_kept": after / before,
-        "parameters_nonzero": nonzero_parameters(model),
-        "ratio_specified": params.ratio,
-        "ratio_actual": 1 - after / before,
-        "ratio_in_pruned_layers": (before - after) / sum(sizes[i] for i in candidates),
+        **size_metrics(model, before, sum(sizes[i] for i in candidates), params.ratio),
         "layers_before": len(sizes),
         "layers": len(left),
     }
