@@ -11,6 +11,8 @@ from stages.prune import allocation
 from stages.prune.allocation import search, sensitivity
 from stages.prune.structures.block import prune
 from stages.prune.surgery import layer_widths
+from stages.prune.units import block_modules
+from stages.prune.widths import allowed_widths
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
 
@@ -99,3 +101,10 @@ def test_a_uniform_layout_needs_layers_that_are_alike(windows):
     mixed, _ = prune(tiny_llama(), windows, prune_params(attention_layers=None))
     with pytest.raises(UserError, match=r"layers differ: their mlp has 12, 24 units; allowed: free"):
         prune(mixed, windows, prune_params(layout="uniform", **EVERYWHERE))
+
+
+def test_uniform_layers_keep_query_heads_that_divide_the_hidden_size():
+    """Four key/value heads with two query heads each: 2, 4 and 6 query heads divide 12, and 8 does not."""
+    (attention,) = block_modules(tiny_llama(heads=8, kv_heads=4), [1], [])
+    assert allowed_widths(attention, prune_params(layout="uniform"), 12) == [3, 2, 1]
+    assert allowed_widths(attention, prune_params(layout="free"), 12) == [4, 3, 2, 1]
