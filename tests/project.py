@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.common.outputs import remove
@@ -120,12 +121,21 @@ def new_project(folder: Path, params: dict[str, dict] = TINY) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Project:
-    """The tiny project after one `dvc repro`, committed. Tests that change it take a `copy`."""
-    project = new_project(tmp_path_factory.mktemp("finished") / "project")
-    project.run("dvc", "repro")
-    project.commit("First results")
-    return project
+def finished(tmp_path_factory, worker_id) -> Project:
+    """The tiny project after one `dvc repro`, committed. Tests that change it take a `copy`.
+
+    Whichever of pytest-xdist's workers comes first makes it; each works with a copy of its own.
+    """
+    common = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    made = Project(common / "finished" / "project")
+    with FileLock(common / "finished.lock"):
+        if not made.folder.is_dir():
+            project = new_project(tmp_path_factory.mktemp("first") / "project")
+            project.run("dvc", "repro")
+            project.commit("First results")
+            made.folder.parent.mkdir()
+            project.folder.rename(made.folder)
+    return made.copy(tmp_path_factory.mktemp("finished") / "project")
 
 
 @pytest.fixture

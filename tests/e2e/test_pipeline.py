@@ -104,7 +104,7 @@ def test_repro_reruns_what_a_changed_param_touches(project, change, expected):
 
 
 def test_a_queued_grid_finishes_and_makes_the_base_no_second_time(project):
-    project.run("dvc", "exp", "run", "--queue", "-S", "prune.method=choice(l1,random)")
+    project.run("dvc", "exp", "run", "--queue", "-S", "prune.method=choice(l1,random)", "evaluate@pruned")
     project.run("dvc", "queue", "start")
     wait_for_queue(project)
     assert [ran(log).count(stage) for log in queue_logs(project) for stage in ("base", "prune")] == [0, 1, 0, 1]
