@@ -57,8 +57,9 @@ class Progress:
         self.news = False
 
     def expected(self, variant: Variant, spent: float = 0.0) -> float | None:
-        """Return the seconds that a variant still takes, by those like it; None before there is one."""
-        like_it = self.seconds.get(variant.models) or [one for each in self.seconds.values() for one in each]
+        """Return the seconds that a variant still takes, by those like it, else all but the base; None without any."""
+        others = [seconds for models, each in self.seconds.items() for seconds in each if models != ("base",)]
+        like_it = self.seconds.get(variant.models) or others
         return max(0.0, mean(like_it) - spent) if like_it else None
 
     def counts(self) -> str:

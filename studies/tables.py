@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.common.outputs import staged
-from stages.report.results import Metrics, perplexity_sets, task_names
+from stages.report.results import Metrics, is_sparse, perplexity_sets, task_names
 from stages.report.tables import COSTS, DECIMALS, MISSING, markdown
 from studies.differences import Difference, average_accuracy
 from studies.measured import Cell, Measured
@@ -39,11 +39,17 @@ def corrected(run: Measured, chances: Metrics) -> float:
 
 
 def cost_numbers(base: Measured, cells: list[Cell]) -> pd.DataFrame:
-    """Return what each cell costs, and each cost as percent of the base's (<metric>_percent)."""
+    """Return what each cell costs, and each cost as percent of the base's (<metric>_percent).
+
+    Parameters that are not zero are told where a model is sparse.
+    """
     rows = []
+    sparse = any(is_sparse(run.profile) for cell in cells for run in cell.runs)
     for cell in [base_cell(base), *cells]:
         row = identity(cell)
         for metric, _, _ in COSTS:
+            if metric == "parameters_nonzero" and not sparse:
+                continue
             values = cell.values("profile", metric)
             if values and base.profile.get(metric):
                 row[metric] = float(np.mean(values))

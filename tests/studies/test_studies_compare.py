@@ -72,6 +72,15 @@ def test_the_winner_of_a_ratio_is_named_with_what_it_wins_by():
     assert "significantly lower than l2's" in middle and "**taylor**" in high
 
 
+def test_nonzero_parameters_are_told_where_a_model_is_sparse():
+    base, cells = made.study(ratios=(0.5,), methods=("l2",))
+    for run in (base, cells[0].runs[0]):
+        run.profile["parameters_nonzero"] = run.profile["parameters"] - 10  # some weights are zero by chance
+    assert "parameters_nonzero" not in cost_numbers(base, cells)
+    cells[0].runs[0].profile["parameters_nonzero"] = cells[0].runs[0].profile["parameters"] // 2
+    assert cost_numbers(base, cells)["parameters_nonzero_percent"][1] == pytest.approx(37.5, rel=1e-4)
+
+
 def test_an_average_is_compared_question_by_question():
     _, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
     value, low, high = average_difference(cells[1].runs, cells[0].runs, 0.95)

@@ -43,7 +43,7 @@ def test_a_failing_variant_is_named_and_stops_nothing(swept):
     assert f"taylor-0.9: failed: {reason}" in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("failed: small-taylor-0.9-")]
     assert line.endswith(reason)
-    assert "3/4 done, 1 failed" in printed and re.search(r"2 running, about \d+ (s|min) left", printed)
+    assert "3/4 done, 1 failed" in printed and re.search(r"\d running, about \d+ (s|min) left", printed)
 
 
 def test_nothing_is_made_twice(swept):
