@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp run show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape bench
+.PHONY: help setup llamacpp torchao run show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ setup: .venv/installed ## Make .venv and install the pinned requirements
 llamacpp: setup ## Install llama.cpp, to check and profile GGUF exports in it (builds 4 minutes)
 	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/requirements-llamacpp.cmake" \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-llamacpp.txt -c constraints.txt
+
+torchao: setup ## Install torchao, for exports in torch's own 8 bits
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-torchao.txt -c constraints.txt
 
 run: setup ## Run the pipeline (dvc repro) and print base, pruned and tuned side by side
 	dvc repro

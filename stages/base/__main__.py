@@ -11,6 +11,7 @@ from stages.base import from_scratch, hub, local_folder, shape
 from stages.base.params import BaseParams
 from stages.common import training
 from stages.common.checkpoint import save_checkpoint
+from stages.common.errors import UserError
 from stages.common.outputs import staged, write_metrics
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
@@ -29,6 +30,8 @@ def main() -> None:
     state = training.state_folder("base", run.model_dump_json(), params.model_dump_json(), inputs)
 
     model, tokenizer, progress = SOURCES[params.source](params, device, state)
+    if hasattr(model.config, "quantization_config"):
+        raise UserError(f"{model.name_or_path} is quantised; allowed: the weights in floating point, which are pruned")
 
     with staged("models/base") as folder:
         save_checkpoint(model.to(getattr(torch, params.dtype)), tokenizer, folder)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -36,7 +37,8 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
     """Return the causal language model in `folder`, in evaluation mode and in the dtype it was saved in.
 
     `options` go to from_pretrained (attn_implementation, dtype). Raises UserError for a folder that is no complete
-    checkpoint, a model type that is not supported, truncated weights, or weights that are not finite.
+    checkpoint, a model type that is not supported, truncated weights, weights that are not finite, or quantised ones
+    (`quantization_config` in config.json) whose library is not installed.
     """
     folder = Path(folder)
     check_config(folder)
@@ -45,14 +47,19 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         # The class itself, since AutoModelForCausalLM copies its arguments, the weights among them.
         architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        # How the tensors of a quantised checkpoint belong together, transformers reads from its files itself.
+        quantised = hasattr(config, "quantization_config")
+        source = (folder, None) if quantised else (None, weights(folder))
         loaded = architecture.from_pretrained(
-            None,
+            source[0],
             config=config,
             dtype=options.pop("dtype", "auto"),
-            state_dict=weights(folder),
+            state_dict=source[1],
             output_loading_info=True,
             **options,
         )
+    except ImportError as error:
+        raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
     except RuntimeError as error:  # a tensor whose shape is not the config's
         raise UserError(f"{folder}: the weights do not fit config.json ({' '.join(str(error).split())})") from None
     model, report = loaded
@@ -63,7 +70,8 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
         raise UserError(f"{folder} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     for name, parameter in model.named_parameters():
         # NaN and infinity show in the extremes, which take no copy of the parameter to find.
-        if not torch.stack(parameter.detach().aminmax()).isfinite().all():
+        extremes = [torch.stack(tensor.detach().aminmax()) for tensor in stored(parameter)]
+        if not all(each.isfinite().all() for each in extremes):
             raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity)")
     return model.to(torch.device(device)).eval()
 
@@ -82,6 +90,14 @@ def weights(folder: Path) -> dict[str, Any]:
         content = safe_open(file, framework="pt", backend="pread")
         tensors |= {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 - not a dict
     return tensors
+
+
+def stored(parameter: torch.Tensor) -> list[torch.Tensor]:
+    """Return the tensors that hold the values of `parameter`: itself, or of a quantised one its integers and scales."""
+    if not is_traceable_wrapper_subclass(parameter):
+        return [parameter]
+    names, _ = parameter.__tensor_flatten__()
+    return [getattr(parameter, name) for name in names]
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:

@@ -1,6 +1,7 @@
 """The model card of an exported folder, in the hub's format."""
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ transformers:
 
     AutoModelForCausalLM.from_pretrained("{folder}"{trust})
     AutoTokenizer.from_pretrained("{folder}")"""
+TORCHAO = "\n\nIt takes torchao {version}, which computes with the matrices' 8 bits and their scales."
 REMOTE_CODE = (
     "\n\nThe layers differ in width, so the folder brings its own model class, a file that you can read first."
 )
@@ -128,6 +130,8 @@ def loading(folder: str, kind: str, architecture: str, plain: bool) -> str:
     if kind.startswith("gguf"):
         return LLAMA_CPP.format(folder=folder)
     text = TRANSFORMERS.format(folder=folder, trust="" if plain else ", trust_remote_code=True")
+    if kind.startswith("torchao"):
+        return text + TORCHAO.format(version=version("torchao")) + ("" if plain else REMOTE_CODE)
     return text + (PLAIN.format(architecture=architecture) if plain else REMOTE_CODE)
 
 

@@ -1,12 +1,16 @@
 """Write one model in one format to a folder."""
 
+import importlib.util
 import json
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.checkpoint import save_checkpoint
+from stages.common.errors import UserError
 from stages.export.gguf_model import FILE, write_gguf
 from stages.export.padded import pad
 
@@ -18,6 +22,8 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: str,
         save_checkpoint(pad(model), tokenizer, folder)
     elif family == "safetensors":
         save_checkpoint(model.to(getattr(torch, detail)), tokenizer, folder)
+    elif family == "torchao":
+        save_checkpoint(quantised(model), tokenizer, folder)
     else:
         folder.mkdir()
         write_gguf(model, tokenizer, detail, folder / FILE)
@@ -28,6 +34,26 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: str,
         (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         model.generation_config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def quantised(model: PreTrainedModel) -> PreTrainedModel:
+    """Return `model` with the matrices of its layers in 8 bits, a scale each row, by torchao through transformers.
+
+    Embedding and head stay as they are. Raises UserError where torchao is not installed.
+    """
+    if importlib.util.find_spec("torchao") is None:
+        raise UserError("torchao is not installed; allowed: pip install -r requirements-torchao.txt, or gguf-q8_0")
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    # Without torchao's settings for the compiler: they lower the precision of every float32 product of the process.
+    kind = TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False))
+    from_weights: Any = type(model).from_pretrained
+    result = from_weights(
+        None, config=deepcopy(model.config), state_dict=model.state_dict(), dtype=model.dtype, quantization_config=kind
+    )
+    result.generation_config = model.generation_config
+    return result
 
 
 def weights_mib(folder: Path) -> float:

@@ -13,6 +13,7 @@ Format = Literal[
     "gguf-f16",
     "gguf-q8_0",
     "gguf-q4_0",
+    "torchao-int8",
 ]
 
 

@@ -7,23 +7,25 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from stages.common.checkpoint import stored
+
 MIB = 2**20
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
-    """Return all parameters, a tied one counted once, and those that are not zero."""
+    """Return all parameters, a tied one counted once, and those that are not zero, a quantised one by its value."""
     parameters = list(model.parameters())
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),
-        "parameters_nonzero": sum(int(torch.count_nonzero(parameter)) for parameter in parameters),
+        "parameters_nonzero": sum(int(torch.count_nonzero(parameter.dequantize())) for parameter in parameters),
     }
 
 
 def weight_bytes(model: PreTrainedModel) -> int:
-    """Return the bytes of all parameters and buffers, a tied one counted once."""
+    """Return the bytes of all parameters and buffers as they are stored, a tied one counted once."""
     tensors = itertools.chain(model.parameters(), model.buffers())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(part.numel() * part.element_size() for tensor in tensors for part in stored(tensor))
 
 
 def memory_metrics(model: PreTrainedModel, tokens: torch.Tensor) -> dict[str, float]:
