@@ -21,7 +21,7 @@ class Measured:
     """One model of one experiment."""
 
     variant: Variant
-    model: str  # base | pruned | tuned
+    model: str  # base | pruned | tuned, or the last two in a format of the study: tuned-gguf-q8_0
     evaluate: Metrics
     profile: Metrics
     questions: pd.DataFrame  # task, question, acc: 0 or 1
@@ -42,7 +42,17 @@ class Cell:
     @cached_property
     def line(self) -> str:
         """The name of the line in a plot that the cell is a point of."""
-        return f"{self.method}, tuned" if self.model == "tuned" else self.method
+        return ", ".join([self.method, *(["tuned"] if self.tuned else []), *([self.format] if self.format else [])])
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the model was recovered."""
+        return self.model.startswith("tuned")
+
+    @property
+    def format(self) -> str:
+        """The format it was exported in, nothing for the checkpoint itself."""
+        return self.model.partition("-")[2]
 
     def values(self, kind: str, metric: str) -> list[float]:
         """Return a metric of `kind` evaluate or profile of every run that has it."""
@@ -74,10 +84,11 @@ def read_study(study: Study, commits: dict[str, str]) -> tuple[Measured, list[Ce
     base = read_model(first, "base", commits[first.name])
     cells: dict[tuple, Cell] = {}
     for variant in there:
-        measured = read_model(variant, variant.models[-1], commits[variant.name])
-        key = json.dumps(variant.varied, sort_keys=True), measured.model
-        ratio = variant.params["prune"]["ratio"]
-        cells.setdefault(key, Cell(method_of(variant), ratio, measured.model, [], base)).runs.append(measured)
+        for model in variant.compared:
+            measured = read_model(variant, model, commits[variant.name])
+            key = json.dumps(variant.varied, sort_keys=True), model
+            ratio = variant.params["prune"]["ratio"]
+            cells.setdefault(key, Cell(method_of(variant), ratio, model, [], base)).runs.append(measured)
     return base, list(cells.values()), chances_of(commits[first.name])
 
 

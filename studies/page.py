@@ -67,9 +67,9 @@ def higher_than(best: Cell, following: Cell, params: ReportParams) -> str:
 
 
 def knees(base: Measured, cells: list[Cell], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
-    """Return every line's knee on text `name`, and its sentence."""
+    """Return every line's knee on text `name`, and its sentence; a format removes nothing, so its line has none."""
     result = {}
-    for line in dict.fromkeys(cell.line for cell in cells):
+    for line in dict.fromkeys(cell.line for cell in cells if not cell.format):
         points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
         groups = [1, *(len(cell.runs) for cell in points)]
         losses, tokens = losses_of([base, *(run for cell in points for run in cell.runs)], name)

@@ -29,6 +29,7 @@ Value = Callable[[Measured], float]
 COSTS = (
     ("parameters", "parameters (million)", 1e6, False),
     ("gmacs", "GMac", 1, False),
+    ("weights_mib", "weights (MiB)", 1, False),
     ("peak_memory_mib", "peak memory (MiB)", 1, False),
     ("decode_tokens_per_second", "decode speed (tokens/s)", 1, True),
 )
@@ -46,7 +47,7 @@ def draw_all(folder: Path, base: Measured, cells: list[Cell], chances: Metrics) 
             figures["tasks"] = draw_tasks(base, cells, chances)
         if perplexity_sets({"base": base.evaluate}):
             figures["pareto"] = draw_pareto(base, cells)
-        figures["layers"] = draw_layers(cells)
+        figures["layers"] = draw_layers([cell for cell in cells if not cell.format])
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png", metadata={"Software": None})
@@ -56,11 +57,11 @@ def draw_all(folder: Path, base: Measured, cells: list[Cell], chances: Metrics) 
 
 
 def styles(cells: list[Cell]) -> dict[str, dict]:
-    """Return how each line is drawn: a colour and a marker a method, open and dashed where it was tuned."""
-    methods = list(dict.fromkeys(cell.method for cell in cells))
+    """Return how each line is drawn: a colour and a marker a method and format, open and dashed where it was tuned."""
+    kinds = list(dict.fromkeys((cell.method, cell.format) for cell in cells))
     result = {}
     for cell in cells:
-        number, tuned = methods.index(cell.method), cell.model == "tuned"
+        number, tuned = kinds.index((cell.method, cell.format)), cell.tuned
         colour = COLOURS[number % len(COLOURS)]
         result[cell.line] = {
             "color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 9, "linewidth": 1.8,
@@ -79,7 +80,7 @@ def draw_lines(axes: Axes, base: Measured, cells: list[Cell], value: Value) -> N
         measured = [[value(run) for run in cell.runs] for cell in points]
         deviations = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in measured]
         means = [float(np.mean(each)) for each in measured]
-        if points[0].model != "tuned":
+        if not points[0].tuned:
             axes.plot([100, kept[0]], [value(base), means[0]], color=style[line]["color"], linewidth=1.8, alpha=0.5)
         axes.errorbar(kept, means, yerr=deviations if any(deviations) else None, capsize=4, label=line, **style[line])
     axes.plot(100, value(base), marker="*", markersize=15, color="black", linestyle="none", label="base")
@@ -162,7 +163,8 @@ def draw_pareto(base: Measured, cells: list[Cell]) -> Figure:
     name = perplexity_sets({"base": base.evaluate})[0]
     style = styles(cells)
     shown = [cost for cost in COSTS if cost[0] in base.profile]
-    figure, panels = plt.subplots(ceil(len(shown) / 2), 2, figsize=(11, 8.6), squeeze=False, layout="constrained")
+    rows = ceil(len(shown) / 2)
+    figure, panels = plt.subplots(rows, 2, figsize=(11, 0.6 + 4 * rows), squeeze=False, layout="constrained")
     for axes, (metric, title, unit, more) in zip(panels.flat, shown, strict=False):
         points = [(base.profile[metric] / unit, base.evaluate[f"{name}_ppl"])]
         axes.plot(*points[0], marker="*", markersize=15, color="black", linestyle="none", label="base")
@@ -173,9 +175,9 @@ def draw_pareto(base: Measured, cells: list[Cell]) -> Figure:
                     float(np.mean(cell.values("evaluate", f"{name}_ppl"))),
                 )
                 for cell in cells
-                if cell.line == line
+                if cell.line == line and cell.values("profile", metric)
             ]
-            axes.plot(*zip(*here, strict=True), label=line, **{**how, "linestyle": "none"})
+            axes.plot([x for x, _ in here], [y for _, y in here], label=line, **{**how, "linestyle": "none"})
             points += here
         front = pareto_front(points, more)
         axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1.5, drawstyle="steps-post", zorder=0, label="front")

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML, YAMLError
 from stages.check.sections import check_params
 from stages.common.errors import UserError
 from stages.common.params import Section, describe, read_params_file
+from stages.export.params import Format
 
 Settings = dict[str, Any]  # dotted keys of params.yaml and their values
 Models = Annotated[list[Literal["pruned", "tuned"]], Field(min_length=1)]
@@ -39,6 +40,7 @@ class StudyFile(Section):
     grid: dict[str, Values] = Field({})
     points: list[Point] = Field([])
     models: Models = Field(["pruned"])
+    formats: list[Format] = Field([])
     seeds: dict[str, Annotated[list[int], Field(min_length=2)]] = Field({})
 
     @model_validator(mode="after")
@@ -60,6 +62,7 @@ class Variant:
     seeds: Settings
     settings: Settings  # all that differs from params.yaml, those two included
     models: tuple[str, ...]  # of base, pruned, tuned
+    formats: tuple[str, ...]  # in which the last of them is exported, evaluated and profiled too
     params: dict[str, Any]  # the whole params.yaml that it runs with
 
     @property
@@ -67,7 +70,8 @@ class Variant:
         """What a person calls it: taylor-0.3-tuned."""
         words = [slug(value) for value in self.varied.values()]
         words += [f"{key.split('.')[-1]}{slug(value)}" for key, value in self.seeds.items()]
-        return "-".join(words + [model for model in self.models if model == "tuned"]) or self.models[-1]
+        words += [model for model in self.models if model == "tuned"]
+        return "-".join([*words, *self.formats]) or self.models[-1]
 
     @property
     def name(self) -> str:
@@ -77,7 +81,13 @@ class Variant:
     @property
     def targets(self) -> list[str]:
         """The DVC stages that measure it."""
-        return [f"{stage}@{model}" for stage in ("evaluate", "profile") for model in self.models]
+        models = [*self.models, *self.compared[1:]]
+        return [f"{stage}@{model}" for stage in ("evaluate", "profile") for model in models]
+
+    @property
+    def compared(self) -> list[str]:
+        """What of it is compared with the base: its last model, and that in every format."""
+        return [self.models[-1], *(f"{self.models[-1]}-{each}" for each in self.formats)]
 
     def key(self, model: str) -> str:
         """Return a hash of the params that `model` depends on, its measurements included."""
@@ -117,9 +127,11 @@ def load_study(path: Path) -> Study:
     variants: dict[str, Variant] = {}
     for varied, models in varied_settings(file):
         for seeds in seed_settings(file):
-            settings = {**file.set, **varied, **seeds}
+            settings = {**file.set, **varied, **seeds, **export_settings(models[-1], file.formats)}
             params_of_variant = changed(params, settings, path)
-            variant = Variant(path.stem, varied, seeds, settings, ("base", *models), params_of_variant)
+            variant = Variant(
+                path.stem, varied, seeds, settings, ("base", *models), tuple(file.formats), params_of_variant
+            )
             check(variant, path)
             if variant.name in variants:
                 raise UserError(f"{path}: variant {variant.label} is there twice; allowed: once, in grid or points")
@@ -173,10 +185,19 @@ def seed_settings(file: StudyFile) -> Iterator[Settings]:
         yield dict(zip(file.seeds, values, strict=True))
 
 
+def export_settings(model: str, formats: list[Format]) -> Settings:
+    """Return the settings that export `model` in `formats` and have each export evaluated and profiled as its own."""
+    if not formats:
+        return {}
+    names = [f"{model}-{each}" for each in formats]
+    folders = {f"models.{name}": f"models/export/{name}" for name in names}
+    return {"export.models": [model], "export.formats": formats, **folders}
+
+
 def base_of(variant: Variant) -> Variant:
     """Return the variant that measures the base alone."""
     shared = {key: value for key, value in variant.settings.items() if key.split(".")[0] not in WITHOUT["base"]}
-    return Variant(variant.study, {}, {}, shared, ("base",), variant.params)
+    return Variant(variant.study, {}, {}, shared, ("base",), (), variant.params)
 
 
 def changed(params: dict[str, Any], settings: Settings, source: Path) -> dict[str, Any]:
@@ -187,7 +208,7 @@ def changed(params: dict[str, Any], settings: Settings, source: Path) -> dict[st
         place = result
         for parent in parents:
             place = place.get(parent, {}) if isinstance(place, dict) else {}
-        if not isinstance(place, dict) or last not in place:
+        if not isinstance(place, dict) or (last not in place and parents != ["models"]):
             beside = ", ".join(place) if isinstance(place, dict) and place else ", ".join(params)
             raise UserError(f"{source}: {key} is not a key of params.yaml; allowed in its place: {beside}")
         place[last] = value

@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.common.outputs import staged
 from stages.report.results import Metrics, is_sparse, perplexity_sets, task_names
-from stages.report.tables import COSTS, DECIMALS, MISSING, markdown
+from stages.report.tables import COSTS, DECIMALS, MISSING, markdown, number
 from studies.differences import Difference, average_accuracy
 from studies.measured import Cell, Measured
 
@@ -44,7 +44,8 @@ def cost_numbers(base: Measured, cells: list[Cell]) -> pd.DataFrame:
     Parameters that are not zero are told where a model is sparse.
     """
     rows = []
-    sparse = any(is_sparse(run.profile) for cell in cells for run in cell.runs)
+    # What a format rounds to zero makes no model sparse.
+    sparse = any(is_sparse(run.profile) for cell in cells if not cell.format for run in cell.runs)
     for cell in [base_cell(base), *cells]:
         row = identity(cell)
         for metric, _, _ in COSTS:
@@ -121,24 +122,22 @@ def cost_text(numbers: pd.DataFrame) -> pd.DataFrame:
     text = pd.DataFrame({"ratio": [f"{100 * ratio:g} %" for ratio in numbers["ratio"]], "method": numbers["method"]})
     for metric, heading, decimals in COSTS:
         if metric in numbers:
-            text[heading] = numbers[metric].map(lambda value, digits=decimals: f"{value:,.{digits}f}")
-            text[f"{heading.split(' (')[0]} (%)"] = numbers[f"{metric}_percent"].map(
-                lambda value: f"{value:.{DECIMALS}f}"
-            )
+            text[heading] = [number(value, decimals, thousands=True) for value in numbers[metric]]
+            text[f"{heading.split(' (')[0]} (%)"] = [number(value, DECIMALS) for value in numbers[f"{metric}_percent"]]
     return text
 
 
 def difference_text(cells: list[Cell], ratios: Differences, accuracies: Differences) -> pd.DataFrame:
     """Return every cell's differences from the base: perplexity as a ratio with its interval, accuracy in points."""
     rows = []
-    for number, cell in enumerate(cells):
+    for index, cell in enumerate(cells):
         row = {"ratio": f"{100 * cell.ratio:g} %", "method": cell.line}
         for name in sorted({name for _, name in ratios}):
-            each = ratios[number, name]
+            each = ratios[index, name]
             mark = " *" if each.significant else ""
             row[f"{name} PPL ratio"] = f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f}){mark}"
         for task in sorted({task for _, task in accuracies}):
-            each = accuracies[number, task]
+            each = accuracies[index, task]
             row[task] = f"{each.value:+.{DECIMALS}f}{' *' if each.significant else ''}"
         rows.append(row)
     return pd.DataFrame(rows)

@@ -109,7 +109,12 @@ def claim(path: Path) -> IO | None:
 
 def command_of(variant: Variant) -> list[str]:
     """Return the arguments of dvc that run the variant; they work by hand too."""
-    settings = [part for key, value in variant.settings.items() for part in ("-S", f"{key}={override(value)}")]
+    # What is further evaluated, section `models`, is no key of params.yaml yet: `++` makes it one.
+    settings = [
+        part
+        for key, value in variant.settings.items()
+        for part in ("-S", f"{'++' * key.startswith('models.')}{key}={override(value)}")
+    ]
     return ["exp", "run", "-n", variant.name, *settings, *variant.targets]
 
 

@@ -15,7 +15,8 @@ def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: 
     """Return a model that pruning made worse by HARM * ratio ** 2 nats; the same windows and questions for all."""
     generator = np.random.default_rng(1)
     luck = np.random.default_rng(seed).normal(scale=0.02) if seed else 0.0
-    worse = (HARM[method] * ratio**2 * (1 + luck)) * (0.5 if model == "tuned" else 1)
+    worse = (HARM[method] * ratio**2 * (1 + luck)) * (0.5 if model.startswith("tuned") else 1)
+    worse += 0.01 * ("-" in model)  # an export in a quantised format
     losses = 3 + worse * generator.uniform(0.8, 1.2, WINDOWS) + generator.normal(scale=0.3, size=WINDOWS)
     answers = [
         pd.DataFrame({"task": task, "question": range(QUESTIONS),
@@ -26,13 +27,14 @@ def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: 
     accuracies = questions.groupby("task")["acc"].mean()
     kept = int(8 * (1 - ratio)), int(344 * (1 - ratio))
     parameters = 1_000_000 - int(500_000 * ratio)
-    variant = Variant("made", {"prune.method": method, "prune.ratio": ratio}, {"seed": seed}, {}, (model,), {})
+    variant = Variant("made", {"prune.method": method, "prune.ratio": ratio}, {"seed": seed}, {}, (model,), (), {})
     return Measured(
         variant,
         model,
         evaluate={"prose_ppl": float(np.exp(losses.mean()))} | {f"{task}_acc": acc for task, acc in accuracies.items()},
         profile={
-            "parameters": parameters, "gmacs": parameters / 1e7, "weights_mib": parameters / 2**18,
+            "parameters": parameters, "gmacs": parameters / 1e7,
+            "weights_mib": parameters / (2**20 if "-" in model else 2**18),
             "peak_memory_mib": parameters / 2**17, "decode_tokens_per_second": 4e8 / parameters,
         },
         questions=questions,

@@ -10,9 +10,10 @@ from scipy.stats import binomtest
 from stages.report.params import ReportParams
 from studies.differences import accuracy_differences, average_accuracy, average_difference, draw_runs, perplexity_ratios
 from studies.knee import Knee, find_knee, sentence
+from studies.measured import Cell
 from studies.page import knees, winners
-from studies.plots import draw_all, pareto_front
-from studies.tables import cost_numbers, cost_text, latex_of, markdown_of, quality_numbers, quality_text
+from studies.plots import draw_all, draw_pareto, pareto_front, styles
+from studies.tables import MISSING, cost_numbers, cost_text, latex_of, markdown_of, quality_numbers, quality_text
 
 PARAMS = ReportParams(bootstrap_samples=400, seed=1, confidence=0.95)
 
@@ -161,6 +162,30 @@ def test_latex_escapes_what_it_must():
     latex = latex_of(text, "quality", "Study a_b")
     assert r"30 \% & a\_b & \textbf{1.00 $\pm$ 0.10}$^{*}$ & 2.00$^{*}$ \\" in latex
     assert r"\caption{Study a\_b}" in latex and r"\toprule" in latex
+
+
+def test_an_export_in_a_format_is_a_row_and_a_point_of_its_own_without_a_knee(tmp_path):
+    base, cells = made.study(ratios=(0.3, 0.7), methods=("taylor",))
+    quantised = [
+        Cell("taylor", ratio, model, [made.measured("taylor", ratio, model)], base)
+        for ratio in (0.3, 0.7)
+        for model in ("pruned-gguf-q8_0", "tuned-gguf-q8_0")
+    ]
+    del quantised[0].runs[0].profile["peak_memory_mib"]  # llama.cpp is not installed
+    numbers = cost_numbers(base, [*cells, *quantised]).set_index(["ratio", "method"])
+    sizes = numbers["weights_mib"]
+    assert sizes[0.3, "taylor, gguf-q8_0"] == sizes[0.3, "taylor"] / 4
+    assert sizes[0.7, "taylor, tuned, gguf-q8_0"] == sizes[0.7, "taylor, gguf-q8_0"]
+    rows = cost_text(numbers.reset_index()).set_index(["ratio", "method"])
+    assert rows.loc[("30 %", "taylor, gguf-q8_0"), "peak memory (MiB)"] == MISSING
+    assert set(knees(base, [*cells, *quantised], "prose", PARAMS)) == {"taylor", "taylor, tuned"}
+    style = styles([*cells, *quantised])
+    assert len({(each["color"], each["markerfacecolor"]) for each in style.values()}) == len(style) == 4
+    figure = draw_pareto(base, [*cells, *quantised])
+    (panel,) = [axes for axes in figure.axes if axes.get_xlabel() == "weights (MiB)"]
+    drawn = {line.get_label(): sorted(line.get_xdata()) for line in panel.lines}
+    assert drawn["taylor, gguf-q8_0"] == sorted(sizes[ratio, "taylor, gguf-q8_0"] for ratio in (0.3, 0.7))
+    assert draw_all(tmp_path, base, [*cells, *quantised], made.CHANCES)
 
 
 def test_the_front_holds_what_no_other_beats():

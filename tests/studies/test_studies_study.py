@@ -30,7 +30,9 @@ def load(tmp_path, monkeypatch):
     return load
 
 
-@pytest.mark.parametrize(("name", "variants"), [("demo", 13), ("thesis", 13), ("finer", 28), ("seeds", 30)])
+@pytest.mark.parametrize(
+    ("name", "variants"), [("demo", 13), ("thesis", 13), ("finer", 28), ("seeds", 30), ("quantised", 4)]
+)
 def test_the_projects_own_studies_are_valid(monkeypatch, name, variants):
     monkeypatch.chdir(ROOT)
     study = load_study(Path(f"studies/{name}.yaml"))
@@ -84,6 +86,22 @@ def test_settings_go_to_dvc_as_they_are(load):
     assert variant.params["prune"]["mlp_layers"] == [2, 4]
 
 
+def test_a_format_is_a_further_model_of_every_variant(load):
+    study = load(f"{GRID}models: [tuned]\nformats: [gguf-q8_0, padded]\n")
+    variant = study.variants[0]
+    assert variant.label == "l2-0.3-tuned-gguf-q8_0-padded"
+    assert variant.compared == ["tuned", "tuned-gguf-q8_0", "tuned-padded"]
+    assert variant.targets[:5] == [f"evaluate@{name}" for name in ("base", "pruned", *variant.compared)]
+    assert variant.params["export"] == {"models": ["tuned"], "formats": ["gguf-q8_0", "padded"]}
+    assert variant.params["models"] == {
+        "tuned-gguf-q8_0": "models/export/tuned-gguf-q8_0", "tuned-padded": "models/export/tuned-padded",
+    }  # fmt: skip
+    assert "++models.tuned-padded='models/export/tuned-padded'" in command_of(variant)
+    assert study.bases[0].targets == ["evaluate@base", "profile@base"]
+    plain = load(f"{GRID}models: [tuned]\n")
+    assert plain.bases[0].name == study.bases[0].name and plain.variants[0].name != variant.name
+
+
 @pytest.mark.parametrize(
     "value", [None, True, 0.5, 1e-5, "", "null", "a/b:c, [d]", "it's \\ here", ["x", 1], {"a/b": "c"}]
 )
@@ -99,7 +117,7 @@ def test_overrides_are_read_back_by_dvc(tmp_path, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grids: {}", "small.yaml: grids is not a known key; allowed in its place: set, grid, points, models, seeds"),
+        ("grids: {}", "grids is not a known key; allowed in its place: set, grid, points, models, formats, seeds"),
         ("set: {}", "grid and points are both empty; allowed: at least one variant"),
         ("", "small.yaml:  = None is not allowed; allowed: a valid dictionary"),
         ("grid: {prune.metod: [l2]}", "prune.metod is not a key of params.yaml; allowed in its place: method, "),
@@ -109,6 +127,7 @@ def test_overrides_are_read_back_by_dvc(tmp_path, value):
         ("grid: {prune.mlp_layers: [[2, 9]]}", "small.yaml, variant 2-9: prune.mlp_layers = [2, 9] is not allowed"),
         ("grid: {prune.ratio: [0.1, 0.1]}", "small.yaml: variant 0.1 is there twice; allowed: once, in grid or points"),
         (f"{GRID}models: [merged]", "small.yaml: models.0 = 'merged' is not allowed; allowed: 'pruned' or 'tuned'"),
+        (f"{GRID}formats: [q8_0]", "small.yaml: formats.0 = 'q8_0' is not allowed; allowed: 'padded', "),
         (f"{GRID}seeds: {{prune.seed: [1]}}", "small.yaml: seeds.prune.seed = [1] is not allowed"),
         (f"{GRID}seeds: {{prune.seed: [1, 2], tune.seed: [1, 2, 3]}}", "seeds has lists of different lengths"),
         ("grid: {prune.ratio: [", "small.yaml is not valid YAML"),
