@@ -86,13 +86,16 @@ def byte_level(vocab_size: int = 300, pre_tokenizer=None, **options) -> PreTrain
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special, **options)
 
 
-def sentencepiece(vocab_size: int = 340) -> PreTrainedTokenizerFast:
-    """Return a tokenizer as Llama 2's `tokenizer.json` describes it: blanks as ▁, one in front, bytes at last."""
+def sentencepiece(vocab_size: int = 340, texts: list[str] = TEXTS[:1]) -> PreTrainedTokenizerFast:
+    """Return a tokenizer as Llama 2's `tokenizer.json` describes it: blanks as ▁, one in front, bytes at last.
+
+    Its merges are learned from `texts`.
+    """
     special = ["<unk>", "<s>", "</s>", *[f"<0x{byte:02X}>" for byte in range(256)]]
     learner = Tokenizer(models.BPE(unk_token="<unk>"))
     learner.pre_tokenizer = pre_tokenizers.Metaspace()
     learner.train_from_iterator(
-        TEXTS[:1], trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+        texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
     )
     learned = json.loads(learner.to_str())["model"]
     merges = [tuple(merge) for merge in learned["merges"]]

@@ -1,10 +1,13 @@
 """Exports do in llama.cpp what the model does in transformers."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from export_helpers import TEXTS, byte_level, ragged_llama, sentencepiece
 from helpers import prune_params, tiny_family
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from stages.common import llama_cpp
 from stages.common.errors import UserError
@@ -100,6 +103,32 @@ def test_quantised_outputs_are_those_of_the_dequantised_weights(widths, kind, tm
 def test_every_kind_of_tokenizer_encodes_and_decodes_alike(tokenizer, tmp_path):
     found = export(ragged_llama([(1, 8)], vocab=350), tokenizer, "gguf-f32", tmp_path / "export")
     assert found["llama_cpp_lines_encoded_equal"] == found["llama_cpp_lines_decoded_equal"] == len(LINES)
+
+
+def test_sentencepiece_merges_in_the_order_that_was_learned(tmp_path):
+    lines = [line for line in Path(__file__).read_text(encoding="utf-8").splitlines() if line.strip()]
+    tokenizer, backwards = sentencepiece(600, lines), sentencepiece(600, lines)
+    description = json.loads(tokenizer.backend_tokenizer.to_str())
+    description["model"]["merges"].reverse()
+    backwards.backend_tokenizer.model = Tokenizer.from_str(json.dumps(description)).model
+    assert sum(tokenizer(line)["input_ids"] != backwards(line)["input_ids"] for line in lines) > len(lines) / 2
+    write(ragged_llama([(1, 8)], vocab=600), tokenizer, "gguf-f32", tmp_path / "export")
+    found = verify(
+        ragged_llama([(1, 8)], vocab=600), tokenizer, tmp_path / "export", "gguf-f32",
+        HeldOut(torch.randint(600, (2, 48)), lines), threads=1,
+    )  # fmt: skip
+    assert found["llama_cpp_lines_encoded_equal"] == found["llama_cpp_lines_decoded_equal"] == len(lines) > 100
+
+
+@pytest.mark.parametrize("tokenizer", [PIECES, BYTE_LEVEL], ids=["sentencepiece", "byte-level"])
+def test_tokens_that_are_no_text_are_none_in_llama_cpp(tokenizer, tmp_path):
+    write(ragged_llama([(1, 8)], vocab=360), tokenizer, "gguf-f32", tmp_path / "export")
+    llama = llama_cpp.open_llama(tmp_path / "export/model.gguf", 64, 1, every_logit=True)
+    for text in tokenizer.all_special_tokens:
+        (number,) = llama.tokenize(text.encode(), add_bos=False, special=True)
+        assert number == tokenizer.convert_tokens_to_ids(text)
+        assert llama.detokenize([number]) == b""
+    assert llama.detokenize([359]) == b""  # a row of the embedding that the tokenizer does not know
 
 
 def test_rows_in_the_wrong_order_are_found(tmp_path, monkeypatch):
