@@ -19,6 +19,7 @@ from stages.common.gguf_file import ROPE_FACTORS, gguf_name, interleave, is_rota
 from stages.export.gguf_tokenizer import write_tokenizer
 
 FILE = "model.gguf"
+FLOAT16_MAX = torch.finfo(torch.float16).max
 QUANTISATIONS = ("f32", "f16", "q8_0", "q4_0")
 
 
@@ -28,7 +29,8 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
     The head, and an embedding that is tied to it, are q8_0 in a q4_0 file, since they cost the most there. Raises
     UserError, naming the tensor or the config's key, for what GGUF or llama.cpp cannot hold.
     """
-    from gguf import GGUFWriter
+    from gguf import GGMLQuantizationType, GGUFWriter
+    from gguf.quants import quantize
 
     config, widths, head_dim = model.config, layer_widths(model), model.model.layers[0].self_attn.head_dim
     architecture = choose_architecture(model, widths)
@@ -50,7 +52,10 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
             )
         if is_rotated(target, architecture):
             values = interleave(values, head_dim)
-        writer.add_tensor(target, *packed(values.numpy(), types[name]))
+        if types[name] is GGMLQuantizationType.F16 and values.abs().max() > FLOAT16_MAX:
+            raise UserError(f"{name} holds values too large for float16; allowed: gguf-f32")
+        packed = quantize(np.ascontiguousarray(values.numpy()), types[name])
+        writer.add_tensor(target, packed, raw_dtype=types[name])
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -112,16 +117,6 @@ def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTr
             f"allowed: a multiple of {block} (change {remedy}), or gguf-f16"
         )
     return kind
-
-
-def packed(values: np.ndarray, kind: Any) -> tuple:
-    """Return the arguments of GGUFWriter.add_tensor that follow the name."""
-    from gguf import GGMLQuantizationType
-    from gguf.quants import quantize
-
-    if kind is GGMLQuantizationType.F16 and np.abs(values).max(initial=0) > np.finfo(np.float16).max:
-        raise UserError("gguf-f16: a weight is too large for float16; allowed: gguf-f32")
-    return quantize(np.ascontiguousarray(values), kind), None, kind
 
 
 def write_shape(writer: Any, config: Any, widths: list[tuple[int, int, int]], head_dim: int, quantisation: str) -> None:

@@ -160,6 +160,14 @@ def test_a_family_that_llama_cpp_has_otherwise_is_named(family, words, tmp_path,
         write_gguf(model, TOKENIZER, "f32", tmp_path / "model.gguf")
 
 
+def test_a_weight_that_float16_does_not_hold_is_named(tmp_path):
+    model = ragged_llama([(1, 8)])
+    model.model.layers[0].mlp.up_proj.weight.data[3, 4] = -7e4
+    with pytest.raises(UserError, match=r"layers\.0\.mlp\.up_proj\.weight holds values too large for float16"):
+        write_gguf(model, TOKENIZER, "f16", tmp_path / "model.gguf")
+    write_gguf(model, TOKENIZER, "f32", tmp_path / "model.gguf")
+
+
 def test_an_activation_that_llama_cpp_has_not_is_named(tmp_path):
     model = ragged_llama([(1, 8)])
     model.config.hidden_act = "gelu"

@@ -7,7 +7,7 @@ import pytest
 from project import Project, new_project
 from ruamel.yaml import YAML
 
-STAGES = ("data", "base", "prune", "tune", "evaluate", "profile")
+STAGES = ("data", "base", "prune", "tune", "export", "evaluate", "profile")
 STUDY = """
 grid:
   prune.method: [taylor]

@@ -72,10 +72,22 @@ def tune(params: dict) -> None:
     write_metrics("metrics/tune.json", {"steps": params["tune"]["steps"]})
 
 
+def export(params: dict) -> None:
+    """Write what stage export writes."""
+    models, formats = params["export"]["models"], params["export"]["formats"]
+    with staged("models/export") as folder:
+        folder.mkdir()
+        for name in models if formats else []:
+            for kind in formats:
+                write_model(f"{folder}/{name}-{kind}", json.dumps([name, kind, params["prune"], params["tune"]]))
+    write_metrics("metrics/export.json", {"exports": len(models) * len(formats)})
+
+
 def harm(model: str, params: dict) -> float:
     """Return how much worse than the base a model is, in nats."""
     full = HARM[params["prune"]["method"]] * params["prune"]["ratio"] ** 2
-    return {"base": 0.0, "pruned": full, "tuned": full / 2}[model]
+    name, _, kind = model.partition("-")
+    return {"base": 0.0, "pruned": full, "tuned": full / 2}[name] + (0.01 if kind else 0.0)
 
 
 def evaluate(params: dict, model: str) -> None:

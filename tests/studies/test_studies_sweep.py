@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 
+import pandas as pd
 import pytest
 from project import environment
 
@@ -115,6 +116,20 @@ def wait_for(condition) -> None:
             return
         time.sleep(0.05)
     pytest.fail("it never happened")
+
+
+def test_a_format_of_a_study_is_exported_evaluated_and_compared(stub_project, tmp_path):
+    project = stub_project.copy(tmp_path / "project")
+    (project.folder / "studies/small.yaml").write_text(
+        "grid: {prune.method: [taylor], prune.ratio: [0.3]}\nmodels: [pruned, tuned]\nformats: [gguf-q8_0]\n"
+    )
+    project.commit("A study with a format")
+    project.run(*SWEEP)
+    assert set(experiments(project)) == {"base", "taylor-0.3-tuned-gguf-q8_0"}
+    project.run(*COMPARE)
+    table = pd.read_csv(project.folder / "reports/small/quality.csv").set_index("method")["prose_ppl"]
+    assert set(table.index) == {"base", "taylor, tuned", "taylor, tuned, gguf-q8_0"}
+    assert table["base"] < table["taylor, tuned"] < table["taylor, tuned, gguf-q8_0"]
 
 
 @pytest.mark.parametrize(
