@@ -1,9 +1,11 @@
 """Prefix trees of token sequences, each laid out as one row that a causal model encodes in one pass.
 
 Sequences that begin alike share their beginning: a tree's nodes are tokens, in depth-first order, so that a node's
-descendants are the nodes right behind it. A node sees itself and its ancestors; its position is its depth.
+descendants are the nodes right behind it. A node sees itself and its ancestors; its position is its depth. So short
+trees can stand side by side in one row and see nothing of each other.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +23,10 @@ class Tree:
     path: list[int] = field(default_factory=list)  # nodes of the sequence added last
     leaves: list[tuple[int, list[int]]] = field(default_factory=list)  # (sequence, its nodes that are asked for)
 
+    def __len__(self) -> int:
+        """Return how many nodes there are."""
+        return len(self.tokens)
+
     def shared(self, sequence: list[int]) -> int:
         """Return how many tokens `sequence` begins with as the sequence added last does."""
         count = 0
@@ -33,12 +39,20 @@ class Tree:
     def add(self, sequence: list[int], shared: int) -> None:
         """Add the nodes behind the first `shared` tokens of `sequence`."""
         for node in self.path[shared:]:
-            self.ends[node] = len(self.tokens)
-        new = range(len(self.tokens), len(self.tokens) + len(sequence) - shared)
+            self.ends[node] = len(self)
+        new = range(len(self), len(self) + len(sequence) - shared)
         self.tokens += sequence[shared:]
         self.depths += range(shared, len(sequence))
         self.ends += [OPEN] * len(new)
         self.path = self.path[:shared] + list(new)
+
+    def set_beside(self, other: "Tree") -> None:
+        """Add the nodes of a grown tree that shares nothing with this one."""
+        start = len(self)
+        self.tokens += other.tokens
+        self.depths += other.depths
+        self.ends += [start + min(end, len(other)) for end in other.ends]
+        self.leaves += [(sequence, [start + node for node in nodes]) for sequence, nodes in other.leaves]
 
 
 def plant(sequences: list[list[int]], asked: list[int], budget: int) -> list[Tree]:
@@ -52,7 +66,7 @@ def plant(sequences: list[list[int]], asked: list[int], budget: int) -> list[Tre
     for index in sorted(range(len(sequences)), key=sequences.__getitem__):
         sequence = sequences[index]
         shared = trees[-1].shared(sequence) if trees else 0
-        if not trees or 4 * shared < len(sequence) or len(trees[-1].tokens) + len(sequence) - shared > budget:
+        if not trees or 4 * shared < len(sequence) or len(trees[-1]) + len(sequence) - shared > budget:
             trees.append(Tree())
             shared = 0
         trees[-1].add(sequence, shared)
@@ -61,28 +75,40 @@ def plant(sequences: list[list[int]], asked: list[int], budget: int) -> list[Tre
 
 
 def batches(trees: list[Tree], budget: int) -> list[list[Tree]]:
-    """Return the trees in batches of at most `budget` tokens with padding (or of one tree), longest first.
+    """Return the trees side by side in rows, and the rows in batches of at most `budget` tokens with padding.
 
-    No row is padded by more than a quarter: where trees are few, one batch of them all would be mostly padding.
+    A batch is as wide as its first row, the longest tree that is left; a longer tree than `budget` is one by itself.
+    Few large products are faster than many small ones, but no tree stands in a row more than four times its length,
+    where attention to what it does not see would take as long as what it needs.
     """
-    result: list[list[Tree]] = []
-    for tree in sorted(trees, key=lambda tree: -len(tree.tokens)):
-        width = len(result[-1][0].tokens) if result else 0
-        if not result or (len(result[-1]) + 1) * width > budget or 4 * len(tree.tokens) < 3 * width:
-            result.append([])
-        result[-1].append(tree)
+    left, result = sorted(trees, key=len), []
+    while left:
+        width = len(left[-1])
+        rows = [fill_row(left, width)]
+        while left and 4 * len(left[-1]) >= width and (len(rows) + 1) * width <= budget:
+            rows.append(fill_row(left, width))
+        result.append(rows)
     return result
 
 
-def stack(trees: list[Tree]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return (tokens, depths, visible) of a batch whose first tree is its longest.
+def fill_row(left: list[Tree], width: int) -> Tree:
+    """Take trees from `left`, which ascends by length, into a row: each time the longest that it still has room for."""
+    row = Tree()
+    while (fitting := bisect_right(left, width - len(row), key=len)) and 4 * len(left[fitting - 1]) >= width:
+        row.set_beside(left.pop(fitting - 1))
+    return row
 
-    tokens, depths: int64, shape (trees, width), padded behind with 0. visible: bool, shape (trees, width, width), true
+
+def stack(rows: list[Tree]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return (tokens, depths, visible) of a batch whose first row is its longest.
+
+    tokens, depths: int64, shape (rows, width), padded behind with 0. visible: bool, shape (rows, width, width), true
     where the node of the row sees the node of the column.
     """
-    width = len(trees[0].tokens)
+    width = len(rows[0])
     padded = [
-        [values + [0] * (width - len(values)) for values in (tree.tokens, tree.depths, tree.ends)] for tree in trees
+        [values + [fill] * (width - len(row)) for values, fill in ((row.tokens, 0), (row.depths, 0), (row.ends, OPEN))]
+        for row in rows
     ]
     tokens, depths, ends = torch.tensor(padded, dtype=torch.int64).unbind(1)
     order = torch.arange(width)

@@ -34,11 +34,17 @@ def test_every_node_sees_its_own_sequence(sequences, budget, data):
 @given(SEQUENCES, st.integers(1, 40))
 def test_batches_stay_within_the_budget(sequences, budget):
     trees = plant(sequences, [1] * len(sequences), budget)
-    assert all(len(tree.tokens) <= max(budget, *map(len, sequences)) for tree in trees)
+    assert all(len(tree) <= max(budget, *map(len, sequences)) for tree in trees)
     for batch in batches(trees, budget):
-        lengths = [len(tree.tokens) for tree in batch]
-        assert len(batch) == 1 or len(batch) * max(lengths) <= budget
-        assert min(lengths) >= 0.75 * max(lengths)
+        assert len(batch[0]) == max(map(len, batch))
+        assert len(batch) == 1 or len(batch) * len(batch[0]) <= budget
+
+
+def test_trees_stand_side_by_side_in_rows_of_up_to_four_times_their_length():
+    lengths = [40, 25, 15, 10, 10, 10, 10, 9, 8]
+    trees = plant([[first, *range(100, 99 + length)] for first, length in enumerate(lengths)], [1] * 9, 200)
+    widths = [[len(row) for row in batch] for batch in batches(trees, 200)]
+    assert widths == [[40, 40, 40], [9, 8]]
 
 
 def test_a_context_is_held_once():
