@@ -7,24 +7,40 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.modeling_pruned import ARCHITECTURES
-from stages.prune.units import Module
+from stages.prune.units import BLOCK, Module
 
 WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
 @torch.no_grad()
 def keep_units(module: Module, keep: torch.Tensor) -> None:
-    """Cut every matrix of `module` down to the units `keep`, in place, one matrix at a time."""
+    """Cut every matrix of `module` down to the units `keep`, ascending, within the memory that it has."""
     for linear, dim in module.matrices:
-        linear.weight = nn.Parameter(cut(linear.weight, module.units, dim, keep), requires_grad=False)
+        linear.weight = nn.Parameter(compact(linear.weight, module.units, dim, keep), requires_grad=False)
         if dim == 0 and linear.bias is not None:
-            linear.bias = nn.Parameter(cut(linear.bias, module.units, 0, keep), requires_grad=False)
+            linear.bias = nn.Parameter(compact(linear.bias, module.units, 0, keep), requires_grad=False)
         linear.out_features, linear.in_features = linear.weight.shape
 
 
-def cut(tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor) -> torch.Tensor:
-    """Return `tensor` with only the units `keep` along dimension `dim`."""
-    return tensor.unflatten(dim, (units, -1)).index_select(dim, keep.to(tensor.device)).flatten(dim, dim + 1)
+def compact(tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor) -> torch.Tensor:
+    """Return `tensor` with only the units `keep`, ascending, along dimension `dim`, at the beginning of its memory.
+
+    What is kept moves up, a block that fits the processor's cache at a time, and never past what is still to be read.
+    To map new memory for it would take several times as long as to move it.
+    """
+    by_unit, keep = tensor.unflatten(dim, (units, -1)), keep.to(tensor.device)
+    at_a_time = max(1, BLOCK // by_unit[0].numel())
+    if dim == 0:
+        blocks = (by_unit.index_select(0, part) for part in keep.split(at_a_time))
+    else:
+        blocks = (rows.index_select(1, keep) for rows in by_unit.split(at_a_time))
+    memory, end = tensor.view(-1), 0
+    for block in blocks:
+        start, end = end, end + block.numel()
+        memory[start:end] = block.flatten()
+    shape = list(tensor.shape)
+    shape[dim] = len(keep) * (tensor.shape[dim] // units)
+    return memory[:end].view(shape)
 
 
 def layer_widths(model: PreTrainedModel) -> list[dict[str, int]]:

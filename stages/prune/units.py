@@ -4,7 +4,7 @@ Units lie along one axis of every matrix they cross, so all that scoring and sur
 axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns, inputs) of o and down.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -79,13 +79,15 @@ def by_unit(tensor: torch.Tensor, units: int, dim: int) -> tuple[torch.Tensor, t
 
 
 @torch.no_grad()
-def sums_by_unit(
-    matrix: torch.Tensor, units: int, dim: int, worth: Callable[[torch.Tensor], torch.Tensor]
-) -> torch.Tensor:
-    """Return the sum of worth(w) over each unit's slice of a matrix, shape (units,), accumulated in float32.
+def power_sums_by_unit(matrix: torch.Tensor, units: int, dim: int, order: int) -> torch.Tensor:
+    """Return the sum of |w|^order, order 1 or 2, over each unit's slice of a matrix, shape (units,), in float32.
 
     A few rows at a time, which stay in the processor's cache: torch's own norms over columns take seven times as long.
     """
-    blocks = [worth(rows.float()).sum(1 - dim) for rows in matrix.split(max(1, BLOCK // matrix.shape[1]))]
-    lines = torch.stack(blocks).sum(0) if dim else torch.cat(blocks)
+    blocks = matrix.split(max(1, BLOCK // matrix.shape[1]))
+    if dim == 0:
+        lines = torch.cat([torch.linalg.vector_norm(rows, order, 1, dtype=torch.float32) for rows in blocks]) ** order
+    else:
+        power = {1: torch.abs, 2: torch.square}[order]
+        lines = torch.stack([power(rows.float()).sum(0) for rows in blocks]).sum(0)
     return lines.view(units, -1).sum(1)

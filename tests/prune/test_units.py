@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.common.errors import UserError
+from stages.prune import surgery
 from stages.prune.ranges import layer_range
 from stages.prune.selection import share_of_units
 from stages.prune.structures.block import prune
@@ -52,6 +53,18 @@ def test_removing_units_equals_zeroing_them(shape, tied, bias, seed, data):
     with torch.no_grad():
         expected, got = dense(tokens).logits, rebuild(model)(tokens).logits
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("block", [1, 16, 2**17])
+def test_kept_units_move_up_in_the_memory_that_is_there(dim, block, monkeypatch):
+    monkeypatch.setattr(surgery, "BLOCK", block)
+    weight = torch.randn(24, 12)
+    lines, units = torch.tensor([2, 3, 4, 5, 8, 9, 10, 11]), torch.tensor([1, 2, 4, 5])
+    expected = weight.index_select(dim, lines)
+    cut = surgery.compact(weight, weight.shape[dim] // 2, dim, units)
+    assert cut.data_ptr() == weight.data_ptr() and cut.is_contiguous()
+    assert torch.equal(cut, expected)
 
 
 @pytest.mark.parametrize(

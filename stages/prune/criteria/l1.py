@@ -2,12 +2,12 @@
 
 import torch
 
-from stages.prune.units import sums_by_unit
+from stages.prune.units import power_sums_by_unit
 
 
 def score(model, modules, windows, params) -> list[torch.Tensor]:
     """Return sum |w| over each unit's slice, per module a (matrices, units) tensor, accumulated in float32."""
     return [
-        torch.stack([sums_by_unit(linear.weight, module.units, dim, torch.abs) for linear, dim in module.matrices])
+        torch.stack([power_sums_by_unit(linear.weight, module.units, dim, 1) for linear, dim in module.matrices])
         for module in modules
     ]
