@@ -1,6 +1,8 @@
 """Stage prune: models/base -> models/pruned, metrics/prune.json, metrics/prune_layers.csv."""
 
-import pandas as pd
+import csv
+
+from pyarrow.parquet import ParquetFile
 from transformers import PreTrainedModel
 
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
@@ -18,33 +20,46 @@ from stages.prune.surgery import layer_widths
 
 def main() -> None:
     """Prune the base model as params.yaml says."""
-    return_freed_memory()
     params = load_section("prune", PruneParams)
     device = setup_torch(load_section("run", RunParams), params.seed)
-    model, tokenizer = load_model("models/base", device), load_tokenizer("models/base")
-    texts = pd.read_parquet("data/calibration.parquet")["text"].tolist()
-    calibration = params.calibration
+    tokenizer, calibration = load_tokenizer("models/base"), params.calibration
+    # Before the model, beside which a long text's tokens would take as much memory as its gradients.
+    texts = ParquetFile("data/calibration.parquet").read(["text"])["text"].to_pylist()
     windows = random_windows(
         token_stream(texts, tokenizer), calibration.windows, calibration.length, params.seed, "prune.calibration"
     )
+    del texts
+    return_freed_memory()
+    model = load_model("models/base", device)
     before = layer_sizes(model)
     pruned, metrics = structures.load(params.chosen.structure).prune(model, windows, params)
-    after = layer_sizes(pruned)
+    after = dict(enumerate(layer_sizes(pruned)))
     if len(after) < len(before):
-        after = after.set_axis(pruned.config.base_layers).reindex(before.index, fill_value=0)
-    layers = after.join(before.add_suffix("_before")).rename_axis("layer")
+        after = dict(zip(pruned.config.base_layers, after.values(), strict=True))
+    layers = [
+        {"layer": i} | after.get(i, dict.fromkeys(sizes, 0)) | {f"{key}_before": value for key, value in sizes.items()}
+        for i, sizes in enumerate(before)
+    ]
     with staged("models/pruned") as folder:
         save_checkpoint(pruned, tokenizer, folder)
-    with staged("metrics/prune_layers.csv") as file:
-        layers.to_csv(file)
+    with staged("metrics/prune_layers.csv") as file, file.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, layers[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(layers)
     write_metrics("metrics/prune.json", metrics)
 
 
-def layer_sizes(model: PreTrainedModel) -> pd.DataFrame:
-    """Return the widths and the parameters that are not zero of every layer, one row each."""
-    names = {"num_attention_heads": "query_heads", "num_key_value_heads": "kv_heads", "intermediate_size": "mlp_width"}
-    sizes = pd.DataFrame(layer_widths(model)).rename(columns=names)
-    return sizes.assign(parameters_nonzero=[nonzero_parameters(layer) for layer in model.model.layers])
+def layer_sizes(model: PreTrainedModel) -> list[dict[str, int]]:
+    """Return the widths and the parameters that are not zero of every layer."""
+    return [
+        {
+            "query_heads": widths["num_attention_heads"],
+            "kv_heads": widths["num_key_value_heads"],
+            "mlp_width": widths["intermediate_size"],
+            "parameters_nonzero": nonzero_parameters(layer),
+        }
+        for widths, layer in zip(layer_widths(model), model.model.layers, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from transformers import PreTrainedModel
 from stages.common.errors import UserError
 
 TOKENS_PER_PASS = 1024  # what one forward and backward pass may hold the activations of
-TOKENS_OF_LOGITS = 256  # a vocabulary is many times as wide as a layer
-ROWS_OF_HEAD = 4096
+TOKENS_OF_LOGITS = 128  # a vocabulary is many times as wide as a layer
+ROWS_OF_HEAD = 1024
 FLOAT16_LOSS_SCALE = 1024.0  # float16 gradients of a mean loss would underflow; the scale is taken out in float32
 
 PRODUCTS = {  # the operators that take a layer's time
@@ -33,11 +33,12 @@ Reduce = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], None]
 def gradients(
     model: PreTrainedModel, windows: torch.Tensor, weights: list[torch.Tensor], reduce: Reduce, per_window: bool
 ) -> None:
-    """Call `reduce(weight, gradient, squared)` once for each of `weights`, in float32.
+    """Call `reduce(weight, gradient, squared)` once for each of `weights`.
 
-    `windows` has shape (count, length). `gradient` is that of the mean loss over all windows; `squared` is the mean of
-    the squared gradients of the single windows if `per_window`, else None. A gradient is freed as soon as it is
-    reduced, and nothing is back-propagated below the first of `weights`. Raises UserError when the loss is not finite.
+    `windows` has shape (count, length). `gradient` is that of the mean loss over all windows, summed in float32 where
+    they take several passes; `squared`, in float32, is the mean of the squared gradients of the single windows if
+    `per_window`, else None. A gradient is freed as soon as it is reduced, and nothing is back-propagated below the
+    first of `weights`. Raises UserError when the loss is not finite.
     """
     per_pass = 1 if per_window else max(1, TOKENS_PER_PASS // windows.shape[1])
     passes = windows.split(per_pass)
@@ -49,14 +50,13 @@ def gradients(
 
     def take(weight: torch.Tensor) -> None:
         assert weight.grad is not None, "the hook runs once the gradient is there"
-        gradient = weight.grad.float()
-        weight.grad = None
+        gradient, weight.grad = weight.grad, None
         if scale != 1:
-            gradient = gradient / scale
+            gradient = gradient.float() / scale
         if per_window:
-            add(squares, weight, gradient.square(), share)
+            add(squares, weight, gradient.float().square(), share)
         if len(passes) > 1:
-            add(sums, weight, gradient, share)
+            add(sums, weight, gradient.float(), share)
         if last:
             reduce(weight, sums.pop(weight, gradient), squares.pop(weight, None))
 
@@ -107,7 +107,9 @@ def loss_gradient(model: PreTrainedModel, hidden: torch.Tensor, tokens: torch.Te
     for part, labels in zip(hidden.split(parts), tokens.split(parts), strict=True):
         inputs, labels = part[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()[:, None]
         weights = model.get_output_embeddings().weight.split(ROWS_OF_HEAD)
-        logits = torch.cat([inputs @ rows.float().T for rows in weights], 1)
+        logits = inputs.new_empty(len(inputs), model.get_output_embeddings().out_features)
+        for rows, block in zip(weights, logits.split(ROWS_OF_HEAD, 1), strict=True):
+            torch.mm(inputs, rows.float().T, out=block)
         logits -= logits.logsumexp(1, keepdim=True)
         total -= logits.gather(1, labels).sum().item() / scored
         slope = logits.exp_().scatter_add_(1, labels, -torch.ones_like(logits[:, :1])).mul_(scale / scored)
@@ -129,16 +131,22 @@ def add(sums: dict[torch.Tensor, torch.Tensor], key: torch.Tensor, value: torch.
 def recomputed(model: PreTrainedModel) -> Iterator[None]:
     """Let a backward pass compute anew what lies between a layer's matrix products, and keep their results only.
 
-    The values are the same, and what is computed twice costs next to nothing. TinyLlama on 10 x 64 tokens in float32
-    holds 0.9 GiB then; it would be 1.8 GiB of all activations.
+    The values are the same, and what is computed twice costs next to nothing. Layers whose weights need no gradient,
+    above those that are scored, also compute the MLP's first two products anew, which are half of what a layer keeps:
+    no more is kept beside the logits than later beside the gradients of the weights. TinyLlama on 10 x 64 tokens in
+    float32 holds 0.75 GiB then; it would be 1.8 GiB of all activations.
     """
     layers = model.model.layers
     # The last product's result is the next layer's input, which is kept anyway.
-    last = {layer.mlp.down_proj.weight.data_ptr() for layer in layers}
+    again = [layer.mlp.down_proj.weight for layer in layers]
+    for layer in layers:
+        if not any(parameter.requires_grad for parameter in layer.parameters()):
+            again += [layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]
+    places = {weight.data_ptr() for weight in again}
 
     def policy(_, operator, *operands, **__) -> CheckpointPolicy:
         wanted = operator in PRODUCTS and not any(
-            each.data_ptr() in last for each in operands if isinstance(each, torch.Tensor)
+            each.data_ptr() in places for each in operands if isinstance(each, torch.Tensor)
         )
         return CheckpointPolicy.MUST_SAVE if wanted else CheckpointPolicy.PREFER_RECOMPUTE
 

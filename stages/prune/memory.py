@@ -1,4 +1,4 @@
-"""Memory that a pruned model no longer needs goes back to the system."""
+"""Memory that is freed goes back to the system."""
 
 import ctypes
 
@@ -7,12 +7,13 @@ LARGE = 2**20  # bytes
 
 
 def return_freed_memory() -> None:
-    """Let every large tensor have memory mapped for it alone, which is unmapped when it is freed.
+    """Return what is free, and from now on let every large tensor have memory mapped for it alone, unmapped with it.
 
-    glibc raises the threshold for that to 32 MiB once such tensors are freed. A matrix of TinyLlama in bfloat16 is 22
-    MiB: its memory would stay with the process, in holes that the smaller matrix does not fill. Elsewhere than on glibc
-    nothing is done.
+    glibc raises the threshold for that to 32 MiB once such tensors are freed. The gradient of a matrix of TinyLlama in
+    bfloat16 is 22 MiB: its memory would stay with the process, in holes that others do not fill. Elsewhere than on
+    glibc nothing is done.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGE)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt") and hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from stages.prune import gradients as module
 
 
-def measure(windows: torch.Tensor) -> tuple[list[torch.Tensor], int, int]:
+def measure(windows: torch.Tensor, scored: range = range(6)) -> tuple[list[torch.Tensor], int, int]:
     """Return the gate matrices' gradients, the bytes that autograd kept, and the multiplications of all products."""
     model = tiny_llama(layers=6)
-    weights = [model.model.layers[i].mlp.gate_proj.weight for i in range(6)]
+    weights = [model.model.layers[i].mlp.gate_proj.weight for i in scored]
     found: dict[torch.Tensor, torch.Tensor] = {}
     held = 0
 
@@ -37,6 +37,15 @@ def test_same_gradients_from_less_memory_and_no_product_twice(windows, monkeypat
     assert all(torch.equal(one, other) for one, other in zip(recomputed, whole, strict=True))
     assert less < more / 3
     assert products == without
+
+
+def test_layers_above_the_scored_compute_two_products_again(windows, monkeypatch):
+    recomputed, _, products = measure(windows, range(3))
+    monkeypatch.setattr(module, "recomputed", lambda model: nullcontext())
+    whole, _, without = measure(windows, range(3))
+    assert all(torch.equal(one, other) for one, other in zip(recomputed, whole, strict=True))
+    gate_and_up = 2 * 2 * windows.numel() * 32 * 24
+    assert products == without + 3 * gate_and_up
 
 
 def test_the_loss_in_parts_has_the_gradient_of_the_whole(windows, monkeypatch):
@@ -75,7 +84,7 @@ print(before - resident())
 """
 
 
-def test_what_a_cut_frees_goes_back_to_the_system(tmp_path):
+def test_what_is_freed_goes_back_to_the_system(tmp_path):
     """12 matrices of 20 MiB, each replaced by one of 14 MiB while the others stay."""
     run = [sys.executable, "-c", FREED]
     freed = {mode: float(subprocess.check_output([*run, mode], cwd=ROOT)) for mode in ("returned", "kept")}
