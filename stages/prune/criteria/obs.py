@@ -10,6 +10,7 @@ from stages.prune.activations import Inputs
 from stages.prune.units import Module
 
 STEPS = 512  # removals with an update each; a module of more units loses several at a time
+DENSE = 0.8  # a smaller share of columns that are still there, and the rest are dropped from what is updated
 
 
 @torch.no_grad()
@@ -24,21 +25,27 @@ def removal_errors(weight: torch.Tensor, hessian: torch.Tensor, units: int) -> t
     `weight` has shape (out, in), `hessian` (in, in); a unit is in/units neighbouring columns.
     """
     weight, inverse = weight.clone(), torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-    columns = torch.arange(weight.shape[1], device=weight.device).view(units, -1)
-    left = torch.ones(units, dtype=torch.bool, device=weight.device)
+    width = weight.shape[1] // units
+    here = torch.arange(units, device=weight.device)  # the units whose columns `weight` and `inverse` hold
+    left = torch.ones_like(here, dtype=torch.bool)
     errors, total = weight.new_zeros(units), 0.0
     at_once = -(-units // STEPS)
     while left.any():
+        columns = torch.arange(weight.shape[1], device=weight.device).view(-1, width)
         candidates = left.nonzero().squeeze(1)
         costs = unit_costs(weight, inverse, columns[candidates])
-        for chosen in costs.argsort(stable=True)[:at_once].tolist():
+        order = costs.argsort(stable=True)[:at_once]
+        for chosen in order.tolist():
             total += costs[chosen].clamp_min(0).item()
-            errors[candidates[chosen]] = total
-            left[candidates[chosen]] = False
-        gone = columns[candidates[costs.argsort(stable=True)[:at_once]]].flatten()
+            errors[here[candidates[chosen]]] = total
+        left[candidates[order]] = False
+        gone = columns[candidates[order]].flatten()
         solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone])
-        weight -= weight[:, gone] @ solved
-        inverse -= inverse[:, gone] @ solved
+        weight.addmm_(weight[:, gone], solved, alpha=-1)
+        inverse.addmm_(inverse[:, gone], solved, alpha=-1)
+        if left.sum() < DENSE * len(left):
+            stay = columns[left].flatten()
+            weight, inverse, here, left = weight[:, stay], inverse[stay][:, stay], here[left], left[left]
     return errors
 
 

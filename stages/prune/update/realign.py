@@ -12,7 +12,7 @@ import torch
 
 from stages.prune.activations import Activations, Inputs, damping, finite
 from stages.prune.units import Module
-from stages.prune.update.refit import solve_columns
+from stages.prune.update.refit import divided, set_columns
 
 READS = "targets"
 
@@ -33,4 +33,5 @@ def receive(module: Module, activations: Activations) -> None:
 @torch.no_grad()
 def update(module: Module, keep: torch.Tensor, inputs: Inputs) -> None:
     """Set the kept columns to the least-squares solution, the others to zero."""
-    solve_columns(inputs.linear.weight, module.columns(keep), inputs.hessian, inputs.aim)
+    kept = module.columns(keep).to(inputs.linear.weight.device)
+    set_columns(inputs.linear.weight, kept, divided(inputs.aim[:, kept], inputs.hessian, kept))

@@ -17,14 +17,20 @@ def update(module: Module, keep: torch.Tensor, inputs: Inputs) -> None:
     """Set the kept columns to the least-squares solution, the others to zero."""
     if len(keep) == module.units:
         return
-    weight = inputs.linear.weight
-    solve_columns(weight, module.columns(keep), inputs.hessian, weight.double() @ inputs.hessian)
+    weight, hessian = inputs.linear.weight, inputs.hessian
+    kept = module.columns(keep).to(weight.device)
+    gone = torch.ones(len(hessian), dtype=torch.bool, device=weight.device).index_fill_(0, kept, False)
+    # W H[:, S] is W[:, S] H[S, S] and what the others add: the first part need not be multiplied to be divided again.
+    lost = weight[:, gone].double() @ hessian[gone][:, kept]
+    set_columns(weight, kept, weight[:, kept] + divided(lost, hessian, kept))
 
 
-def solve_columns(weight: torch.Tensor, kept: torch.Tensor, hessian: torch.Tensor, cross: torch.Tensor) -> None:
-    """Set columns `kept` of `weight` to cross[:, kept] (hessian[kept, kept])^-1, the others to zero."""
-    kept = kept.to(weight.device)
-    factor = torch.linalg.cholesky(hessian[kept][:, kept])
-    solution = torch.cholesky_solve(cross[:, kept].T, factor).T
+def divided(cross: torch.Tensor, hessian: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Return cross (hessian[kept, kept])^-1, shape (out, kept) as `cross`."""
+    return torch.cholesky_solve(cross.T, torch.linalg.cholesky(hessian[kept][:, kept])).T
+
+
+def set_columns(weight: torch.Tensor, kept: torch.Tensor, solution: torch.Tensor) -> None:
+    """Set columns `kept` of `weight` to `solution`, the others to zero."""
     weight.zero_()
     weight[:, kept] = solution.to(weight.dtype)
