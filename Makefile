@@ -78,7 +78,9 @@ thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights
 	python benchmarks/thesis_shape.py
 
 bench: setup ## Run the benchmarks that fit within 30 minutes on 2 cores; docs/benchmarks.md has tables
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt -c constraints.txt
 	python benchmarks/evaluation.py
 	python benchmarks/overhead.py
 	python benchmarks/pruning.py
+	python benchmarks/pruning_package.py
 	python benchmarks/recovery.py

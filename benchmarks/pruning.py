@@ -1,8 +1,9 @@
 """What pruning costs beside the arithmetic it cannot do without: python benchmarks/pruning.py [--model FOLDER]
 
 TinyLlama's shape in float32 with random weights, or the Llama in FOLDER; layers [4, 18), ratio 0.3; taylor on 10
-windows of 64 random tokens. Each pair runs in turn, in one process. Arithmetic is timed in seconds of the processor on
-one thread, which other jobs on the machine change little; files in seconds of the clock. Medians over --repetitions.
+windows of 64 random tokens, refit and obs on the same, for one layer's MLP. Each pair runs in turn, in one process, and
+is timed by the clock and in seconds of the processor, which other jobs on the machine change less. Medians over
+--repetitions; surgery runs once, since the units are gone then.
 """
 
 import argparse
@@ -23,14 +24,19 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stages.common.checkpoint import load_model  # noqa: E402 - the path has to be there first
+from stages.prune.activations import Activations  # noqa: E402
 from stages.prune.criteria import l2, taylor  # noqa: E402
+from stages.prune.criteria.obs import removal_errors  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
 from stages.prune.selection import share_of_units  # noqa: E402
 from stages.prune.sequence import strongest  # noqa: E402
 from stages.prune.surgery import keep_units  # noqa: E402
 from stages.prune.units import Module, block_modules  # noqa: E402
+from stages.prune.update import refit  # noqa: E402
 
 LAYERS, RATIO = range(4, 18), 0.3
+HEAD = ["", "seconds", "CPU", "beside", "seconds", "CPU", "ratio", "by CPU", "aim"]
+Seconds = tuple[float, float]  # on the clock, and of the processor
 
 
 class Params:
@@ -39,21 +45,22 @@ class Params:
     taylor = "param_first"
 
 
-def main(folder: Path | None, repetitions: int) -> None:
+def main(folder: Path | None, repetitions: int, threads: int) -> None:
     """Measure and print the table."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     transformers.logging.disable_progress_bar()
     return_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = folder or random_model(Path(name) / "model")
-        rows = [files(folder, Path(name), repetitions)]
+        rows = files(folder, Path(name), repetitions)
         model = load_model(folder)
         modules = block_modules(model, LAYERS, LAYERS)
         windows = torch.randint(0, 1000, (10, 64), generator=torch.Generator().manual_seed(0))
         rows.append(backward_passes(model, modules, windows, repetitions))
+        rows += one_layer(model, modules[1], windows, repetitions)
         rows += weights_alone(modules, repetitions)
-    head = ["", "seconds", "beside", "seconds", "ratio", "aim"]
-    print(tabulate(rows, head, "pipe", disable_numparse=True))
+    print(f"TinyLlama's shape, float32, {threads} threads, {repetitions} repetitions, torch {torch.__version__}\n")
+    print(tabulate(rows, HEAD, "pipe", disable_numparse=True))
 
 
 def random_model(folder: Path) -> Path:
@@ -63,27 +70,34 @@ def random_model(folder: Path) -> Path:
     return folder
 
 
-def timed(clock: Callable[[], float], action: Callable[[], object]) -> float:
-    """Return the seconds that `action` takes by `clock`."""
-    start = clock()
+def timed(action: Callable[[], object]) -> Seconds:
+    """Return what `action` takes."""
+    start, cpu_start = time.perf_counter(), time.process_time()
     action()
-    return clock() - start
+    return time.perf_counter() - start, time.process_time() - cpu_start
 
 
-def row(name: str, ours: list[float], beside: str, theirs: list[float], bar: str) -> list[str]:
+def row(name: str, ours: list[Seconds], beside: str, theirs: list[Seconds], aim: str = "") -> list[str]:
     """Return a row of the table from the times of all repetitions."""
-    mine, other = statistics.median(ours), statistics.median(theirs)
-    return [name, f"{mine:.2f}", beside, f"{other:.2f}", f"{mine / other:.2f}", bar]
+    mine, other = ([statistics.median(each) for each in zip(*side, strict=True)] for side in (ours, theirs))
+    ratios = [f"{one / another:.2f}" for one, another in zip(mine, other, strict=True)]
+    return [name, *(f"{each:.2f}" for each in mine), beside, *(f"{each:.2f}" for each in other), *ratios, aim]
 
 
-def files(folder: Path, scratch: Path, repetitions: int) -> list[str]:
-    """Time loading the checkpoint against copying its files, both from the page cache where it holds them."""
-    ours, theirs = [], []
+def files(folder: Path, scratch: Path, repetitions: int) -> list[list[str]]:
+    """Time loading and saving a checkpoint against copying its files, from and to the page cache where that holds."""
+    loading: list[Seconds] = []
+    saving: list[Seconds] = []
+    copying: list[Seconds] = []
+    models: list[PreTrainedModel] = []
     for _ in range(repetitions):
-        theirs.append(timed(time.perf_counter, lambda: shutil.copytree(folder, scratch / "copy")))
+        copying.append(timed(lambda: shutil.copytree(folder, scratch / "copy")))
         shutil.rmtree(scratch / "copy")
-        ours.append(timed(time.perf_counter, lambda: load_model(folder)))
-    return row("loading, checks included", ours, "a copy of the files", theirs, "1.3")
+        loading.append(timed(lambda: models.append(load_model(folder))))
+        saving.append(timed(lambda: models.pop().save_pretrained(scratch / "copy")))
+        shutil.rmtree(scratch / "copy")
+    copy = "a copy of the files"
+    return [row("loading, checks included", loading, copy, copying, "1.3"), row("saving", saving, copy, copying, "1.3")]
 
 
 def backward_passes(
@@ -99,9 +113,46 @@ def backward_passes(
 
     ours, theirs = [], []
     for _ in range(repetitions):
-        ours.append(timed(time.process_time, lambda: taylor.score(model, modules, windows, Params())))
-        theirs.append(timed(time.process_time, plain))
+        ours.append(timed(lambda: taylor.score(model, modules, windows, Params())))
+        theirs.append(timed(plain))
     return row("taylor, 10 x 64 tokens", ours, "forward and backward of the whole model", theirs, "0.85")
+
+
+@torch.no_grad()
+def one_layer(model: PreTrainedModel, mlp: Module, windows: torch.Tensor, repetitions: int) -> list[list[str]]:
+    """Time refit and obs of one layer's MLP against bare products and factors of the sizes that they need."""
+    activations = Activations(model, windows)
+    activations.inputs(mlp)  # the windows are at its layer
+    keep = torch.arange(share_of_units([mlp], RATIO), mlp.units)
+    dense, kept = mlp.output.weight.clone(), len(keep)
+    weight = dense.double()
+    layer, hidden = activations.layers[mlp.layer], activations.hidden[0]
+    x = torch.randn(windows.numel(), mlp.units, dtype=torch.float64)
+    hessian = x.T @ x / len(x) + 0.1 * torch.eye(mlp.units, dtype=torch.float64)
+
+    def refit_products() -> None:
+        layer(hidden, **activations.settings[mlp.layer])
+        _ = x.T @ x
+        lost = weight[:, kept:] @ hessian[kept:, :kept]
+        torch.cholesky_solve(lost.T, torch.linalg.cholesky(hessian[:kept, :kept]))
+
+    def obs_products() -> None:
+        torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+        # Every unit's update of what is left then: half of a product with all columns, a third with rows and columns.
+        half, third = mlp.units // 2, mlp.units // 3
+        _ = weight[:, :half] @ hessian[:half], hessian[:, :third] @ hessian[:third]
+
+    times: list[list[Seconds]] = [[], [], [], []]
+    for _ in range(repetitions):
+        times[0].append(timed(lambda: refit.update(mlp, keep, activations.inputs(mlp))))
+        mlp.output.weight.copy_(dense)
+        times[1].append(timed(refit_products))
+        times[2].append(timed(lambda: removal_errors(weight, hessian, mlp.units)))
+        times[3].append(timed(obs_products))
+    return [
+        row("refit of an MLP", times[0], "its products", times[1]),
+        row("obs of an MLP's units", times[2], "its products", times[3]),
+    ]
 
 
 def weights_alone(modules: list[Module], repetitions: int) -> list[list[str]]:
@@ -113,16 +164,16 @@ def weights_alone(modules: list[Module], repetitions: int) -> list[list[str]]:
             torch.linalg.vector_norm(weight)
 
     with torch.no_grad():
-        theirs = [timed(time.process_time, plain) for _ in range(repetitions)]
-        ours = [timed(time.process_time, lambda: l2.score(None, modules, None, None)) for _ in range(repetitions)]
+        theirs = [timed(plain) for _ in range(repetitions)]
+        ours = [timed(lambda: l2.score(None, modules, None, None)) for _ in range(repetitions)]
 
         def prune() -> None:
             for module, score in zip(modules, l2.score(None, modules, None, None), strict=True):
                 keep_units(module, strongest(score.sum(0), share_of_units([module], RATIO)))
 
-        surgery = timed(time.process_time, prune)  # once: the units are gone then
+        surgery = timed(prune)
     return [
-        row("l2: scores", ours, "one sum of squares", theirs, ""),
+        row("l2: scores", ours, "one sum of squares", theirs),
         row("l2: scores and surgery", [surgery], "one sum of squares", theirs, "3"),
     ]
 
@@ -131,5 +182,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a checkpoint to measure on")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    main(options.model, options.repetitions)
+    main(options.model, options.repetitions, options.threads)
