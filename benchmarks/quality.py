@@ -54,22 +54,23 @@ class Results:
         """Read `path`, which need not exist; `key` is the state (state)."""
         self.path, self.key = path, key
         lines = path.read_text().splitlines() if path.exists() else []
-        self.rows = [row for row in map(json.loads, lines) if row["state"] == key]
+        here = [row for row in map(json.loads, lines) if row["state"] == key]
+        self.rows = {(row["method"], row["ratio"], row["seed"]): row for row in here}
 
     def add(self, method: str, ratio: float, seed: int, run: Callable[[], dict[str, float]]) -> None:
         """Append what `run` finds, unless there is a line for this method, ratio and seed."""
-        place = {"state": self.key, "method": method, "ratio": ratio, "seed": seed}
-        if any(place.items() <= row.items() for row in self.rows):
+        place = method, ratio, seed
+        if place in self.rows:
             return
-        found = place | run()
+        found = {"state": self.key, "method": method, "ratio": ratio, "seed": seed} | run()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(found) + "\n")
-        self.rows.append(found)
+        self.rows[place] = found
 
     def frame(self) -> pd.DataFrame:
         """Return the measurements of this state."""
-        return pd.DataFrame(self.rows)
+        return pd.DataFrame(self.rows.values())
 
 
 def state(options: argparse.Namespace) -> str:

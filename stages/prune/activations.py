@@ -25,7 +25,7 @@ class Activations:
 
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor, with_targets: bool = False):
         """Embed `windows`, tokens of shape (count, length); `with_targets`: pass them through the dense layers too."""
-        self.layers = model.model.layers
+        self.layers, self.last_norm = model.model.layers, model.model.norm
         self.settings = layer_settings(model, windows[:1].to(model.device))
         per_pass = max(1, TOKENS_PER_PASS // windows.shape[1])
         with torch.no_grad():
@@ -36,11 +36,15 @@ class Activations:
 
     def inputs(self, module: Module | Readers) -> "Inputs":
         """Return the inputs of the module's output matrix; modules are asked for in the order of their layers."""
-        assert module.layer >= self.layer, "the windows pass each layer once"
-        while self.layer < module.layer:
-            self.advance()
+        self.go_to(module.layer)
         self.note_targets()
         return Inputs(self, module)
+
+    def go_to(self, layer: int) -> None:
+        """Pass the layers before `layer`, as they are now."""
+        assert layer >= self.layer, "the windows pass each layer once"
+        while self.layer < layer:
+            self.advance()
 
     @torch.no_grad()
     def advance(self) -> None:
@@ -60,13 +64,15 @@ class Activations:
     def read(self, kind: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield what the norm before this layer's attention or MLP puts out, and what it did in the dense model.
 
-        Both have shape (tokens, hidden), in float64.
+        Behind the last layer `kind` is "head". Both have shape (tokens, hidden), in float64.
         """
-        layer = self.layers[self.layer]
-        norm = layer.input_layernorm if kind == "attention" else layer.post_attention_layernorm
-        dense = self.reference if kind == "attention" else self.targets["attention"]
+        if kind == "mlp":
+            norm, dense = self.layers[self.layer].post_attention_layernorm, self.targets["attention"]
+        else:
+            norm = self.last_norm if kind == "head" else self.layers[self.layer].input_layernorm
+            dense = self.reference
         for hidden, reference in zip(self.hidden, dense, strict=True):
-            now = hidden if kind == "attention" else self.run(hidden)[1]
+            now = self.run(hidden)[1] if kind == "mlp" else hidden
             yield norm(now).flatten(0, 1).double(), norm(reference).flatten(0, 1).double()
 
     def run(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

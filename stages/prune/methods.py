@@ -29,6 +29,7 @@ METHODS = {
     "activation_norm": Method("block", "activation_norm", "uniform", "none"),
     "activity": Method("block", "activity", "uniform", "none"),
     "taylor_refit": Method("block", "taylor", "uniform", "refit"),
+    "taylor_realign": Method("block", "taylor", "uniform", "realign"),
     "obs": Method("block", "obs", "uniform", "refit"),
     "obs_realign": Method("block", "obs", "uniform", "realign"),
     "slimgpt": Method("block", "obs", "logarithmic", "refit"),

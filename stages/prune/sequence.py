@@ -20,11 +20,13 @@ def cut_modules(task: Task, counts: list[int]) -> None:
     for i, (module, count) in enumerate(zip(task.modules, counts, strict=True)):
         inputs = activations.inputs(module)
         if hasattr(then, "receive"):
-            then.receive(module, activations)
+            then.receive(module, inputs)
         score = criteria.score_module(criterion, module, inputs, task.params) if afresh else task.scores[i]
         keep = strongest(score, count)
         then.update(module, keep, inputs)
         keep_units(module, keep)
+    if hasattr(then, "finish"):
+        then.finish(activations)
 
 
 def strongest(score: torch.Tensor, count: int) -> torch.Tensor:

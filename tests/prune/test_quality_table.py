@@ -24,7 +24,7 @@ def test_a_later_run_measures_what_is_missing_and_nothing_twice(tmp_path):
     again.add("taylor", 0.3, 0, lambda: pytest.fail("it is there"))
     again.add("taylor", 0.3, 1, lambda: found(22.0))
     other = quality.Results(file, "b")
-    assert other.rows == []
+    assert other.frame().empty
     other.add("taylor", 0.3, 0, lambda: found(30.0))
     assert quality.Results(file, "a").frame()["log_perplexity"].tolist() == [math.log(20.0), math.log(22.0)]
     assert quality.Results(file, "b").frame()["log_perplexity"].tolist() == [math.log(30.0)]

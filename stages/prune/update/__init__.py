@@ -4,8 +4,8 @@ An update is a module with `update(module, keep, inputs)`, which changes the mod
 in place while all its units are still there; those not in `keep` are cut afterwards. `inputs` are the statistics of
 that matrix's inputs in the model as pruned so far (activations.Inputs). `READS` says what of them it looks at: ""
 nothing, "inputs", or "targets" too: what the matrix must put out for the dense model's residual stream. An
-update that adds parameters has `prepare(model)`, which makes room for them. One that changes what a module reads has
-`receive(module, activations)`, which comes before the module's units are scored.
+update that adds parameters has `prepare(model)`, which makes room for them. One that changes a module before its units
+are scored has `receive(module, inputs)`, and one that changes what comes behind the last layer `finish(activations)`.
 
 Structure weight has updates of its own, in the folder `weight`.
 """

@@ -4,13 +4,16 @@ Refit reproduces each matrix's output on inputs that have already drifted. With 
 drift, the least-squares solution is W' = (T'X)[:, S] (X'X)[S, S]^-1, damped towards W (the asymmetric calibration of
 GPTAQ, Li et al. 2025, and QEP, Arai & Ichikawa 2025, for pruning). The matrices that read the stream (q, k, v, gate,
 up) come before the module's units are scored: on the drifted inputs X they are to put out what they did on the dense
-model's D, W' = W D'X (X'X)^-1, damped likewise. Modules that lose no unit are realigned too. With
+model's D, W' = W D'X (X'X)^-1, damped likewise. Then the output matrix is solved for with all its inputs, so that
+criterion obs removes what is worth least for T and not for what the matrix put out before. At the end come the weights
+of the last norm, channel by channel: what least squares cannot bring back is missing from the stream, a norm blows up
+the rest, and the head would be surer than it has reason to be. Modules that lose no unit are realigned too. With
 `prune.iterative_steps` above 1 each step's dense model is what the step before left.
 """
 
 import torch
 
-from stages.prune.activations import Activations, Inputs, damping, finite
+from stages.prune.activations import DAMPING, Activations, Inputs, damping, finite
 from stages.prune.units import Module
 from stages.prune.update.refit import divided, set_columns
 
@@ -18,9 +21,9 @@ READS = "targets"
 
 
 @torch.no_grad()
-def receive(module: Module, activations: Activations) -> None:
-    """Set the matrices that read the stream to the least-squares solution; one and the same factor for all of them."""
-    products = [torch.stack([x.T @ x, dense.T @ x]) for x, dense in activations.read(module.kind)]
+def receive(module: Module, inputs: Inputs) -> None:
+    """Set the matrices that read the stream to the least-squares solution, by one factor, then the output matrix."""
+    products = [torch.stack([x.T @ x, dense.T @ x]) for x, dense in inputs.activations.read(module.kind)]
     square, cross = torch.stack(products).sum(0)
     strength = damping(finite(square, module))
     square.diagonal().add_(strength)
@@ -28,6 +31,7 @@ def receive(module: Module, activations: Activations) -> None:
     factor = torch.cholesky_solve(cross.T, torch.linalg.cholesky(square)).T
     for linear in (linear for linear, dim in module.matrices if dim == 0):
         linear.weight.copy_((linear.weight.double() @ factor).to(linear.weight.dtype))
+    update(module, torch.arange(module.units), inputs)
 
 
 @torch.no_grad()
@@ -35,3 +39,14 @@ def update(module: Module, keep: torch.Tensor, inputs: Inputs) -> None:
     """Set the kept columns to the least-squares solution, the others to zero."""
     kept = module.columns(keep).to(inputs.linear.weight.device)
     set_columns(inputs.linear.weight, kept, divided(inputs.aim[:, kept], inputs.hessian, kept))
+
+
+@torch.no_grad()
+def finish(activations: Activations) -> None:
+    """Set the weights of the last norm to the least-squares solution, each for its channel."""
+    activations.go_to(len(activations.layers))
+    products = [torch.stack([(x * x).sum(0), (dense * x).sum(0)]) for x, dense in activations.read("head")]
+    square, cross = torch.stack(products).sum(0)
+    strength = DAMPING * square.mean().item() or 1.0
+    weight = activations.last_norm.weight
+    weight.copy_((weight.double() * (cross + strength) / (square + strength)).to(weight.dtype))
