@@ -198,6 +198,7 @@ def section(method: str, ratio: float, ratio_of: str, seed: int, options, layers
         iterative_steps=1,
         round_to=1,
         layout="free",
+        streaming=False,
         seed=seed,
         calibration={"windows": options.windows, "length": options.length},
     )

@@ -119,6 +119,7 @@ def prune_params(**changes):
         "iterative_steps": 1,
         "round_to": 1,
         "layout": "free",
+        "streaming": False,
         "seed": 0,
         "calibration": {"windows": 4, "length": 16},
     }

@@ -63,17 +63,27 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
     except RuntimeError as error:  # a tensor whose shape is not the config's
         raise UserError(f"{folder}: the weights do not fit config.json ({' '.join(str(error).split())})") from None
     model, report = loaded
-    model.name_or_path = model.config.name_or_path = str(folder)  # what PEFT writes as an adapter's base
-    if (folder / GENERATION_CONFIG_NAME).is_file():
-        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    note_origin(model, folder)
     if report["missing_keys"]:  # transformers would go on with random values
         raise UserError(f"{folder} lacks weights: {', '.join(sorted(report['missing_keys']))}")
     for name, parameter in model.named_parameters():
-        # NaN and infinity show in the extremes, which take no copy of the parameter to find.
-        extremes = [torch.stack(tensor.detach().aminmax()) for tensor in stored(parameter)]
-        if not all(each.isfinite().all() for each in extremes):
-            raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity)")
+        for tensor in stored(parameter):
+            check_finite(folder, name, tensor.detach())
     return model.to(torch.device(device)).eval()
+
+
+def note_origin(model: PreTrainedModel, folder: Path) -> None:
+    """Let `model` know the folder that it comes from, and the generation config there."""
+    model.name_or_path = model.config.name_or_path = str(folder)  # what PEFT writes as an adapter's base
+    if (folder / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+
+
+def check_finite(folder: Path, name: str, weight: torch.Tensor) -> None:
+    """Raise UserError if the weight called `name` in `folder` is not finite."""
+    # NaN and infinity show in the extremes, which take no copy of the weight to find.
+    if not torch.stack(weight.aminmax()).isfinite().all():
+        raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity)")
 
 
 def weights(folder: Path) -> dict[str, Any]:

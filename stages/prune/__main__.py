@@ -5,8 +5,9 @@ import csv
 from pyarrow.parquet import ParquetFile
 from transformers import PreTrainedModel
 
-from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
+from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_metrics
+from stages.common.paging import bring_in, load_paged, save_model
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
@@ -30,18 +31,18 @@ def main() -> None:
     )
     del texts
     return_freed_memory()
-    model = load_model("models/base", device)
-    before = layer_sizes(model)
-    pruned, metrics = structures.load(params.chosen.structure).prune(model, windows, params)
-    after = dict(enumerate(layer_sizes(pruned)))
+    with staged("models/pruned") as folder:
+        model = load_paged("models/base", folder, device) if params.streaming else load_model("models/base", device)
+        before = layer_sizes(model)
+        pruned, metrics = structures.load(params.chosen.structure).prune(model, windows, params)
+        after = dict(enumerate(layer_sizes(pruned)))
+        save_model(pruned, tokenizer, folder)
     if len(after) < len(before):
         after = dict(zip(pruned.config.base_layers, after.values(), strict=True))
     layers = [
         {"layer": i} | after.get(i, dict.fromkeys(sizes, 0)) | {f"{key}_before": value for key, value in sizes.items()}
         for i, sizes in enumerate(before)
     ]
-    with staged("models/pruned") as folder:
-        save_checkpoint(pruned, tokenizer, folder)
     with staged("metrics/prune_layers.csv") as file, file.open("w", encoding="utf-8", newline="") as stream:
         table = csv.DictWriter(stream, layers[0], lineterminator="\n")
         table.writeheader()
@@ -51,15 +52,18 @@ def main() -> None:
 
 def layer_sizes(model: PreTrainedModel) -> list[dict[str, int]]:
     """Return the widths and the parameters that are not zero of every layer."""
-    return [
-        {
-            "query_heads": widths["num_attention_heads"],
-            "kv_heads": widths["num_key_value_heads"],
-            "mlp_width": widths["intermediate_size"],
-            "parameters_nonzero": nonzero_parameters(layer),
-        }
-        for widths, layer in zip(layer_widths(model), model.model.layers, strict=True)
-    ]
+    sizes = []
+    for widths, layer in zip(layer_widths(model), model.model.layers, strict=True):
+        bring_in(layer)
+        sizes.append(
+            {
+                "query_heads": widths["num_attention_heads"],
+                "kv_heads": widths["num_key_value_heads"],
+                "mlp_width": widths["intermediate_size"],
+                "parameters_nonzero": nonzero_parameters(layer),
+            }
+        )
+    return sizes
 
 
 if __name__ == "__main__":

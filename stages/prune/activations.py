@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.common.paging import bring_in
 from stages.prune.readers import Readers
 from stages.prune.units import Module
 
@@ -26,10 +27,12 @@ class Activations:
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor, with_targets: bool = False):
         """Embed `windows`, tokens of shape (count, length); `with_targets`: pass them through the dense layers too."""
         self.layers, self.last_norm = model.model.layers, model.model.norm
-        self.settings = layer_settings(model, windows[:1].to(model.device))
+        embeddings = model.get_input_embeddings()
         per_pass = max(1, TOKENS_PER_PASS // windows.shape[1])
+        bring_in(embeddings)
         with torch.no_grad():
-            self.hidden = [model.get_input_embeddings()(each.to(model.device)) for each in windows.split(per_pass)]
+            self.hidden = [embeddings(each.to(embeddings.weight.device)) for each in windows.split(per_pass)]
+        self.settings = layer_settings(model, self.hidden[0][:1])
         self.reference = list(self.hidden) if with_targets else []
         self.layer = 0
         self.targets: dict[str, list[torch.Tensor]] = {}
@@ -37,6 +40,7 @@ class Activations:
     def inputs(self, module: Module | Readers) -> "Inputs":
         """Return the inputs of the module's output matrix; modules are asked for in the order of their layers."""
         self.go_to(module.layer)
+        bring_in(self.layers[self.layer])
         self.note_targets()
         return Inputs(self, module)
 
@@ -49,6 +53,7 @@ class Activations:
     @torch.no_grad()
     def advance(self) -> None:
         """Pass the layer that the windows are at, as it is now."""
+        bring_in(self.layers[self.layer])
         self.note_targets()
         self.reference, self.targets = self.targets["mlp"], {}
         self.hidden = [self.run(each)[0] for each in self.hidden]
@@ -174,21 +179,26 @@ def finite(statistics: torch.Tensor, module: Module | Readers) -> torch.Tensor:
 
 
 @torch.no_grad()
-def layer_settings(model: PreTrainedModel, window: torch.Tensor) -> list[dict]:
-    """Return what the model passes to each of its layers beside the hidden states, for one window, shape (1, length).
+def layer_settings(model: PreTrainedModel, embedded: torch.Tensor) -> list[dict]:
+    """Return what the model passes to each of its layers beside the hidden states, for one window.
 
-    Positions and masks of one window broadcast to any number of windows of its length.
+    `embedded` are that window's embeddings, shape (1, length, hidden); no layer is run. Positions and masks of one
+    window broadcast to any number of windows of its length.
     """
     settings: list[dict] = []
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, args, kwargs: settings.append(kwargs), with_kwargs=True)
-        for layer in model.model.layers
-    ]
+
+    def note(hidden: torch.Tensor, **others) -> torch.Tensor:
+        settings.append(others)
+        return hidden
+
+    layers = model.model.layers
+    for layer in layers:
+        layer.forward = note
     try:
-        model.model(window, use_cache=False)
+        model.model(inputs_embeds=embedded, use_cache=False)
     finally:
-        for hook in hooks:
-            hook.remove()
+        for layer in layers:
+            del layer.forward
     return settings
 
 

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from stages.prune import allocation, criteria, update
+from stages.prune import allocation, budget, criteria, update
 from stages.prune.patterns import ALLOWED, n_of_m
 
 UNITS = {"criterion": criteria.names(), "allocation": allocation.names(), "update": update.names()}
@@ -16,6 +16,8 @@ OWN = {
         "update": ["none"],
     },
 }
+# What takes a backward pass, or runs all that lies behind a module many times over.
+WHOLE = {"structure": ["channel"], "criterion": ["taylor"], "allocation": ["sensitivity", "search"]}
 RATIO_TOLERANCE = 0.005  # 1:3 removes 0.667
 
 
@@ -41,6 +43,8 @@ def check_combination(params) -> None:
         check_weight(params, chosen.pattern)
     if chosen.structure == "channel" and params.grouping == "prod":  # over all matrices of the model it leaves float64
         refuse("grouping = prod", structure, "sum, mean, max, first")
+    if params.streaming:
+        check_streaming(params)
     ranges = params.attention_layers, params.mlp_layers
     if chosen.structure == "layer" and None not in ranges and ranges[0] != ranges[1]:
         refuse(f"attention_layers = {ranges[0]} and mlp_layers = {ranges[1]}", structure, "one range for both")
@@ -57,6 +61,15 @@ def check_weight(params, pattern: str | None) -> None:
         refuse(f"ratio = {params.ratio:g}", f"pattern = {pattern}", f"{1 - sparse[0] / sparse[1]:.3g}")
     if sparse and params.ratio_of != "groups":
         refuse(f"ratio_of = {params.ratio_of}", f"pattern = {pattern}", "groups")
+
+
+def check_streaming(params) -> None:
+    """Raise ValueError for what needs the whole model at once."""
+    for choice, names in WHOLE.items():
+        if getattr(params.chosen, choice) in names:
+            refuse("streaming = true", f"{choice} = {getattr(params.chosen, choice)}", "false")
+    if params.budget and budget.UNITS[budget.parse(params.budget)[1]][1] == "latency":
+        refuse("streaming = true", f"budget = {params.budget}", "false")
 
 
 def refuse(found: str, beside: str, allowed: str) -> NoReturn:

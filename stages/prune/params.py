@@ -38,6 +38,7 @@ class PruneParams(Section):
     iterative_steps: Positive
     round_to: Literal[1, 8, 32, 64, 256]
     layout: Literal["free", "uniform"]
+    streaming: bool
     seed: Seed
     calibration: CalibrationParams
 

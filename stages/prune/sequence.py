@@ -2,6 +2,7 @@
 
 import torch
 
+from stages.common.paging import each_in_memory
 from stages.prune import criteria, update
 from stages.prune.activations import Activations
 from stages.prune.selection import Task
@@ -13,15 +14,17 @@ def cut_modules(task: Task, counts: list[int]) -> None:
     criterion, then = task.params.chosen.criterion, update.load(task.params.chosen.update)
     afresh = criteria.reads_activations(criterion)
     if not afresh and not then.READS:  # nothing looks at the windows on their way
-        for module, count, score in zip(task.modules, counts, task.scores, strict=True):
+        scores = task.scores  # all of them, before the first module is cut
+        for module, count, score in zip(each_in_memory(task.model, task.modules), counts, scores, strict=True):
             keep_units(module, strongest(score, count))
         return
+    scores = [] if afresh else task.scores
     activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
     for i, (module, count) in enumerate(zip(task.modules, counts, strict=True)):
         inputs = activations.inputs(module)
         if hasattr(then, "receive"):
             then.receive(module, inputs)
-        score = criteria.score_module(criterion, module, inputs, task.params) if afresh else task.scores[i]
+        score = criteria.score_module(criterion, module, inputs, task.params) if afresh else scores[i]
         keep = strongest(score, count)
         then.update(module, keep, inputs)
         keep_units(module, keep)

@@ -4,10 +4,17 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.common.paging import parts_in_memory
 
-def nonzero_parameters(model: nn.Module) -> int:
-    """Return the number of parameters of a model, or a part of it, that are not zero; a tied one counts once."""
-    return sum(int(torch.count_nonzero(parameter)) for parameter in model.parameters())
+
+def nonzero_parameters(part: nn.Module) -> int:
+    """Return the number of parameters of a part of a model that are not zero."""
+    return sum(int(torch.count_nonzero(parameter)) for parameter in part.parameters())
+
+
+def nonzero_in_model(model: PreTrainedModel) -> int:
+    """Return the number of parameters of a model that are not zero; a tied one counts once."""
+    return sum(nonzero_parameters(part) for part in parts_in_memory(model))
 
 
 def size_metrics(model: PreTrainedModel, before: int, prunable: int, specified: float) -> dict[str, float]:
@@ -17,7 +24,7 @@ def size_metrics(model: PreTrainedModel, before: int, prunable: int, specified: 
         "parameters_before": before,
         "parameters": after,
         "parameters_kept": after / before,
-        "parameters_nonzero": nonzero_parameters(model),
+        "parameters_nonzero": nonzero_in_model(model),
         "ratio_specified": specified,
         "ratio_actual": 1 - after / before,
         "ratio_in_pruned_layers": (before - after) / prunable,

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.modeling_pruned import ARCHITECTURES
+from stages.common.paging import hand_over
 from stages.prune.units import BLOCK, Module
 
 WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
@@ -78,6 +79,7 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
                 i: each for i, each in enumerate(widths) if any(settings[key] != each[key] for key in WIDTHS)
             }
             rebuilt = pruned(pruned.config_class(**settings))
+    hand_over(model, rebuilt)
     rebuilt.load_state_dict(model.state_dict(), assign=True)
     rebuilt.tie_weights()
     rebuilt.model.rotary_emb = model.model.rotary_emb  # its buffers are not in the state dict

@@ -2,6 +2,7 @@
 
 import torch
 
+from stages.common.paging import each_in_memory
 from stages.prune.units import power_sums_by_unit
 
 
@@ -9,5 +10,5 @@ def score(model, modules, windows, params) -> list[torch.Tensor]:
     """Return sum |w| over each unit's slice, per module a (matrices, units) tensor, accumulated in float32."""
     return [
         torch.stack([power_sums_by_unit(linear.weight, module.units, dim, 1) for linear, dim in module.matrices])
-        for module in modules
+        for module in each_in_memory(model, modules)
     ]

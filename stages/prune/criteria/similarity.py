@@ -5,6 +5,7 @@ Only the distances to the others are needed: a unit's score is their sum.
 
 import torch
 
+from stages.common.paging import each_in_memory
 from stages.prune.units import by_unit
 
 
@@ -12,7 +13,7 @@ def score(model, modules, windows, params) -> list[torch.Tensor]:
     """Return sum_h ||w_g - w_h|| over each unit's slice, per module a (matrices, units) tensor."""
     return [
         torch.stack([distances(linear.weight, module.units, dim) for linear, dim in module.matrices])
-        for module in modules
+        for module in each_in_memory(model, modules)
     ]
 
 

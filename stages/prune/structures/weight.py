@@ -10,12 +10,13 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.common.paging import bring_in, each_in_memory
 from stages.prune import criteria, update
 from stages.prune.activations import Activations, Inputs
 from stages.prune.masks import Choose, Quota, lowest
 from stages.prune.patterns import group_size, n_of_m
 from stages.prune.readers import Readers, all_readers
-from stages.prune.sizes import nonzero_parameters
+from stages.prune.sizes import nonzero_in_model
 
 
 def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTrainedModel, dict[str, float]]:
@@ -27,17 +28,18 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
     """
     chosen, every = params.chosen, list(all_readers(model, params))
     check_pattern(chosen.pattern, every)
-    weights = [linear.weight for each in every for linear in each.matrices.values()]
-    prunable, parameters = sum(weight.numel() for weight in weights), model.num_parameters()
+    matrices = [linear for each in every for linear in each.matrices.values()]
+    prunable, parameters = sum(linear.weight.numel() for linear in matrices), model.num_parameters()
     share = share_of_weights(params, parameters, prunable)
     if share:
         set_to_zero(model, windows, chosen, share, every)
-    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    matrices_left = (linear for each in each_in_memory(model, every) for linear in each.matrices.values())
+    zeros = sum(int((linear.weight == 0).sum()) for linear in matrices_left)
     return model, {
         "parameters_before": parameters,
         "parameters": parameters,
         "parameters_kept": 1.0,
-        "parameters_nonzero": nonzero_parameters(model),
+        "parameters_nonzero": nonzero_in_model(model),
         "ratio_specified": params.ratio,
         "ratio_actual": zeros / parameters,
         "ratio_in_pruned_layers": zeros / prunable,
@@ -53,6 +55,7 @@ def set_to_zero(model: PreTrainedModel, windows: torch.Tensor, chosen, share: fl
     quota = Quota(share)
     for readers in every:
         inputs = activations.inputs(readers) if activations else None
+        bring_in(model.model.layers[readers.layer])
         choose = chooser(criterion.score, inputs, chosen.pattern, quota)
         for linear in readers.matrices.values():
             linear.weight.copy_(then.remove(linear.weight.double(), choose, group_size(chosen.pattern), inputs))

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.common.paging import bring_in
 from stages.prune.activations import Inputs
 from stages.prune.units import Module
 
@@ -18,6 +19,7 @@ def prepare(model: PreTrainedModel) -> None:
     """
     known = hasattr(model.config, "mlp_bias")
     for layer in model.model.layers:
+        bring_in(layer)
         outputs = [layer.self_attn.o_proj, layer.mlp.down_proj]
         for linear in (each for each in (layer.modules() if known else outputs) if isinstance(each, nn.Linear)):
             if linear.bias is None:
