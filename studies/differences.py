@@ -29,7 +29,7 @@ def losses_of(runs: list[Measured], name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Raises UserError where the runs were not measured on the same windows.
     """
-    frames = {run.variant.name: run.windows[run.windows["set"] == name] for run in runs}
+    frames = {f"{run.variant.name}, {run.model}": run.windows[run.windows["set"] == name] for run in runs}
     losses = side_by_side(frames, ["set", "window"], "loss").to_numpy(dtype=float)
     return losses, runs[0].windows.loc[runs[0].windows["set"] == name, "tokens"].to_numpy(dtype=float)
 
