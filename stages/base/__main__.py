@@ -10,9 +10,9 @@ from transformers import PreTrainedModel
 from stages.base import from_scratch, hub, local_folder, shape
 from stages.base.params import BaseParams
 from stages.common import training
-from stages.common.checkpoint import save_checkpoint
-from stages.common.errors import UserError
+from stages.common.checkpoint import check_not_quantised
 from stages.common.outputs import staged, write_metrics
+from stages.common.paging import save_model
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
@@ -30,11 +30,10 @@ def main() -> None:
     state = training.state_folder("base", run.model_dump_json(), params.model_dump_json(), inputs)
 
     model, tokenizer, progress = SOURCES[params.source](params, device, state)
-    if hasattr(model.config, "quantization_config"):
-        raise UserError(f"{model.name_or_path} is quantised; allowed: the weights in floating point, which are pruned")
+    check_not_quantised(model.config)
 
     with staged("models/base") as folder:
-        save_checkpoint(model.to(getattr(torch, params.dtype)), tokenizer, folder)
+        save_model(model.to(getattr(torch, params.dtype)), tokenizer, folder)
         card = Path(str(model.name_or_path)) / "README.md"
         if params.source in ("hub", "path") and card.is_file():
             shutil.copyfile(card, folder / card.name)  # it names the licence, which every export inherits

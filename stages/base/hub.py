@@ -6,8 +6,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.base.params import BaseParams
-from stages.common.checkpoint import load_model, load_tokenizer
+from stages.common.checkpoint import load_tokenizer
 from stages.common.hub import fetch
+from stages.common.paging import load_paged
 from stages.common.training import Progress
 
 # safetensors alone: the pickles that many repositories hold beside them could run code.
@@ -19,7 +20,8 @@ def make(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Progress]:
     """Return model and tokenizer of `params.model` at `params.revision`, and the progress of no training.
 
+    The model is a paged one, so that it may be larger than memory.
     Raises UserError for what cannot be fetched, and for what is not a complete checkpoint of a supported model.
     """
     folder = fetch("model", str(params.model), str(params.revision), FILES).folder
-    return load_model(folder, device), load_tokenizer(folder), Progress()
+    return load_paged(folder, state), load_tokenizer(folder), Progress()

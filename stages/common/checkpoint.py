@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -77,6 +78,12 @@ def note_origin(model: PreTrainedModel, folder: Path) -> None:
     model.name_or_path = model.config.name_or_path = str(folder)  # what PEFT writes as an adapter's base
     if (folder / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+
+
+def check_not_quantised(config: PreTrainedConfig) -> None:
+    """Raise UserError for the config of a quantised checkpoint."""
+    if hasattr(config, "quantization_config"):
+        raise UserError(f"{config.name_or_path} is quantised; allowed: the weights in floating point, which are pruned")
 
 
 def check_finite(folder: Path, name: str, weight: torch.Tensor) -> None:

@@ -72,6 +72,7 @@ def load_paged(folder: str | Path, changed: Path, device: torch.device | str = "
     checkpoint.check_config(folder)
     checkpoint.check_weight_files(folder)
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    checkpoint.check_not_quantised(config)
     architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
     stored = checkpoint.weights(folder)
     with torch.device("meta"):

@@ -46,6 +46,13 @@ def run(folder: Path, hub: Hub | None = None, **changes) -> subprocess.Completed
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of all files of weights of `folder`, of which each is in one."""
+    files = [load_file(file) for file in sorted(folder.glob("*.safetensors"))]
+    assert sum(map(len, files)) == len({name for file in files for name in file})
+    return {name: tensor for file in files for name, tensor in file.items()}
+
+
 def refusal(done: subprocess.CompletedProcess) -> str:
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -57,7 +64,7 @@ def test_hub_and_path_give_the_checkpoint_in_the_asked_dtype(hub, checkpoint, tm
     wanted = load_file(checkpoint / "model.safetensors")
     done = run(tmp_path, hub, source="hub", model="org/tiny", revision=COMMIT)
     assert done.returncode == 0, done.stderr
-    given = load_file(tmp_path / "models/base/model.safetensors")
+    given = weights(tmp_path / "models/base")
     assert given.keys() == wanted.keys() and all(given[key].equal(wanted[key]) for key in wanted)
     assert (tmp_path / "models/base/tokenizer.json").is_file()
     card = tmp_path / "models/base/README.md"
@@ -66,7 +73,7 @@ def test_hub_and_path_give_the_checkpoint_in_the_asked_dtype(hub, checkpoint, tm
     hub.requests.clear()
     done = run(tmp_path, hub, source="path", path=str(checkpoint), dtype="bfloat16")
     assert done.returncode == 0, done.stderr
-    given = load_file(tmp_path / "models/base/model.safetensors")
+    given = weights(tmp_path / "models/base")
     assert all(given[key].equal(wanted[key].bfloat16()) for key in wanted)
     assert json.loads((tmp_path / "models/base/config.json").read_text())["dtype"] == "bfloat16"
     assert card.is_file()

@@ -98,7 +98,7 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
 
     kill("from_scratch", "batch", 5)  # in step 5
     kill("training", "save_file", 8)  # while the state after step 12 is written
-    kill("stage", "save_checkpoint", 1)  # after the last step
+    kill("stage", "save_model", 1)  # after the last step
     done = run(killed, "-c", KILLING, "stage", "main", "0")
     assert done.returncode == 0, done.stderr
     assert outputs(killed) == outputs(whole)
