@@ -29,19 +29,17 @@ def compact(tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor) -> t
     What is kept moves up, a block that fits the processor's cache at a time, and never past what is still to be read.
     To map new memory for it would take several times as long as to move it.
     """
-    by_unit, keep = tensor.unflatten(dim, (units, -1)), keep.to(tensor.device)
-    at_a_time = max(1, BLOCK // by_unit[0].numel())
+    lines = torch.arange(tensor.shape[dim], device=tensor.device).view(units, -1)[keep.to(tensor.device)].flatten()
+    rows_at_a_time = max(1, BLOCK // tensor[0].numel())
     if dim == 0:
-        blocks = (by_unit.index_select(0, part) for part in keep.split(at_a_time))
+        blocks = (tensor.index_select(0, part) for part in lines.split(rows_at_a_time))
     else:
-        blocks = (rows.index_select(1, keep) for rows in by_unit.split(at_a_time))
+        blocks = (rows.index_select(1, lines) for rows in tensor.split(rows_at_a_time))
     memory, end = tensor.view(-1), 0
     for block in blocks:
         start, end = end, end + block.numel()
         memory[start:end] = block.flatten()
-    shape = list(tensor.shape)
-    shape[dim] = len(keep) * (tensor.shape[dim] // units)
-    return memory[:end].view(shape)
+    return memory[:end].view(len(lines), *tensor.shape[1:]) if dim == 0 else memory[:end].view(-1, len(lines))
 
 
 def layer_widths(model: PreTrainedModel) -> list[dict[str, int]]:

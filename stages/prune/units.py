@@ -89,5 +89,7 @@ def power_sums_by_unit(matrix: torch.Tensor, units: int, dim: int, order: int) -
         lines = torch.cat([torch.linalg.vector_norm(rows, order, 1, dtype=torch.float32) for rows in blocks]) ** order
     else:
         power = {1: torch.abs, 2: torch.square}[order]
-        lines = torch.stack([power(rows.float()).sum(0) for rows in blocks]).sum(0)
+        lines = torch.zeros(matrix.shape[1], device=matrix.device)
+        for rows in blocks:
+            lines += power(rows.float()).sum(0)
     return lines.view(units, -1).sum(1)

@@ -13,9 +13,9 @@ from itertools import repeat
 import torch
 
 from stages.prune.gradients import gradients
+from stages.prune.units import BLOCK
 
 SECOND_ORDER = ("param_second", "param_mix")
-BLOCK = 2**18  # numbers of a matrix that are reduced at a time
 
 
 def score(model, modules, windows, params) -> list[torch.Tensor]:
@@ -43,12 +43,17 @@ def line_sums(weight, gradient, squared, variant: str, dim: int) -> torch.Tensor
 
     Block by block: what is computed on the way stays in the processor's cache.
     """
-    rows, sums = max(1, BLOCK // weight.shape[1]), []
+    rows = max(1, BLOCK // weight.shape[1])
+    sums: list[torch.Tensor] = []
     seconds = repeat(None) if squared is None else squared.split(rows)
     for block in zip(weight.split(rows), gradient.split(rows), seconds, strict=False):
         values = salience(*block, variant)
-        sums.append((values if variant == "vectorize" else values.abs_()).sum(1 - dim))
-    return torch.stack(sums).sum(0) if dim else torch.cat(sums)
+        lines = (values if variant == "vectorize" else values.abs_()).sum(1 - dim)
+        if dim and sums:
+            sums[0] += lines
+        else:
+            sums.append(lines)
+    return torch.cat(sums)
 
 
 def salience(weight, gradient, squared, variant: str) -> torch.Tensor:
