@@ -22,6 +22,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from stages.common.errors import UserError
 from stages.common.gguf_file import gguf_weights, open_gguf
 from stages.common.modeling_pruned import ARCHITECTURES
+from stages.common.safetensors_file import unread
 
 GGUF = ".gguf"
 SUPPORTED_MODEL_TYPES = (*ARCHITECTURES, *(f"pruned_{name}" for name in ARCHITECTURES))
@@ -96,16 +97,12 @@ def check_finite(folder: Path, name: str, weight: torch.Tensor) -> None:
 def weights(folder: Path) -> dict[str, Any]:
     """Return the tensors of all safetensors files of `folder`, still to be read, each into memory of its own.
 
-    transformers would map the files: their pages then stay resident as long as any tensor does, beside whatever
-    replaces it, and a model that is pruned would not shrink. Where there is a GGUF instead, its tensors dequantised.
+    transformers would map the files, and they would stay resident beside whatever replaces a weight. Where there is a
+    GGUF instead, its tensors dequantised.
     """
     tensors: dict[str, Any] = {}
     for file in weight_files(folder):
-        if file.suffix == GGUF:
-            tensors |= gguf_weights(file)
-            continue
-        content = safe_open(file, framework="pt", backend="pread")
-        tensors |= {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 - not a dict
+        tensors |= gguf_weights(file) if file.suffix == GGUF else unread(file)
     return tensors
 
 
