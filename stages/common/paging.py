@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -20,6 +19,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from stages.common import checkpoint
 from stages.common.errors import UserError
+from stages.common.safetensors_file import unread
 
 NORM, EMBEDDINGS = "model.norm.weight", "model.embed_tokens.weight"
 SHARD = "model-{:05}-of-{:05}.safetensors"
@@ -80,18 +80,13 @@ def load_paged(folder: str | Path, changed: Path, device: torch.device | str = "
     names = dict(model.named_parameters())  # a head that is the embeddings is not among them
     if missing := sorted(names.keys() - stored.keys()):
         raise UserError(f"{folder} lacks weights: {', '.join(missing)}")
-    if wrong := [name for name, weight in names.items() if list(weight.shape) != shape_of(stored[name])]:
+    if wrong := [name for name, weight in names.items() if tuple(weight.shape) != tuple(stored[name].shape)]:
         raise UserError(f"{folder}: the weights do not fit config.json ({', '.join(wrong)})")
-    model = model.to(config.dtype or stored[EMBEDDINGS][:1].dtype).requires_grad_(False).eval()
+    model = model.to(config.dtype or stored[EMBEDDINGS].dtype).requires_grad_(False).eval()
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)  # it has no weights
     checkpoint.note_origin(model, folder)
     Pages(model, folder, stored, changed, torch.device(device))
     return model
-
-
-def shape_of(stored: Any) -> list[int]:
-    """Return the shape of a tensor that is there (of a GGUF) or still to be read."""
-    return list(stored.shape if isinstance(stored, torch.Tensor) else stored.get_shape())
 
 
 def hand_over(model: PreTrainedModel, rebuilt: PreTrainedModel) -> None:
@@ -181,8 +176,7 @@ class Pages:
             self.changed.mkdir(parents=True, exist_ok=True)
             place.file = self.changed / f"{place.name}.safetensors"
             save_part(place.name, weights, place.file)
-            content = safe_open(place.file, framework="pt", backend="pread")
-            place.stored = {name: content.get_slice(f"{place.name}.{name}") for name in weights}
+            place.stored = {name.removeprefix(f"{place.name}."): weight for name, weight in unread(place.file).items()}
             self.absent = {name: meta_weight(weight) for name, weight in weights.items()}
         for name, weight in self.absent.items():
             replace(part, name, weight)
