@@ -41,12 +41,15 @@ class Costs:
         return self.total - sum(price * count for price, count in zip(self.prices, counts, strict=True))
 
 
-def costs_of(params, model: PreTrainedModel, modules: list[Module]) -> Costs:
-    """Return the costs that `prune.budget` limits or, where there is none, those that `prune.ratio` does."""
+def costs_of(params, model: PreTrainedModel, modules: list[Module], before: int) -> Costs:
+    """Return the costs that `prune.budget` limits or, where there is none, those that `prune.ratio` does.
+
+    `before` are the parameters that the ratio is a share of: those of the model without what an update has added to it.
+    """
     if params.budget is None:
         total: float = model.num_parameters()
         prices: list[float] = [module.cost for module in modules]
-        return Costs(total, prices, total - int(total * params.ratio), 1, "parameters")
+        return Costs(total, prices, before - int(before * params.ratio), 1, "parameters")
     amount, unit = budget.parse(params.budget)
     scale, measure = budget.UNITS[unit]
     total, prices = MEASURES[measure](model, modules, params.budget_length)

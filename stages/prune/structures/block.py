@@ -30,7 +30,7 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
         update.prepare(params.chosen.update, model)
     original = block_modules(model, attention, mlp)
     in_pruned_layers = sum(module.units * module.cost for module in original)
-    costs = costs_of(params, model, original)
+    costs = costs_of(params, model, original, before)
     if params.budget and costs.total <= costs.limit:
         print(f"prune: the model fits prune.budget = {params.budget} as it is; nothing is removed")
     gone = [0] * len(original)
