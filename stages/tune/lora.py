@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Linear
 from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.tune.dropout import Dropout
 from stages.tune.params import TuneParams
 from stages.tune.sparsity import mask_adapters
 
@@ -29,6 +31,9 @@ def prepare(model: PreTrainedModel, params: TuneParams) -> PeftModel:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that it has given up
         adapted = get_peft_model(model, config)
+    for layer in [module for module in adapted.modules() if isinstance(module, Linear)]:
+        if params.lora_dropout:
+            layer.lora_dropout.update({name: Dropout(params.lora_dropout) for name in layer.lora_dropout})
     mask_adapters(adapted)
     return adapted
 
