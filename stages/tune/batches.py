@@ -1,6 +1,5 @@
 """Which examples make up which step's batch, and how a batch becomes tensors."""
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
@@ -50,22 +49,6 @@ def collate(examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     tokens = torch.nn.utils.rnn.pad_sequence([example.tokens for example in examples], batch_first=True)
     labels = [example.labels for example in examples]
     return tokens, torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORE)
-
-
-def micro_batches(items: list[Item], length: Callable[[Item], int], size: int) -> list[list[Item]]:
-    """Return `items`, shortest first, in runs that take no more tokens, padding included, than `size` of the longest.
-
-    Short sequences go together in larger numbers: the memory is bounded by the longest either way, and a processor is
-    faster at few large products than at many small ones.
-    """
-    items = sorted(items, key=length)
-    most = size * length(items[-1])
-    parts: list[list[Item]] = [[]]
-    for item in items:
-        if parts[-1] and (len(parts[-1]) + 1) * length(item) > most:
-            parts.append([])
-        parts[-1].append(item)
-    return parts
 
 
 def split(items: list[Item], size: int) -> list[list[Item]]:

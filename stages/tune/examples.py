@@ -64,11 +64,6 @@ def alpaca_prompt(instruction: str, context: str | None) -> str:
     return ALPACA.format(instruction=instruction)
 
 
-def length(example: Example) -> int:
-    """Return how many tokens `example` has."""
-    return len(example.tokens)
-
-
 def loss_tokens(example: Example) -> int:
     """Return how many tokens of `example` are predicted: the first has nothing before it to be predicted from."""
     return int((example.labels[1:] != IGNORE).sum())

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.training import Plan, Progress, train
-from stages.tune.batches import Batches, collate, micro_batches
-from stages.tune.examples import Example, length, loss_tokens
+from stages.tune.batches import Batches, collate, split
+from stages.tune.examples import Example, loss_tokens
 from stages.tune.next_token import next_token_loss
 from stages.tune.params import TuneParams
 
@@ -38,7 +38,7 @@ def recover(
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
     optimizer = torch.optim.AdamW(parameters.values(), lr=params.learning_rate, weight_decay=0.0, fused=True)
-    batches = Batches(list(map(length, examples)), params.batch_size, params.seed)
+    batches = Batches([len(example.tokens) for example in examples], params.batch_size, params.seed)
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(params.seed))
     sample = [examples[index] for index in order[: len(validation)].tolist()]
 
@@ -90,12 +90,11 @@ def warning(progress: Progress) -> str:
 def backward_mean(model: PreTrainedModel, objective: Objective, batch: list[Example], micro_batch_size: int) -> float:
     """Add the gradient of the batch's mean loss over its loss tokens; return that loss.
 
-    Each micro-batch counts by its tokens, so the result does not depend on `micro_batch_size`, the number of the
-    longest sequences that one holds.
+    Each micro-batch counts by its tokens, so the result does not depend on `micro_batch_size`.
     """
     count = sum(map(loss_tokens, batch))
     total = 0.0
-    for part in micro_batches(batch, length, micro_batch_size):
+    for part in split(batch, micro_batch_size):
         loss = part_loss(model, objective, part) / count
         loss.backward()
         total += loss.item()
@@ -104,8 +103,8 @@ def backward_mean(model: PreTrainedModel, objective: Objective, batch: list[Exam
 
 @torch.no_grad()
 def mean_loss(model: PreTrainedModel, objective: Objective, examples: list[Example], size: int) -> float:
-    """Return the mean loss over the loss tokens of `examples`, in micro-batches of `size`."""
-    total = sum(part_loss(model, objective, part).item() for part in micro_batches(examples, length, size))
+    """Return the mean loss over the loss tokens of `examples`, `size` sequences at a time."""
+    total = sum(part_loss(model, objective, part).item() for part in split(examples, size))
     return total / sum(map(loss_tokens, examples))
 
 
@@ -124,7 +123,7 @@ def seen(examples: list[Example], batches: Batches, params: TuneParams) -> dict[
         batch = batches.at(step)
         tokens += sum(batches.lengths[index] for index in batch)
         learnt_tokens += sum(learnt[index] for index in batch)
-        for part in micro_batches(batch, batches.lengths.__getitem__, params.micro_batch_size):
+        for part in split(batch, params.micro_batch_size):
             cells += len(part) * max(batches.lengths[index] for index in part)
     return {
         "sequences_available": len(examples),

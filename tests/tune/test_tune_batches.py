@@ -1,11 +1,9 @@
-from itertools import pairwise
-
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.tune.batches import Batches, collate, micro_batches
+from stages.tune.batches import Batches, collate
 from stages.tune.examples import IGNORE, Example
 
 
@@ -62,14 +60,3 @@ def test_collate_pads_on_the_right_and_labels_no_padding():
     )
     assert tokens.tolist() == [[5, 0, 0], [1, 2, 3]]
     assert labels.tolist() == [[IGNORE, IGNORE, IGNORE], [IGNORE, 2, 3]]
-
-
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 8))
-def test_micro_batches_take_no_more_than_so_many_of_the_longest(lengths, size):
-    parts = micro_batches(list(range(len(lengths))), lengths.__getitem__, size)
-    order = [index for part in parts for index in part]
-    assert sorted(order) == list(range(len(lengths)))
-    assert [lengths[index] for index in order] == sorted(lengths)
-    assert all(len(part) * lengths[part[-1]] <= size * max(lengths) for part in parts)
-    for part, following in pairwise(parts):
-        assert (len(part) + 1) * lengths[following[0]] > size * max(lengths), "there was room for one more"
