@@ -1,4 +1,4 @@
-"""Evaluation against lm-eval's own HFLM: python benchmarks/evaluation.py [--size 100M] [--documents 60]
+"""Evaluation against lm-eval's own HFLM: python benchmarks/evaluation.py [--size 100M] [--documents 40]
 
 The first documents of four real tasks (../shared/data/mirror), by lm-eval's definitions, with random Llamas of the
 demo's size and of 100 M parameters, float32 on the CPU. Each measurement is a process of its own, ours and HFLM's in
@@ -45,7 +45,7 @@ TASKS = {  # task: lm-eval's definition, its file in the mirror, the goal for 10
 }
 TOTAL_GOALS = {"demo": 1.7}
 TEXTS = ("wikitext/wikitext-2-v1/test.parquet", "gururise/GPTeacher-Roleplay/train.parquet")  # for the tokenizer
-DOCUMENTS = {"demo": 400, "100M": 60}
+DOCUMENTS = {"demo": 200, "100M": 40}
 SHAPES = {"100M": {"vocab_size": 16000, "hidden_size": 768, "intermediate_size": 2048, "layers": 12, "heads": 12,
                    "kv_heads": 4, "tie_embeddings": False}}  # fmt: skip
 
@@ -206,7 +206,7 @@ def scored(measured: Measured, tasks: list[str]) -> tuple[dict[str, float], dict
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", nargs="+", choices=("demo", "100M"), default=("demo", "100M"))
-    parser.add_argument("--documents", type=int, help="of each task; 400 and 60 if not given")
+    parser.add_argument("--documents", type=int, help="of each task; 200 and 40 if not given")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8, help="HFLM's")
     parser.add_argument("--threads", type=int, default=2)

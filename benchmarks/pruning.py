@@ -58,7 +58,7 @@ def main(folder: Path | None, repetitions: int, threads: int) -> None:
         windows = torch.randint(0, 1000, (10, 64), generator=torch.Generator().manual_seed(0))
         rows.append(backward_passes(model, modules, windows, repetitions))
         rows += one_layer(model, modules[1], windows, repetitions)
-        rows += weights_alone(modules, repetitions)
+        rows += weights_alone(model, modules, repetitions)
     print(f"TinyLlama's shape, float32, {threads} threads, {repetitions} repetitions, torch {torch.__version__}\n")
     print(tabulate(rows, HEAD, "pipe", disable_numparse=True))
 
@@ -155,7 +155,7 @@ def one_layer(model: PreTrainedModel, mlp: Module, windows: torch.Tensor, repeti
     ]
 
 
-def weights_alone(modules: list[Module], repetitions: int) -> list[list[str]]:
+def weights_alone(model: PreTrainedModel, modules: list[Module], repetitions: int) -> list[list[str]]:
     """Time l2 scores, and then scores and surgery, against the sum of squares of the same weights."""
     weights = [linear.weight for module in modules for linear, _ in module.matrices]
 
@@ -165,10 +165,10 @@ def weights_alone(modules: list[Module], repetitions: int) -> list[list[str]]:
 
     with torch.no_grad():
         theirs = [timed(plain) for _ in range(repetitions)]
-        ours = [timed(lambda: l2.score(None, modules, None, None)) for _ in range(repetitions)]
+        ours = [timed(lambda: l2.score(model, modules, None, None)) for _ in range(repetitions)]
 
         def prune() -> None:
-            for module, score in zip(modules, l2.score(None, modules, None, None), strict=True):
+            for module, score in zip(modules, l2.score(model, modules, None, None), strict=True):
                 keep_units(module, strongest(score.sum(0), share_of_units([module], RATIO)))
 
         surgery = timed(prune)
@@ -181,7 +181,7 @@ def weights_alone(modules: list[Module], repetitions: int) -> list[list[str]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="a checkpoint to measure on")
-    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--repetitions", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     main(options.model, options.repetitions, options.threads)
