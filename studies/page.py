@@ -99,6 +99,7 @@ def study_page(
     knee_text = "\n\n".join(
         f"On {name}:\n\n" + "\n".join(f"- {each}" for each in sentences) for name, sentences in knee_sentences.items()
     )
+    engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if ", gguf-" in tables["cost"] else ""
     figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
     return f"""# Study {title}
 {lacking}
@@ -132,7 +133,7 @@ Perplexity as a ratio with its {level} interval, accuracy in points.
 ## Cost
 
 Percent of the base's beside each quantity. Speeds and peak memory are those of the machine that ran the variants.
-
+{engines}
 {tables["cost"]}
 
 ## Plots
