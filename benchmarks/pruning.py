@@ -59,7 +59,7 @@ def main(folder: Path | None, repetitions: int, threads: int) -> None:
         rows.append(backward_passes(model, modules, windows, repetitions))
         rows += one_layer(model, modules[1], windows, repetitions)
         rows += weights_alone(model, modules, repetitions)
-    print(f"TinyLlama's shape, float32, {threads} threads, {repetitions} repetitions, torch {torch.__version__}\n")
+    print(f"{threads} threads, {repetitions} repetitions, torch {torch.__version__}\n")
     print(tabulate(rows, HEAD, "pipe", disable_numparse=True))
 
 
