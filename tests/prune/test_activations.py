@@ -243,6 +243,20 @@ def test_realign_ends_with_the_last_norm_by_least_squares(seed):
     )
 
 
+def test_pruning_realigns_what_reads_a_drifted_stream(windows):
+    model, dense = tiny_llama(), tiny_llama()
+    params = prune_params(criterion="obs", update="realign", attention_layers=None, mlp_layers=[1, 3])
+    pruned, _ = prune(model, windows, params)
+
+    def furthest(layer):
+        """Return how far the rows of the layer's gate are from the dense model's, at the most."""
+        gates = (each.model.layers[layer].mlp.gate_proj.weight.detach() for each in (pruned, dense))
+        return torch.cdist(*gates).amin(1).max().item()
+
+    assert furthest(1) == pytest.approx(0, abs=1e-4)  # nothing is lost before layer 1
+    assert furthest(2) > 1e-3
+
+
 def test_realign_of_the_last_norm_is_part_of_pruning(windows):
     model = tiny_llama()
     before = model.model.norm.weight.clone()
