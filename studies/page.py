@@ -56,7 +56,9 @@ def lower_than(best: Cell, following: Cell, name: str, params: ReportParams) -> 
     low, high = interval(np.exp(drawn[:, 0] - drawn[:, 1]), params.confidence)
     first, second = group_means(mean_loss(losses, tokens), groups)
     judged = "not significantly lower than" if low <= 1 <= high else "significantly lower than"
-    return f"{judged} {following.line}'s (ratio {np.exp(first - second):.3f}, {low:.3f} to {high:.3f})"
+    digits = next((each for each in range(3, 6) if round(low, each) != round(high, each)), 6)
+    ratio = f"{np.exp(first - second):.{digits}f}, {low:.{digits}f} to {high:.{digits}f}"
+    return f"{judged} {following.line}'s (ratio {ratio})"
 
 
 def higher_than(best: Cell, following: Cell, params: ReportParams) -> str:

@@ -1,5 +1,7 @@
 """What a study's page says, from cells that a formula made."""
 
+from dataclasses import replace
+
 import cells as made
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from stages.report.params import ReportParams
 from studies.differences import accuracy_differences, average_accuracy, average_difference, draw_runs, perplexity_ratios
 from studies.knee import Knee, find_knee, sentence
 from studies.measured import Cell
-from studies.page import knees, winners
+from studies.page import knees, lower_than, winners
 from studies.plots import draw_all, draw_pareto, pareto_front, styles
 from studies.tables import MISSING, cost_numbers, cost_text, latex_of, markdown_of, quality_numbers, quality_text
 
@@ -71,6 +73,15 @@ def test_the_winner_of_a_ratio_is_named_with_what_it_wins_by():
     low, middle, high = winners(base, cells, PARAMS)
     assert "At ratio 0.3 (85.0 % of the parameters kept) **taylor, tuned** has the lowest perplexity" in low
     assert "significantly lower than l2's" in middle and "**taylor**" in high
+
+
+def test_a_ratio_close_to_one_is_told_with_digits_enough_to_see_its_interval():
+    _, (cell, other) = made.study(ratios=(0.3,), methods=("l2",))
+    run = cell.runs[0]
+    worse = run.windows.assign(loss=run.windows["loss"] + np.tile([1e-4, 2e-4], made.WINDOWS // 2))
+    close = replace(run, model="tuned", windows=worse)
+    text = lower_than(cell, replace(other, runs=[close]), "prose", PARAMS)
+    assert text.startswith("significantly lower than taylor, tuned's (ratio 0.99985, 0.999")
 
 
 def test_nonzero_parameters_are_told_where_a_model_is_sparse():
