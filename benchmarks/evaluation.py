@@ -35,6 +35,7 @@ from stages.base.tokenizer import train_tokenizer  # noqa: E402 - the path has t
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint  # noqa: E402
 from stages.common.params import RunParams, read_params_file  # noqa: E402
 from stages.common.torch_setup import setup_torch  # noqa: E402
+from stages.profile.memory import resident_bytes  # noqa: E402
 
 MIRROR = ROOT.parent / "shared" / "data" / "mirror"
 TASKS = {  # task: lm-eval's definition, its file in the mirror, the goal for 100 M parameters
@@ -140,7 +141,9 @@ def measure(side: str, folder: str, limit: int, batch_size: int, threads: int) -
         log_likelihoods[task] = [total for sample in samples for total, _ in sample["filtered_resps"]]
         metrics |= task_metrics(results)
         outcomes.append(question_outcomes(results))
-    return Measured(seconds, cpu_seconds, log_likelihoods, metrics, pd.concat(outcomes), peak_resident_mib())
+    return Measured(
+        seconds, cpu_seconds, log_likelihoods, metrics, pd.concat(outcomes), resident_bytes("VmHWM") / 2**20
+    )
 
 
 def stock_config(task: str, cache: str) -> dict[str, Any]:
@@ -155,12 +158,6 @@ def stock_config(task: str, cache: str) -> dict[str, Any]:
     splits = {f"{key}_split": key if key == split else None for key in ("training", "validation", "test")}
     location = {"dataset_path": "parquet", "dataset_name": None, "dataset_kwargs": data}
     return load_yaml(STOCK / definition) | location | splits
-
-
-def peak_resident_mib() -> float:
-    """Return this process's peak; not by getrusage, which hands down the parent's across exec."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def table(size: str, ours: list[Measured], hflm: list[Measured], exact: Measured) -> str:

@@ -10,7 +10,6 @@ least-squares lines through the logarithms. Draws docs/growth.png.
 import argparse
 import multiprocessing
 import pydoc_data.topics
-import re
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ from stages.common.paging import load_paged  # noqa: E402
 from stages.common.params import RunParams, read_params_file  # noqa: E402
 from stages.common.torch_setup import setup_torch  # noqa: E402
 from stages.evaluate.language_model import BranchingLM  # noqa: E402
+from stages.profile.memory import reset_peak, resident_bytes  # noqa: E402
 from stages.prune import structures  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402
@@ -109,8 +109,7 @@ def measure(method: str, folder: Path, point: dict[str, int]) -> tuple[float, fl
     """Return the CPU seconds and the peak memory in MiB of pruning, or evaluating, the model in `folder`."""
     setup_torch(RunParams(device="cpu", threads=1))
     return_freed_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
-    before = memory("VmRSS")
+    before = reset_peak()
     if method == "evaluation":
         scorer = BranchingLM(load_model(folder), load_tokenizer(folder), 2048)
         started = time.process_time()
@@ -122,12 +121,7 @@ def measure(method: str, folder: Path, point: dict[str, int]) -> tuple[float, fl
         model = load_paged(folder, folder / "changed") if paged else load_model(folder)
         started = time.process_time()
         structures.load("block").prune(model, windows, prune)
-    return time.process_time() - started, memory("VmHWM") - before
-
-
-def memory(key: str) -> float:
-    """Return what Linux counts of this process under `key`, in MiB."""
-    return int(re.findall(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())[0]) / 1024
+    return time.process_time() - started, (resident_bytes("VmHWM") - before) / 2**20
 
 
 def section(method: str, point: dict[str, int]) -> PruneParams:

@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from stages.common.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.common.params import load_section  # noqa: E402
+from stages.profile.memory import resident_bytes  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402
 from stages.prune.structures import block  # noqa: E402
@@ -86,7 +87,7 @@ def measure(side: str, method: str, folder: str, threads: int) -> Measured:
     digest = hashlib.sha256()
     for layer in pruned.model.layers:
         digest.update(layer.mlp.gate_proj.weight.detach().numpy())
-    return Measured(*taken, peak_resident_gib(), digest.hexdigest())
+    return Measured(*taken, resident_bytes("VmHWM") / 2**30, digest.hexdigest())
 
 
 def ours(model: PreTrainedModel, windows: torch.Tensor, method: str) -> PreTrainedModel:
@@ -122,12 +123,6 @@ def theirs(model: PreTrainedModel, windows: torch.Tensor, method: str) -> PreTra
         model(input_ids=windows, labels=windows, use_cache=False).loss.backward()
     pruner.step()
     return model
-
-
-def peak_resident_gib() -> float:
-    """Return this process's peak; not by getrusage, which hands down the parent's across exec."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20
 
 
 if __name__ == "__main__":

@@ -64,6 +64,9 @@ def reset_peak() -> int:
 
 
 def resident_bytes(field: str) -> int:
-    """Return a memory field of /proc/self/status: VmRSS, the resident set, or VmHWM, its peak."""
+    """Return a memory field of /proc/self/status: VmRSS, the resident set, or VmHWM, its peak.
+
+    Not by getrusage, which hands down the parent's peak across exec.
+    """
     line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(f"{field}:"))
     return int(line.split()[1]) * 1024
