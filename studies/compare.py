@@ -55,6 +55,7 @@ def compare(study: Study, commits: dict[str, str]) -> str:
             plots=draw_all(folder / "plots", base, cells, chances),
             params=params,
             seeds=max(len(cell.runs) for cell in cells),
+            in_llama_cpp=any(cell.format.startswith("gguf") for cell in cells),
         )
         (folder / "study.md").write_text(page, encoding="utf-8")
     return markdown_of(texts["quality"])

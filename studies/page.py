@@ -92,8 +92,9 @@ def study_page(
     plots: list[str],
     params: ReportParams,
     seeds: int,
+    in_llama_cpp: bool,
 ) -> str:
-    """Return the page as Markdown."""
+    """Return the page as Markdown; `in_llama_cpp`: some of the costs were measured there."""
     level = f"{100 * params.confidence:g} %"
     lacking = f"\nNot there yet: {', '.join(missing)}.\n" if missing else ""
     repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
@@ -101,7 +102,7 @@ def study_page(
     knee_text = "\n\n".join(
         f"On {name}:\n\n" + "\n".join(f"- {each}" for each in sentences) for name, sentences in knee_sentences.items()
     )
-    engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if ", gguf-" in tables["cost"] else ""
+    engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if in_llama_cpp else ""
     figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
     return f"""# Study {title}
 {lacking}
