@@ -42,7 +42,7 @@ chat: setup ## Talk to a model: make chat MODEL=base|pruned|tuned
 samples: setup ## Write the continuations of evaluate.prompts by base, pruned and tuned to samples.md
 	python -m stages.chat.samples
 
-test: setup lint ## Run every test, ruff and mypy (16 minutes on two cores)
+test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 	pytest $(WORKERS)
 
 test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
