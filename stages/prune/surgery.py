@@ -1,5 +1,7 @@
 """Remove units from a model for good."""
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,17 +31,31 @@ def compact(tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor) -> t
     What is kept moves up, a block that fits the processor's cache at a time, and never past what is still to be read.
     To map new memory for it would take several times as long as to move it.
     """
-    lines = torch.arange(tensor.shape[dim], device=tensor.device).view(units, -1)[keep.to(tensor.device)].flatten()
-    rows_at_a_time = max(1, BLOCK // tensor[0].numel())
-    if dim == 0:
-        blocks = (tensor.index_select(0, part) for part in lines.split(rows_at_a_time))
-    else:
-        blocks = (rows.index_select(1, lines) for rows in tensor.split(rows_at_a_time))
     memory, end = tensor.view(-1), 0
-    for block in blocks:
-        start, end = end, end + block.numel()
-        memory[start:end] = block.flatten()
-    return memory[:end].view(len(lines), *tensor.shape[1:]) if dim == 0 else memory[:end].view(-1, len(lines))
+    for block, index in blocks_of_units(tensor, units, dim, keep):
+        shape = [*block.shape[:dim], len(index), *block.shape[dim + 1 :]]
+        start, end = end, end + math.prod(shape)
+        here = block.storage_offset() - tensor.storage_offset()
+        room, index = memory[start:end].view(shape), index.to(tensor.device)
+        if end <= here:
+            torch.index_select(block, dim, index, out=room)
+        elif start < here or room.shape != block.shape:  # the block lies in part of its own room
+            room.copy_(block.index_select(dim, index))
+    return memory[:end].view(-1, *tensor.shape[1:]) if dim == 0 else memory[:end].view(len(tensor), -1)
+
+
+def blocks_of_units(
+    tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield `tensor` in blocks, views with the units as dimension `dim`, and which of a block's units stay."""
+    if dim == 0:
+        rows = tensor.view(units, -1)
+        for part in keep.split(max(1, BLOCK // rows.shape[1])):
+            first, last = int(part[0]), int(part[-1])
+            yield rows[first : last + 1], part - first
+    else:
+        for block in tensor.view(len(tensor), units, -1).split(max(1, BLOCK // tensor.shape[1])):
+            yield block, keep
 
 
 def layer_widths(model: PreTrainedModel) -> list[dict[str, int]]:

@@ -56,13 +56,17 @@ def test_removing_units_equals_zeroing_them(shape, tied, bias, seed, data):
 
 
 @pytest.mark.parametrize("dim", [0, 1])
-@pytest.mark.parametrize("block", [1, 16, 2**17])
-def test_kept_units_move_up_in_the_memory_that_is_there(dim, block, monkeypatch):
+@pytest.mark.parametrize("block", [1, 16, 48, 96, 2**17])
+@pytest.mark.parametrize("units", [[1, 2, 4, 5], [0, 1, 2, 5], [0, 5], [5], [0, 1], range(6)])
+def test_kept_units_move_up_in_the_memory_that_is_there(dim, block, units, monkeypatch):
     monkeypatch.setattr(surgery, "BLOCK", block)
-    weight = torch.randn(24, 12)
-    lines, units = torch.tensor([2, 3, 4, 5, 8, 9, 10, 11]), torch.tensor([1, 2, 4, 5])
-    expected = weight.index_select(dim, lines)
-    cut = surgery.compact(weight, weight.shape[dim] // 2, dim, units)
+    whole = torch.randn(3, 24, 12)
+    weight = whole[1]  # which does not begin where its storage does
+    width = weight.shape[dim] // 6
+    lines = torch.tensor([unit * width + i for unit in units for i in range(width)])
+    expected, before = weight.index_select(dim, lines), whole.clone()
+    cut = surgery.compact(weight, 6, dim, torch.tensor(units))
+    assert torch.equal(whole[::2], before[::2])
     assert cut.data_ptr() == weight.data_ptr() and cut.is_contiguous()
     assert torch.equal(cut, expected)
 
@@ -82,7 +86,7 @@ def test_tinyllama_counts_are_llm_pruners(ratio, heads, channels, parameters):
     modules = block_modules(model, range(4, 18), range(4, 18))
     for module in modules:
         keep = module.units - share_of_units([module], ratio)
-        keep_units(module, torch.arange(keep, device="meta"))
+        keep_units(module, torch.arange(keep))
     assert layer_widths(model)[4] == {
         "num_attention_heads": 8 * heads, "num_key_value_heads": heads, "intermediate_size": channels,
     }  # fmt: skip
