@@ -7,6 +7,7 @@ is timed by the clock and in seconds of the processor, which other jobs on the m
 """
 
 import argparse
+import os
 import shutil
 import statistics
 import sys
@@ -35,6 +36,7 @@ from stages.prune.units import Module, block_modules  # noqa: E402
 from stages.prune.update import refit  # noqa: E402
 
 LAYERS, RATIO = range(4, 18), 0.3
+FILE_REPETITIONS = 3  # times --repetitions: files are quick to measure, and their times vary most
 HEAD = ["", "seconds", "CPU", "beside", "seconds", "CPU", "ratio", "by CPU", "aim"]
 Seconds = tuple[float, float]  # on the clock, and of the processor
 
@@ -85,15 +87,20 @@ def row(name: str, ours: list[Seconds], beside: str, theirs: list[Seconds], aim:
 
 
 def files(folder: Path, scratch: Path, repetitions: int) -> list[list[str]]:
-    """Time loading and saving a checkpoint against copying its files, from and to the page cache where that holds."""
+    """Time loading and saving a checkpoint against copying its files, from and to the page cache where that holds.
+
+    What was written before is on the disk when a step begins, or the system would write it while the step is timed.
+    """
     loading: list[Seconds] = []
     saving: list[Seconds] = []
     copying: list[Seconds] = []
     models: list[PreTrainedModel] = []
-    for _ in range(repetitions):
+    for _ in range(FILE_REPETITIONS * repetitions):
+        os.sync()
         copying.append(timed(lambda: shutil.copytree(folder, scratch / "copy")))
         shutil.rmtree(scratch / "copy")
         loading.append(timed(lambda: models.append(load_model(folder))))
+        os.sync()
         saving.append(timed(lambda: models.pop().save_pretrained(scratch / "copy")))
         shutil.rmtree(scratch / "copy")
     copy = "a copy of the files"

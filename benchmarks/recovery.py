@@ -48,7 +48,7 @@ SIZES: dict[str, tuple[dict, int, int]] = {
     "demo": ({"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 6, "num_attention_heads": 8,
               "num_key_value_heads": 4, "vocab_size": 1024, "tie_word_embeddings": True}, 512, 128),
     "100M": ({"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 8, "num_attention_heads": 12,
-              "num_key_value_heads": 4, "vocab_size": 32000, "tie_word_embeddings": False}, 256, 32),
+              "num_key_value_heads": 4, "vocab_size": 32000, "tie_word_embeddings": False}, 256, 64),
 }  # fmt: skip
 HEAD = ["model", "by", "loss tokens/s", "times", "loss", "padding %", "kept MiB"]
 
