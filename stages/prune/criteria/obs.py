@@ -24,33 +24,36 @@ def removal_errors(weight: torch.Tensor, hessian: torch.Tensor, units: int) -> t
 
     `weight` has shape (out, in), `hessian` (in, in); a unit is in/units neighbouring columns.
     """
-    weight, inverse = weight.clone(), torch.cholesky_inverse(torch.linalg.cholesky(hessian))
-    width = weight.shape[1] // units
-    here = torch.arange(units, device=weight.device)  # the units whose columns `weight` and `inverse` hold
+    # Transposed, so that a unit's weights are neighbours in memory.
+    weight, inverse = weight.T.contiguous(), torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    width = len(weight) // units
+    here = torch.arange(units, device=weight.device)  # the units whose rows `weight` and `inverse` hold
     left = torch.ones_like(here, dtype=torch.bool)
     errors, total = weight.new_zeros(units), 0.0
     at_once = -(-units // STEPS)
     while left.any():
-        columns = torch.arange(weight.shape[1], device=weight.device).view(-1, width)
+        rows = torch.arange(len(weight), device=weight.device).view(-1, width)
         candidates = left.nonzero().squeeze(1)
-        costs = unit_costs(weight, inverse, columns[candidates])
+        costs = unit_costs(weight, inverse, rows[candidates])
         order = costs.argsort(stable=True)[:at_once]
         for chosen in order.tolist():
             total += costs[chosen].clamp_min(0).item()
             errors[here[candidates[chosen]]] = total
         left[candidates[order]] = False
-        gone = columns[candidates[order]].flatten()
+        gone = rows[candidates[order]].flatten()
         solved = torch.linalg.solve(inverse[gone][:, gone], inverse[gone])
-        weight.addmm_(weight[:, gone], solved, alpha=-1)
-        inverse.addmm_(inverse[:, gone], solved, alpha=-1)
+        weight.addmm_(solved.T, weight[gone], alpha=-1)
+        inverse.addmm_(solved.T, inverse[gone], alpha=-1)
         if left.sum() < DENSE * len(left):
-            stay = columns[left].flatten()
-            weight, inverse, here, left = weight[:, stay], inverse[stay][:, stay], here[left], left[left]
+            stay = rows[left].flatten()
+            weight, inverse, here, left = weight[stay], inverse[stay][:, stay], here[left], left[left]
     return errors
 
 
-def unit_costs(weight: torch.Tensor, inverse: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Return 1/2 tr(W_g [(H^-1)_gg]^-1 W_g') for each row g of `columns`, shape (candidates,)."""
-    blocks = inverse[columns[:, :, None], columns[:, None, :]]
-    parts = weight[:, columns].permute(1, 2, 0)  # (candidates, width, out)
+def unit_costs(weight: torch.Tensor, inverse: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return 1/2 tr(W_g [(H^-1)_gg]^-1 W_g') for each row g of `rows`, shape (candidates,); `weight` is transposed."""
+    if rows.shape[1] == 1:  # |W_p|^2 / 2 (H^-1)_pp: ten times as fast as a solve for each channel
+        return (0.5 * torch.linalg.vector_norm(weight, dim=1).square() / inverse.diagonal())[rows[:, 0]]
+    blocks = inverse[rows[:, :, None], rows[:, None, :]]
+    parts = weight[rows]  # (candidates, width, out)
     return 0.5 * (parts * torch.linalg.solve(blocks, parts)).sum((1, 2))
