@@ -1,7 +1,7 @@
 """Influence: layers that change their input least give most, by a softmax (MoDeGPT, Lin et al. 2025).
 
-Shares are as softmax(-BI / EPSILON), with the block influence BI of a layer 1 - the mean cosine of its input and output
-(ShortGPT, Men et al. 2024, eq. 1).
+Its global sparsity allocation: shares are as softmax(-BI / EPSILON), with the block influence BI of a layer 1 - the
+mean cosine of its input and output (ShortGPT, Men et al. 2024, eq. 1).
 """
 
 import torch

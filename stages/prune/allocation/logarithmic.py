@@ -1,6 +1,7 @@
 """Logarithmic: the share rises with the logarithm of the depth (SlimGPT, Ling et al. 2024), as errors add up.
 
-r_i = r_0 + (r_last - r_0) log(i + 1) / log(layers), here with r_last = 2 r_0; the ratio sets r_0.
+Its incremental pruning ratio: r_i = r_0 + (r_last - r_0) log(i + 1) / log(layers), here with r_last = 2 r_0; the ratio
+sets r_0.
 """
 
 import math

@@ -2,8 +2,8 @@
 
 Each module alone loses 1/LEVELS, 2/LEVELS, ... of its units by the chosen criterion and update, and the divergence from
 the dense model's next-token distributions is measured on the calibration windows. One level per module is then chosen
-such that the sum is least and the budget reached: a multiple-choice knapsack, solved by dynamic programming (as ZipLM,
-Kurtic et al. 2023, and SPDY, Frantar & Alistarh 2022, do).
+such that the sum is least and the budget reached: a multiple-choice knapsack, solved by dynamic programming (SPDY,
+Frantar & Alistarh 2022, algorithm 1; ZipLM, Kurtic et al. 2023).
 """
 
 import numpy as np

@@ -1,4 +1,7 @@
-"""Standardised: all layers compete by standardised scores (FLAP, An et al. 2024): (score - mean) / deviation."""
+"""Standardised: all layers compete by standardised scores (FLAP, An et al. 2024, its AL-AM).
+
+(score - mean) / deviation, both of the module's own units.
+"""
 
 import torch
 

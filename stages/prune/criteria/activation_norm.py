@@ -1,4 +1,7 @@
-"""Activation norm: the root mean square of a unit's activations over the calibration tokens (Molchanov et al. 2017)."""
+"""Activation norm: how large a unit's activations are on the calibration tokens (Molchanov et al. 2017, section 2.2).
+
+There their mean or their deviation; here the root of the mean square, sqrt(E ||x_g||^2), which holds both.
+"""
 
 import torch
 

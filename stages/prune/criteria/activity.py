@@ -1,4 +1,4 @@
-"""Activity: the share of calibration tokens at which a unit's activations are not zero (APoZ, Hu et al. 2016).
+"""Activity: the share of tokens at which a unit's activations are not zero, 1 - APoZ (Hu et al. 2016, eq. 1).
 
 A gated MLP with SiLU is hardly ever exactly zero: next to zero counts (activations.ZERO).
 """

@@ -1,4 +1,7 @@
-"""L1: the sum of absolute weights of a unit's slice of each matrix (LLM-Pruner, Ma et al. 2023, its `l1` pruner)."""
+"""L1: the sum of absolute weights (Li et al. 2017, section 3.1, of a filter).
+
+Here of a unit's slice of each matrix (LLM-Pruner, Ma et al. 2023, its `l1` pruner).
+"""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""OBS: the optimal brain surgeon's error, unit by unit (Hassibi & Stork 1993; ZipLM, Kurtic et al. 2023).
+"""OBS: the optimal brain surgeon's error (Hassibi & Stork 1993, eq. 5) of a unit (ZipLM, Kurtic et al. 2023, alg. 1).
 
 With H = X'X / n of the output matrix's inputs, removing unit g and letting all other weights make up for it as well as
 they can costs 1/2 tr(W_g [(H^-1)_gg]^-1 W_g'). The unit of least cost goes, W and H^-1 follow, and so on to the last.

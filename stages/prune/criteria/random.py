@@ -1,4 +1,4 @@
-"""Random: one uniform number per unit, drawn by `prune.seed`: what any criterion must beat."""
+"""Random: one uniform number per unit, drawn by `prune.seed`: what any criterion must beat (Li et al. 2022)."""
 
 import torch
 

@@ -1,6 +1,6 @@
-"""Similarity: the others can stand in for a unit near the geometric median of all (FPGM, He et al. 2019).
+"""Similarity: the others can stand in for a unit near the geometric median of all (FPGM, He et al. 2019, section 3.4).
 
-Only the distances to the others are needed: a unit's score is their sum.
+The median minimises the summed distance to all units; only that of the units themselves is needed, sum_h ||w_g - w_h||.
 """
 
 import torch

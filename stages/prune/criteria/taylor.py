@@ -1,4 +1,4 @@
-"""Taylor: how much the calibration loss would change without a unit (LLM-Pruner, Ma et al. 2023).
+"""Taylor: how much the calibration loss would change without a unit (LLM-Pruner, Ma et al. 2023, sec. 3.2).
 
 With weight w, gradient g of the mean loss, and h = the mean over windows of the squared per-window gradient:
 

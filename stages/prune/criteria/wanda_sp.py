@@ -1,6 +1,7 @@
 """Wanda-sp: weights times the norm of what they read (Wanda, Sun et al. 2024, eq. 1), summed over a unit.
 
-The score of column j of the output matrix is sum_i |W_ij| ||X_j||_2; X_j is divided by the root of the token count.
+The score of column j of the output matrix is sum_i |W_ij| ||X_j||_2; X_j is divided by the root of the token count. The
+name and the sum are those of An et al. 2024.
 """
 
 import torch

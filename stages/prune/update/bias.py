@@ -1,4 +1,7 @@
-"""Bias: the mean of what the removed units put out becomes a bias of the output matrix (FLAP, An et al. 2024)."""
+"""Bias: the mean of what the removed units put out becomes a bias of the output matrix.
+
+FLAP's baseline bias compensation (An et al. 2024): b' = b + W_:,gone E[x_gone].
+"""
 
 import torch
 from torch import nn

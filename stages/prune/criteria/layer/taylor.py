@@ -1,6 +1,7 @@
-"""Taylor: how much the calibration loss would change without a layer's matrices (Ma et al. 2023, as for a unit).
+"""Taylor: how much the calibration loss would change without a layer's matrices (Ma et al. 2023, section 3.2).
 
-The salience of a unit, criteria/taylor.py, with all of a layer's attention and all of its MLP as one unit each.
+The sum of |w g| over them, as in Shortened LLaMA (Kim et al. 2024): the salience of a unit, criteria/taylor.py, with
+all of a layer's attention and all of its MLP as one unit each.
 """
 
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Magnitude: small weights go (Han et al. 2015): |W_ij|."""
+"""Magnitude: small weights go (Han et al. 2015, section 3): |W_ij|."""
 
 import torch
 
