@@ -1,6 +1,7 @@
 """The keys of the allocations that follow a formula, against the formula written out."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -51,3 +52,19 @@ def test_keys_are_scores_beside_those_of_their_module(name, task):
         deviation = (sum((row - mean) ** 2 for row in rows) / 24) ** 0.5
         expected = [row / mean if name == "global" else (row - mean) / deviation for row in rows]
         assert key.tolist() == pytest.approx(sorted(each.item() for each in expected), rel=1e-3, abs=1e-5)
+
+
+def test_random_shares_are_drawn_by_the_seed(task):
+    def shares(seed: int) -> list[float]:
+        drawn = replace(task, params=task.params.model_copy(update={"seed": seed}))
+        keys = allocation.load("random").keys(drawn)
+        found = [1 / 24 / key[0].item() for key in keys]
+        for key, share in zip(keys, found, strict=True):
+            assert key.tolist() == pytest.approx([(k + 1) / 24 / share for k in range(24)])
+        return found
+
+    assert shares(1) == shares(1) != shares(2)
+    drawn = [share for seed in range(200) for share in shares(seed)]
+    assert all(0.5 <= share < 1.5 for share in drawn)
+    assert sum(drawn) / len(drawn) == pytest.approx(1, abs=0.05)
+    assert max(drawn) - min(drawn) > 0.95

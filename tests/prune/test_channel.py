@@ -196,12 +196,16 @@ def test_a_channel_that_nothing_writes_to_goes_first_and_changes_nothing(windows
         torch.testing.assert_close(logits(pruned, windows), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", ["one token", "constant"])
+@pytest.mark.parametrize("case", ["one token", "constant", "dead"])
 @pytest.mark.parametrize("criterion", CRITERIA)
-def test_degenerate_calibration_gives_finite_weights(criterion, case):
+def test_degenerate_calibration_gives_a_finite_model(criterion, case):
     windows = torch.zeros(1, 2, dtype=torch.int64) if case == "one token" else torch.full((4, 16), 5)
-    pruned, _ = prune(tiny_family("qwen2"), windows, channel_params(criterion=criterion))
-    assert all(torch.isfinite(each).all() for each in pruned.parameters())
+    model = tiny_family("qwen2")
+    if case == "dead":
+        silence(model, list(range(20)))
+    pruned, metrics = prune(model, windows, channel_params(criterion=criterion))
+    assert metrics["hidden_size"] == 16
+    assert all(torch.isfinite(each).all() for each in [*pruned.parameters(), logits(pruned, windows)])
 
 
 def test_activations_that_are_not_finite_are_refused(windows):

@@ -134,8 +134,25 @@ def test_a_ratio_out_of_reach_is_refused(windows):
         prune(tiny_llama(), windows, layer_params(layers=[1, 2], ratio=0.9, ratio_of="parameters"))
 
 
+@pytest.mark.parametrize("method", ["shortgpt", "layer_taylor", "first_layers", "last_layers"])
+def test_ratio_zero_is_the_identity(method, windows):
+    model = tiny_llama(layers=6)
+    expected = {key: value.clone() for key, value in model.state_dict().items()}
+    pruned, metrics = prune(model, windows, layer_params(method=method, ratio=0))
+    assert (metrics["layers"], metrics["ratio_actual"]) == (6, 0)
+    assert pruned.state_dict().keys() == expected.keys()
+    assert all(torch.equal(value, expected[key]) for key, value in pruned.state_dict().items())
+
+
 @pytest.mark.parametrize("method", ["shortgpt", "layer_taylor"])
-@pytest.mark.parametrize("tokens", [torch.zeros(1, 2, dtype=torch.int64), torch.full((4, 16), 5)])
-def test_degenerate_calibration_removes_as_many(method, tokens):
-    pruned, _ = prune(tiny_llama(layers=6), tokens, layer_params(method=method))
+@pytest.mark.parametrize("case", ["one token", "constant", "dead"])
+def test_degenerate_calibration_removes_as_many(method, case):
+    model = tiny_llama(layers=6)
+    tokens = torch.zeros(1, 2, dtype=torch.int64) if case == "one token" else torch.full((4, 16), 5)
+    if case == "dead":
+        with torch.no_grad():
+            model.model.embed_tokens.weight.zero_()  # no token, no layer that puts anything out
+    pruned, _ = prune(model, tokens, layer_params(method=method))
     assert len(pruned.model.layers) == 3
+    with torch.no_grad():
+        assert torch.isfinite(pruned(tokens).logits).all()
