@@ -1,13 +1,16 @@
 """Activations, and the criteria that look at them, against naive float64 references, and the laws they obey."""
 
+import weakref
+
 import pytest
 import torch
 from activation_helpers import damped, recorded
 from helpers import prune_params, tiny_llama
 
 from stages.common.errors import UserError
-from stages.prune import criteria
-from stages.prune.activations import ZERO, Activations, block_influence
+from stages.prune import activations as activations_module
+from stages.prune import criteria, structures
+from stages.prune.activations import ZERO, Activations, Inputs, block_influence
 from stages.prune.criteria.obs import removal_errors
 from stages.prune.structures.block import prune
 from stages.prune.units import block_modules
@@ -109,3 +112,24 @@ def test_block_influence_is_the_cosine_between_input_and_output(windows):
         model(windows)
     expected = [1 - ((a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).mean() for a, b in hidden]
     torch.testing.assert_close(block_influence(model, windows), torch.stack(expected), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["flap", "obs", "best", "wanda", "sparsegpt"])
+def test_the_statistics_of_one_matrix_are_held_at_a_time(method, windows, monkeypatch):
+    alive: weakref.WeakSet[Inputs] = weakref.WeakSet()
+    create, check, held = Inputs.__init__, activations_module.finite, []
+
+    def created(inputs, *arguments):
+        create(inputs, *arguments)
+        alive.add(inputs)
+
+    def checked(statistics, module):
+        held.append(len(alive))
+        return check(statistics, module)
+
+    monkeypatch.setattr(Inputs, "__init__", created)
+    monkeypatch.setattr(activations_module, "finite", checked)
+    params = prune_params(method=method)
+    structures.load(params.chosen.structure).prune(tiny_llama(), windows, params)
+    assert len(held) >= 4
+    assert set(held) == {1}
