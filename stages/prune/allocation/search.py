@@ -1,8 +1,9 @@
-"""Search: the sensitivity allocation, refined on the joint divergence from the dense model (Tyr-the-Pruner, 2025).
+"""Search: the sensitivity allocation, refined on the joint divergence from the dense model.
 
 The sum that the knapsack minimises ignores how modules interact. From its solution on, a random module gives less and
 another of its budget more; the model is pruned so, and stays so if its divergence on the calibration windows is less.
-Tyr-the-Pruner evolves a population of prepared layers; here one candidate at a time is pruned for real.
+Tyr-the-Pruner (Li et al. 2025) evolves a population of prepared layers; here one candidate at a time is pruned for
+real.
 """
 
 import copy
