@@ -28,6 +28,7 @@ class Shape:
 TINYLLAMA = Shape(vocab=32000, hidden=2048, head_dim=64, layers=(Layer(32, 4, 5632),) * 22)
 THESIS_LAYERS = range(4, 18)  # `--block_mlp_layer_start 4 --block_mlp_layer_end 18`: the end is exclusive
 THESIS_TOKENS = 64
+PRINTED_BASE_MACS = 77_320_814_592  # its base was counted by another convention than its pruned models
 
 
 def shape_of(config: dict) -> Shape:

@@ -27,6 +27,11 @@ class Finding:
     reason: str
 
 
+def chance_corrected(scores: pd.Series, chances: pd.Series) -> float:
+    """Return the mean of (score - chance) / (100 - chance) in percent, as all are; NaN where one is missing."""
+    return 100 * float(((scores - chances) / (100 - chances)).mean(skipna=False))
+
+
 def compare(
     row: object, column: str, printed: float, expected: float, slack: float, decimals: int, reason: str
 ) -> list[Finding]:

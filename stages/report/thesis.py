@@ -1,154 +1,166 @@
-"""reports/thesis.md: the thesis's printed tables, recomputed."""
+"""The thesis's printed tables beside what they should be and what ours are: reports/thesis.md."""
 
-import math
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 
 from stages.report.arithmetic import (
-    THESIS_LAYERS,
+    PRINTED_BASE_MACS,
     THESIS_TOKENS,
-    TINYLLAMA,
     Shape,
+    exact_macs,
     parameters,
-    prune_like_llm_pruner,
     thesis_macs,
 )
-from stages.report.audit import Finding, check_average, check_claims, check_known, check_share
+from stages.report.audit import chance_corrected
+from stages.report.printed import (
+    BYTES_PER_WEIGHT,
+    TASKS,
+    audit_cost,
+    audit_quality,
+    read_claims,
+    read_cost,
+    read_quality,
+    read_tasks,
+    thesis_shapes,
+    true_costs,
+)
 from stages.report.tables import MISSING, findings_markdown, markdown, number
 
-REFERENCE = Path(__file__).parent / "reference"
-TASKS = ["boolq", "hellaswag", "winogrande", "arc_challenge", "openbookqa"]
-BYTES_PER_WEIGHT = 2  # the thesis measured in float16
-MEMORY_TOLERANCE = 0.05  # of the weights: what else a forward pass of 64 tokens holds
+SETS = {"wikitext2_ppl": "WikiText2", "ptb_ppl": "PTB"}
 
 
-def read_quality(folder: Path = REFERENCE) -> pd.DataFrame:
-    """Return tables 2, 4, 5 and 6 (percent), indexed by method, ratio and `tuned`."""
-    table = pd.read_csv(folder / "thesis_quality.csv").rename(columns={"average_printed": "average"})
-    names = table["method"] + " " + table["ratio"].astype(str) + table["tuned"].map({True: " tuned", False: ""})
-    return table.set_index(names.where(table["ratio"] > 0, "base"))
+@dataclass(frozen=True)
+class Ours:
+    """Our values, to stand beside the printed ones."""
+
+    origin: str  # sentences that say where they come from
+    quality: pd.DataFrame  # SETS and TASKS (percent), indexed like the printed table; empty if nothing was measured
+    costs: pd.DataFrame  # ratio, source, parameters, thesis_macs, exact_macs, weights_mib; the base first
 
 
-def read_cost(folder: Path = REFERENCE) -> pd.DataFrame:
-    """Return tables 3 and 7, indexed by the specified ratio."""
-    table = pd.read_csv(folder / "thesis_cost.csv").rename(columns=lambda name: name.removesuffix("_printed"))
-    return table.set_index(table["ratio"].map(lambda ratio: f"ratio {ratio}"))
+def shape_costs(shape: Shape, tokens: int = THESIS_TOKENS) -> dict[str, float]:
+    """Return what a model costs by arithmetic: parameters, and MACs of `tokens` by both conventions."""
+    return {
+        "parameters": parameters(shape),
+        "thesis_macs": thesis_macs(shape, tokens),
+        "exact_macs": exact_macs(shape, tokens),
+    }
 
 
-def read_tasks(folder: Path = REFERENCE) -> pd.DataFrame:
-    """Return the tasks' accuracy by guessing and by the majority answer (percent), indexed by task."""
-    return pd.read_csv(folder / "thesis_tasks.csv").set_index("task")
+def by_arithmetic() -> Ours:
+    """Return what takes no weights: the costs of TinyLlama as this pipeline prunes it at the thesis's ratios."""
+    ratios = read_cost()["ratio"]
+    rows = [{"ratio": ratio, **shape_costs(shape)} for ratio, shape in zip(ratios, thesis_shapes(ratios), strict=True)]
+    costs = pd.DataFrame(rows).assign(source="ours")
+    costs["weights_mib"] = costs["parameters"] * BYTES_PER_WEIGHT / 2**20
+    origin = (
+        "*Ours* are those of this pipeline by arithmetic alone, from TinyLlama's shape in bfloat16, which takes no\n"
+        "weights. Quality takes them, so nothing of ours stands beside it here."
+    )
+    return Ours(origin, pd.DataFrame(), costs)
 
 
-def read_claims(folder: Path = REFERENCE) -> pd.DataFrame:
-    """Return what the thesis says about pairs of rows, indexed by section."""
-    return pd.read_csv(folder / "thesis_claims.csv").set_index("section")
-
-
-def thesis_shapes(ratios: pd.Series) -> list[Shape]:
-    """Return the models of the thesis: TinyLlama, pruned as LLM-Pruner does at each ratio; 0 is the base."""
-    return [prune_like_llm_pruner(TINYLLAMA, ratio, THESIS_LAYERS) if ratio else TINYLLAMA for ratio in ratios]
-
-
-def true_costs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what tables 3 and 7 should hold by arithmetic; memory is that of the weights alone."""
-    shapes = thesis_shapes(table["ratio"])
-    counts = pd.Series([parameters(shape) for shape in shapes], index=table.index)
-    macs = pd.Series([thesis_macs(shape) for shape in shapes], index=table.index)
-    kept, computed = 100 * counts / parameters(TINYLLAMA), 100 * macs / thesis_macs(TINYLLAMA)
-    return pd.DataFrame(
-        {
-            "params_before_millions": parameters(TINYLLAMA) / 1e6,
-            "params_after_millions": counts / 1e6,
-            "params_kept_percent": kept,
-            "gmacs": macs / 1e9,
-            "gmacs_percent": computed,
-            "gpu_memory_mib": counts * BYTES_PER_WEIGHT / 2**20,
-            "gpu_memory_percent": kept,
-        }
+def quality_markdown(table: pd.DataFrame, tasks: pd.DataFrame, ours: pd.DataFrame) -> str:
+    """Return the scores, ours below the printed ones; averages as printed, and recomputed raw and chance-corrected."""
+    rows = []
+    for name, printed in table.iterrows():
+        rows.append([str(name), "printed", *scored(printed, tasks, printed["average"])])
+        if name in ours.index:
+            scores = ours.loc[name, TASKS].astype(float)
+            rows.append(["", "ours", *scored(ours.loc[name], tasks, scores.mean(skipna=False))])
+    for name, column in (("guessing", "chance"), ("majority answer", "majority")):
+        rows.append([name, "", *scored(tasks[column].reindex([*SETS, *TASKS]), tasks, float("nan"))])
+    return markdown(
+        ["model", "source", *SETS.values(), *TASKS, "average", "recomputed", "chance-corrected"], rows, left=2
     )
 
 
-def audit_cost(table: pd.DataFrame) -> list[Finding]:
-    """Return what in tables 3 and 7 contradicts its own row or TinyLlama's arithmetic."""
-    base = table.iloc[0]
-    findings = check_share(table, "params_kept_percent", "params_after_millions", "params_before_millions")
-    for column in ("gmacs", "gpu_memory_mib"):
-        whole = f"the base's {column}"
-        percent = column.replace("_mib", "") + "_percent"
-        findings += check_share(table.assign(**{whole: base[column]}), percent, column, whole)
-    true = true_costs(table)
-    for column, reason in (
-        ("params_before_millions", "TinyLlama's shape"),
-        ("params_after_millions", "TinyLlama's shape, LLM-Pruner's rule"),
-        ("params_kept_percent", "parameters by TinyLlama's shape"),
-        ("gmacs", f"the convention that the pruned rows were counted by, {THESIS_TOKENS} tokens"),
-        ("gmacs_percent", "one convention for base and pruned"),
-    ):
-        findings += check_known(table, column, true[column], reason)
-    for column in ("gpu_memory_mib", "gpu_memory_percent"):
-        reason = f"float16 weights of the true shape, {MEMORY_TOLERANCE:.0%} allowed for the rest"
-        findings += check_known(table, column, true[column], reason, tolerance=MEMORY_TOLERANCE)
-    return findings
+def scored(values: pd.Series, tasks: pd.DataFrame, average: float) -> list[str]:
+    """Return one row's cells: its scores, its `average` as it is told, and both averages computed from the scores."""
+    scores = values[TASKS].astype(float)
+    averages = [average, scores.mean(skipna=False), chance_corrected(scores, tasks.loc[TASKS, "chance"])]
+    return [number(float(cell), 2, thousands=True) for cell in [*values[list(SETS)], *scores, *averages]]
 
 
-def audit_quality(table: pd.DataFrame, claims: pd.DataFrame) -> list[Finding]:
-    """Return the averages that are not their row's mean, and the statements that the rows contradict."""
-    return check_average(table, "average", TASKS) + check_claims(table, claims, TASKS)
+def against_majority(scores: pd.DataFrame, tasks: pd.DataFrame) -> str:
+    """Return a sentence per task with a majority answer: which models score above always giving it."""
+    sentences = []
+    for task, majority in tasks["majority"].dropna().items():
+        above = [str(name) for name, score in scores[task].items() if score > majority]
+        told = f"below {', '.join(above)} alone" if above else "above every model here"
+        sentences.append(f"On {task}, always giving the more frequent answer scores {majority:.2f}, {told}.")
+    return " ".join(sentences)
 
 
-def quality_markdown(table: pd.DataFrame, tasks: pd.DataFrame) -> str:
-    """Return the printed scores with the average as printed, recomputed, and corrected for chance."""
-    headings = ["model", "WikiText2", "PTB", *TASKS, "average printed", "recomputed", "chance-corrected"]
-    chance = tasks.loc[TASKS, "chance"]
-    rows = []
-    for name, values in table.iterrows():
-        scores = values[TASKS].astype(float)
-        corrected = 100 * ((scores - chance) / (100 - chance)).mean()
-        cells = [*values[["wikitext2_ppl", "ptb_ppl"]], *scores, values["average"], scores.mean(), corrected]
-        rows.append([str(name), *(number(cell, 2, thousands=True) for cell in cells)])
-    for name, column in (("guessing", "chance"), ("majority answer", "majority")):
-        scores = tasks.loc[TASKS, column]
-        rows.append([name, MISSING, MISSING, *(number(score, 2) for score in scores), MISSING])
-        rows[-1] += [number(scores.mean(skipna=False), 2), MISSING if math.isnan(scores.mean(skipna=False)) else "0.00"]
-    return markdown(headings, rows)
+def side_by_side(
+    printed: pd.DataFrame, ours: pd.DataFrame, told: Callable[[pd.Series], list], counted: Callable[[pd.Series], list]
+) -> list[list[str]]:
+    """Return the rows of a table of costs: per ratio as printed, recomputed, and ours.
+
+    `told` makes the cells of a row of the thesis, `counted` those of one of ours.
+    """
+    true, rows = true_costs(printed), []
+    for row, values in printed.iterrows():
+        rows.append([f"{100 * values['ratio']:g} %", "printed", *told(values)])
+        rows.append(["", "recomputed", *told(true.loc[row])])
+        for _, each in ours[ours["ratio"] == values["ratio"]].iterrows():
+            rows.append(["", each["source"], *counted(each)])
+    return rows
 
 
-def cost_markdown(table: pd.DataFrame, columns: dict[str, str]) -> str:
-    """Return the printed columns, each beside what arithmetic gives."""
-    true = true_costs(table)
-    headings = ["specified ratio", *(f"{text} {kind}" for text in columns.values() for kind in ("printed", "computed"))]
-    rows = [
-        [
-            f"{100 * values['ratio']:g} %",
-            *(number(frame.loc[row, column], 2) for column in columns for frame in (table, true)),
+def parameters_markdown(printed: pd.DataFrame, ours: pd.DataFrame) -> str:
+    """Return table 3: parameters before and after pruning, and the share kept."""
+    before = ours["parameters"].iloc[0]
+
+    def told(row: pd.Series) -> list[str]:
+        counts = [f"{row[f'params_{when}_millions']:,.2f} M" for when in ("before", "after")]
+        return [*counts, number(row["params_kept_percent"], 2)]
+
+    def counted(row: pd.Series) -> list[str]:
+        after = row["parameters"]
+        return [number(before, 0, True), number(after, 0, True), number(100 * after / before, 2)]
+
+    headings = ["specified ratio", "source", "before", "after", "kept (%)"]
+    return markdown(headings, side_by_side(printed, ours, told, counted), left=2)
+
+
+def costs_markdown(printed: pd.DataFrame, ours: pd.DataFrame) -> str:
+    """Return table 7: multiply-accumulates by both conventions and memory, each with its share of the base's."""
+    base = ours.iloc[0]
+
+    def told(row: pd.Series) -> list[str]:
+        memory = [number(row[f"gpu_memory_{unit}"], 2, True) for unit in ("mib", "percent")]
+        return [f"{row['gmacs']:.2f} G", number(row["gmacs_percent"], 2), MISSING, MISSING, *memory]
+
+    def counted(row: pd.Series) -> list[str]:
+        columns = (("thesis_macs", 0), ("exact_macs", 0), ("weights_mib", 2))
+        return [
+            text
+            for column, digits in columns
+            for text in (number(row[column], digits, True), number(100 * row[column] / base[column], 2))
         ]
-        for row, values in table.iterrows()
-    ]
-    return markdown(headings, rows)
+
+    headings = ["specified ratio", "source", "MACs, `thesis`", "%", "MACs, `exact`", "%", "memory (MiB)", "%"]
+    return markdown(headings, side_by_side(printed, ours, told, counted), left=2)
 
 
-def thesis_report() -> str:
-    """Return the whole page as Markdown."""
-    quality, cost = read_quality(), read_cost()
+def thesis_report(ours: Ours | None = None) -> str:
+    """Return the whole page as Markdown, `ours` beside the printed values: without, what arithmetic tells of ours."""
+    ours = ours or by_arithmetic()
+    quality, cost, tasks = read_quality(), read_cost(), read_tasks()
     findings = audit_quality(quality, read_claims()) + audit_cost(cost)
-    parameter_columns = {
-        "params_before_millions": "before (million)",
-        "params_after_millions": "after (million)",
-        "params_kept_percent": "kept (%)",
-    }
-    cost_columns = {
-        "gmacs": "GMac",
-        "gmacs_percent": "GMac (%)",
-        "gpu_memory_mib": "memory (MiB)",
-        "gpu_memory_percent": "memory (%)",
-    }
-    return f"""# The thesis's tables, recomputed
+    measured = ours.quality.reindex(columns=[*SETS, *TASKS])
+    scores = pd.concat([quality[TASKS], measured[TASKS].rename(index=lambda name: f"{name} (ours)")])
+    absent = [str(name) for name in quality.index if name not in measured.index]
+    lacking = f"Of ours there are not yet: {', '.join(absent)}.\n" if absent and len(measured) else ""
+    return f"""# The thesis's tables, printed, recomputed and ours
 
-Printed values: Kai Daniel Herbst and Sebastian Viet, "Analyse der Auswirkungen von Pruning an Large Language Models",
+*Printed*: Kai Daniel Herbst and Sebastian Viet, "Analyse der Auswirkungen von Pruning an Large Language Models",
 project thesis, FOM Hochschule für Ökonomie & Management, 2025. TinyLlama-1.1B-Chat, pruned by LLM-Pruner in layers 4 to
-17. No measurements of ours stand beside them: those take runs on TinyLlama's weights.
+17. *Recomputed*: from the row itself, or by the arithmetic of TinyLlama's shape and the thesis's own convention.
+{ours.origin}
 
 ## What contradicts itself
 
@@ -159,23 +171,26 @@ rounding explains; *last digit* is what it may.
 
 ## Tables 2, 4, 5, 6: quality
 
-Accuracy in percent. Chance-corrected: mean over the tasks of (accuracy - chance) / (1 - chance), where 0 is guessing.
-On BoolQ, always giving the more frequent answer scores above every model here.
+Accuracy in percent. The averages recomputed are those of the row's tasks, raw and chance-corrected: mean of
+(accuracy - chance) / (1 - chance), where 0 is guessing.
+{lacking}{against_majority(scores, tasks)}
 
-{quality_markdown(quality, read_tasks())}
+{quality_markdown(quality, tasks, measured)}
 
 ## Table 3: parameters
 
-Computed from TinyLlama's shape (grouped-query attention, 4 KV heads for 32 query heads) and LLM-Pruner's rule. The
+Recomputed from TinyLlama's shape (grouped-query attention, 4 KV heads for 32 query heads) and LLM-Pruner's rule. The
 printed count before pruning is that of a class without grouped-query attention.
 
-{cost_markdown(cost, parameter_columns)}
+{parameters_markdown(cost, ours.costs)}
 
 ## Table 7: computation and memory
 
-GMac computed for {THESIS_TOKENS} tokens by the one convention that the pruned rows were counted by: all linear weights
-once a token, and two multiplications per MLP channel. The printed base was counted by another. Memory computed is
-that of float16 weights alone; the printed one holds the activations too.
+Multiply-accumulates of {THESIS_TOKENS} tokens by two conventions. `thesis`, by which its pruned rows were counted: all
+linear weights once a token, and two multiplications per MLP channel. Its base was counted by another,
+{PRINTED_BASE_MACS:,}, so the printed shares compare nothing. `exact`: all linear weights and attention's two products,
+as ptflops counts them by its aten backend with eager attention. Memory recomputed is that of float16 weights alone; the
+printed one holds the activations too.
 
-{cost_markdown(cost, cost_columns)}
+{costs_markdown(cost, ours.costs)}
 """
