@@ -109,3 +109,15 @@ def check_claims(table: pd.DataFrame, claims: pd.DataFrame, tasks: list[str]) ->
                 reason = f"the average that the table prints for {claim[name]}"
                 findings.append(Finding(row, f"average of {claim[name]}", stated, printed, CONTRADICTION, reason))
     return findings
+
+
+def check_ratios(table: pd.DataFrame, claims: pd.DataFrame) -> list[Finding]:
+    """Return the claims about the ratios pruned at (joined by a space, indexed by place) that are not the table's."""
+    pruned_at = sorted({ratio for ratio in table["ratio"] if ratio > 0})
+    return [
+        Finding(
+            str(place), "ratios", ", ".join(claimed.split()), ", ".join(map(str, pruned_at)), CONTRADICTION, "its rows"
+        )
+        for place, claimed in claims["ratios"].items()
+        if sorted(map(float, claimed.split())) != pruned_at
+    ]

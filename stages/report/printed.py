@@ -13,7 +13,7 @@ from stages.report.arithmetic import (
     prune_like_llm_pruner,
     thesis_macs,
 )
-from stages.report.audit import Finding, check_average, check_claims, check_known, check_share
+from stages.report.audit import Finding, check_average, check_claims, check_known, check_ratios, check_share
 
 REFERENCE = Path(__file__).parent / "reference"
 TASKS = ["boolq", "hellaswag", "winogrande", "arc_challenge", "openbookqa"]
@@ -42,6 +42,11 @@ def read_tasks(folder: Path = REFERENCE) -> pd.DataFrame:
 def read_claims(folder: Path = REFERENCE) -> pd.DataFrame:
     """Return what the thesis says about pairs of rows, indexed by section."""
     return pd.read_csv(folder / "thesis_claims.csv").set_index("section")
+
+
+def read_ratios(folder: Path = REFERENCE) -> pd.DataFrame:
+    """Return the ratios that the thesis says it pruned at, indexed by section."""
+    return pd.read_csv(folder / "thesis_ratios.csv").set_index("section")
 
 
 def thesis_shapes(ratios: pd.Series) -> list[Shape]:
@@ -91,6 +96,7 @@ def audit_cost(table: pd.DataFrame) -> list[Finding]:
     return findings
 
 
-def audit_quality(table: pd.DataFrame, claims: pd.DataFrame) -> list[Finding]:
+def audit_quality(table: pd.DataFrame, claims: pd.DataFrame, ratios: pd.DataFrame) -> list[Finding]:
     """Return the averages that are not their row's mean, and the statements that the rows contradict."""
-    return check_average(table, "average", TASKS) + check_claims(table, claims, TASKS)
+    findings = check_average(table, "average", TASKS) + check_claims(table, claims, TASKS)
+    return findings + check_ratios(table, ratios)

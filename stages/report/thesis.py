@@ -22,6 +22,7 @@ from stages.report.printed import (
     read_claims,
     read_cost,
     read_quality,
+    read_ratios,
     read_tasks,
     thesis_shapes,
     true_costs,
@@ -150,7 +151,7 @@ def thesis_report(ours: Ours | None = None) -> str:
     """Return the whole page as Markdown, `ours` beside the printed values: without, what arithmetic tells of ours."""
     ours = ours or by_arithmetic()
     quality, cost, tasks = read_quality(), read_cost(), read_tasks()
-    findings = audit_quality(quality, read_claims()) + audit_cost(cost)
+    findings = audit_quality(quality, read_claims(), read_ratios()) + audit_cost(cost)
     measured = ours.quality.reindex(columns=[*SETS, *TASKS])
     scores = pd.concat([quality[TASKS], measured[TASKS].rename(index=lambda name: f"{name} (ours)")])
     absent = [str(name) for name in quality.index if name not in measured.index]

@@ -19,9 +19,25 @@ from stages.report.arithmetic import (
     shape_of,
     thesis_macs,
 )
-from stages.report.audit import CONTRADICTION, ROUNDING, check_average, check_claims, check_known, check_share
+from stages.report.audit import (
+    CONTRADICTION,
+    ROUNDING,
+    check_average,
+    check_claims,
+    check_known,
+    check_ratios,
+    check_share,
+)
 from stages.report.checks import check_costs, check_quality, check_sizes
-from stages.report.printed import REFERENCE, audit_cost, audit_quality, read_claims, read_cost, read_quality
+from stages.report.printed import (
+    REFERENCE,
+    audit_cost,
+    audit_quality,
+    read_claims,
+    read_cost,
+    read_quality,
+    read_ratios,
+)
 from stages.report.tables import cost_table, quality_table, size_table
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "reference"
@@ -100,7 +116,7 @@ def test_shapes_count_every_architecture_pruned(family, update):
 
 
 def test_the_thesis_s_quality_tables():
-    findings = audit_quality(read_quality(), read_claims())
+    findings = audit_quality(read_quality(), read_claims(), read_ratios())
     tuned = "4.3.1 (only HellaSwag and ARC-c improved): taylor 0.3 tuned against taylor 0.3"
     below = "5 (L1 is below random in all tests): random 0.3 against l1 0.3"
     assert places(findings) == {
@@ -110,11 +126,13 @@ def test_the_thesis_s_quality_tables():
         (tuned, "tasks it is better at"),
         (tuned, "average of taylor 0.3"),
         (below, "tasks it is better at"),
+        ("3.5.2 (the ratios chosen)", "ratios"),
     }
     assert places(findings, ROUNDING) == {("taylor 0.7", "average")}
     found = {(finding.row, finding.column): finding.expected for finding in findings}
     assert found["base", "average"] == pytest.approx(44.416)
     assert found["l2 0.4", "average"] == pytest.approx(37.462)
+    assert found["3.5.2 (the ratios chosen)", "ratios"] == "0.3, 0.4, 0.7"
     assert found[tuned, "tasks it is better at"] == "hellaswag, winogrande, arc_challenge"
 
 
@@ -170,6 +188,12 @@ def test_true_claims_pass():
     assert check_claims(table, pd.DataFrame([claim], index=["here"]), ["a", "b"]) == []
     wrong = pd.DataFrame([claim | {"worse_average": 1.6}], index=["here"])
     assert places(check_claims(table, wrong, ["a", "b"])) == {("here: x against y", "average of y")}
+
+
+def test_true_ratios_pass():
+    table = pd.DataFrame({"ratio": [0.0, 0.3, 0.5, 0.3]})
+    assert check_ratios(table, pd.DataFrame({"ratios": ["0.5 0.3"]}, index=["here"])) == []
+    assert places(check_ratios(table, pd.DataFrame({"ratios": ["0.3"]}, index=["here"]))) == {("here", "ratios")}
 
 
 EVALUATE = {
