@@ -9,11 +9,11 @@ from stages.common.outputs import staged
 from stages.common.params import load_section
 from stages.common.stage import USER_ERROR
 from stages.report.params import ReportParams
-from stages.report.results import perplexity_sets
+from stages.report.results import Metrics
 from studies.differences import accuracy_differences, perplexity_ratios
 from studies.experiments import find_experiments
-from studies.measured import read_study
-from studies.page import knees, study_page, winners
+from studies.measured import Cell, Measured, read_study
+from studies.page import study_page
 from studies.plots import draw_all
 from studies.study import Study, load_study
 from studies.tables import (
@@ -31,9 +31,16 @@ REPORTS = Path("reports")
 
 def compare(study: Study, commits: dict[str, str]) -> str:
     """Write reports/<study>/ and return the quality table."""
-    params = load_section("report", ReportParams)
     base, cells, chances = read_study(study, commits)
-    cells.sort(key=lambda cell: (cell.ratio, cell.model))
+    missing = [each.label for each in study.variants if each.name not in commits]
+    return write_report(study.name, missing, base, cells, chances, load_section("report", ReportParams))
+
+
+def write_report(
+    name: str, missing: list[str], base: Measured, cells: list[Cell], chances: Metrics, params: ReportParams
+) -> str:
+    """Write reports/<name>/ on what was measured and return the quality table."""
+    cells = sorted(cells, key=lambda cell: (cell.ratio, cell.model))
     ratios, accuracies = perplexity_ratios(cells, base, params), accuracy_differences(cells, base, params)
     quality, costs = quality_numbers(base, cells, chances), cost_numbers(base, cells)
     texts = {
@@ -41,24 +48,15 @@ def compare(study: Study, commits: dict[str, str]) -> str:
         "differences": difference_text(cells, ratios, accuracies),
         "cost": cost_text(costs),
     }
-    sets = perplexity_sets({"base": base.evaluate})
-    with staged(REPORTS / study.name) as folder:
+    tables = {title: markdown_of(text) for title, text in texts.items()}
+    with staged(REPORTS / name) as folder:
         folder.mkdir()
-        write_table(folder, "quality", quality, texts["quality"], f"Study {study.name}: quality")
-        write_table(folder, "cost", costs, texts["cost"], f"Study {study.name}: cost")
-        page = study_page(
-            study.name,
-            missing=[each.label for each in study.variants if each.name not in commits],
-            answers=winners(base, cells, params),
-            knee_sentences={name: [text for _, text in knees(base, cells, name, params).values()] for name in sets},
-            tables={name: markdown_of(text) for name, text in texts.items()},
-            plots=draw_all(folder / "plots", base, cells, chances),
-            params=params,
-            seeds=max(len(cell.runs) for cell in cells),
-            in_llama_cpp=any(cell.format.startswith("gguf") for cell in cells),
-        )
+        write_table(folder, "quality", quality, texts["quality"], f"Study {name}: quality")
+        write_table(folder, "cost", costs, texts["cost"], f"Study {name}: cost")
+        plots = draw_all(folder / "plots", base, cells, chances)
+        page = study_page(name, missing, base, cells, tables, plots, params)
         (folder / "study.md").write_text(page, encoding="utf-8")
-    return markdown_of(texts["quality"])
+    return tables["quality"]
 
 
 def main() -> None:

@@ -45,6 +45,11 @@ class Cell:
         return ", ".join([self.method, *(["tuned"] if self.tuned else []), *([self.format] if self.format else [])])
 
     @property
+    def label(self) -> str:
+        """What a sentence calls the row."""
+        return f"{self.line} {self.ratio:g}" if self.ratio else self.line
+
+    @property
     def tuned(self) -> bool:
         """Whether the model was recovered."""
         return self.model.startswith("tuned")

@@ -5,6 +5,7 @@ import numpy as np
 from stages.report.params import ReportParams
 from stages.report.results import perplexity_sets
 from stages.report.significance import bootstrap_losses, interval, mean_loss
+from stages.report.tables import memory_origin
 from studies.differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
 from studies.knee import Knee, find_knee, sentence
 from studies.measured import Cell, Measured
@@ -86,29 +87,31 @@ def knees(base: Measured, cells: list[Cell], name: str, params: ReportParams) ->
 def study_page(
     title: str,
     missing: list[str],
-    answers: list[str],
-    knee_sentences: dict[str, list[str]],
+    base: Measured,
+    cells: list[Cell],
     tables: dict[str, str],
     plots: list[str],
     params: ReportParams,
-    seeds: int,
-    in_llama_cpp: bool,
 ) -> str:
-    """Return the page as Markdown; `in_llama_cpp`: some of the costs were measured there."""
+    """Return the page as Markdown; `missing` are the variants that are not there yet."""
     level = f"{100 * params.confidence:g} %"
     lacking = f"\nNot there yet: {', '.join(missing)}.\n" if missing else ""
+    seeds = max(len(cell.runs) for cell in cells)
     repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
     and_seeds, every_seed = (" and seeds", ", in every seed") if seeds > 1 else ("", "")
     knee_text = "\n\n".join(
-        f"On {name}:\n\n" + "\n".join(f"- {each}" for each in sentences) for name, sentences in knee_sentences.items()
+        f"On {name}:\n\n" + "\n".join(f"- {text}" for _, text in knees(base, cells, name, params).values())
+        for name in perplexity_sets({"base": base.evaluate})
     )
+    in_llama_cpp = any(cell.format.startswith("gguf") for cell in cells)
     engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if in_llama_cpp else ""
+    profiles = {"base": base.profile} | {cell.label: run.profile for cell in cells for run in cell.runs}
     figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
     return f"""# Study {title}
 {lacking}
 ## Which method at which ratio
 
-{chr(10).join(f"- {answer}" for answer in answers)}
+{chr(10).join(f"- {answer}" for answer in winners(base, cells, params))}
 
 ## The knee
 
@@ -138,6 +141,8 @@ Perplexity as a ratio with its {level} interval, accuracy in points.
 Percent of the base's beside each quantity. Speeds and peak memory are those of the machine that ran the variants.
 {engines}
 {tables["cost"]}
+
+{memory_origin(profiles)}
 
 ## Plots
 

@@ -29,25 +29,27 @@ def weight_bytes(model: PreTrainedModel) -> int:
 
 
 def memory_metrics(model: PreTrainedModel, tokens: torch.Tensor) -> dict[str, float]:
-    """Return `weights_mib` and `peak_memory_mib`, weights included, of one forward pass over `tokens`, (1, length).
+    """Return `weights_mib`, and of a forward pass over `tokens`, (1, length), `peak_memory_mib`, weights included.
 
     On CUDA both are measured by torch's allocator, and nothing but `model` may live on the device. On a CPU the weights
     are counted and the forward pass adds what the process's resident set grew by; where the operating system does not
-    tell that (it takes Linux's /proc), the peak is absent.
+    tell that (it takes Linux's /proc), the peak is absent. `memory_on_cuda` says which, 1 or 0.
     """
     if tokens.is_cuda:
         weights = torch.cuda.memory_allocated(tokens.device)
         torch.cuda.reset_peak_memory_stats(tokens.device)
         forward(model, tokens)
-        return {"weights_mib": weights / MIB, "peak_memory_mib": torch.cuda.max_memory_allocated(tokens.device) / MIB}
+        peak = torch.cuda.max_memory_allocated(tokens.device)
+        return {"memory_on_cuda": 1, "weights_mib": weights / MIB, "peak_memory_mib": peak / MIB}
     weights = weight_bytes(model)
+    counted = {"memory_on_cuda": 0, "weights_mib": weights / MIB}
     if not CLEAR_REFS.is_file():
-        return {"weights_mib": weights / MIB}
+        return counted
     # One token first: what the libraries set up once is no cost of a forward pass.
     forward(model, tokens[:, :1])
     before = reset_peak()
     forward(model, tokens)
-    return {"weights_mib": weights / MIB, "peak_memory_mib": (weights + resident_bytes("VmHWM") - before) / MIB}
+    return counted | {"peak_memory_mib": (weights + resident_bytes("VmHWM") - before) / MIB}
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from stages.report.tables import (
     findings_markdown,
     layers_markdown,
     markdown,
+    memory_origin,
     number,
     quality_markdown,
     sizes_markdown,
@@ -139,7 +140,9 @@ memory, and save no time without kernels that skip them.
 GMac: 10⁹ multiply-accumulates of one forward pass over {study.profiled_tokens} tokens, attention's products included.
 Ratios are to the base. Speeds and peak memory are this machine's and vary from run to run; the rest does not.
 {zeros}
-{cost_markdown(study.costs)}"""
+{cost_markdown(study.costs)}
+
+{memory_origin(study.profile)}""".rstrip()
 
 
 def removed(study: Study) -> str:

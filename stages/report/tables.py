@@ -145,6 +145,21 @@ def cost_markdown(table: pd.DataFrame) -> str:
     return markdown(headings, rows)
 
 
+def memory_origin(profiles: dict[str, Metrics]) -> str:
+    """Return how the models' memory in torch was told, and of which it is which where that differs."""
+    ways = (
+        (0, "by arithmetic, the bytes of all parameters and buffers; the peak adds what the process grew by"),
+        (1, "measured on CUDA by torch's allocator, as is the peak"),
+    )
+    sentences = []
+    for flag, told in ways:
+        models = [model for model, profile in profiles.items() if profile.get("memory_on_cuda") == flag]
+        others = [model for model, profile in profiles.items() if profile.get("memory_on_cuda") == 1 - flag]
+        if models:
+            sentences.append(f"Weights{' of ' + ', '.join(models) if others else ''}: {told}.")
+    return " ".join(sentences)
+
+
 def sizes_markdown(table: pd.DataFrame, goal: str) -> str:
     """Return parameters before and after in the shape of the thesis's table 3, whose actual ratio is the share kept."""
     before, after, kept = table.loc["pruned", ["before", "after", "kept_percent"]]

@@ -46,13 +46,14 @@ def test_the_peak_holds_the_logits_and_the_weights():
     model = tiny_llama(vocab=40_000)
     logits = 256 * 40_000 * 4 / MIB
     metrics = memory_metrics(model, torch.zeros(1, 256, dtype=torch.int64))
-    assert metrics["weights_mib"] == weight_bytes(model) / MIB
+    assert (metrics["memory_on_cuda"], metrics["weights_mib"]) == (0, weight_bytes(model) / MIB)
     assert logits * 0.95 < metrics["peak_memory_mib"] - metrics["weights_mib"] < logits * 1.5
 
 
 def test_no_peak_where_the_system_does_not_tell(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "missing")
-    assert list(memory_metrics(tiny_llama(), torch.zeros(1, 8, dtype=torch.int64))) == ["weights_mib"]
+    metrics = memory_metrics(tiny_llama(), torch.zeros(1, 8, dtype=torch.int64))
+    assert list(metrics) == ["memory_on_cuda", "weights_mib"] and metrics["memory_on_cuda"] == 0
 
 
 def test_speed_divides_tokens_by_time(monkeypatch):
@@ -87,6 +88,7 @@ def test_the_command(tmp_path):
     metrics = json.loads((tmp_path / "metrics" / "profile" / "base.json").read_text())
     assert metrics["gmacs"] == metrics["macs"] / 1e9
     assert {"parameters", "parameters_nonzero", "weights_mib", "prefill_tokens_per_second"} <= set(metrics)
+    assert metrics.pop("memory_on_cuda") == 0
     assert all(value > 0 for value in metrics.values())
 
 
@@ -102,5 +104,6 @@ def test_values_that_are_not_allowed(key):
 def test_cuda_memory_is_measured():
     model = tiny_llama().cuda()
     metrics = memory_metrics(model, torch.zeros(1, 16, dtype=torch.int64, device="cuda"))
+    assert metrics["memory_on_cuda"] == 1
     assert metrics["weights_mib"] >= weight_bytes(model) / MIB
     assert metrics["peak_memory_mib"] > metrics["weights_mib"]

@@ -84,6 +84,7 @@ def write_study(root: Path) -> None:
         profile = {
             "parameters": parameters(shapes[model]),
             "gmacs": exact_macs(shapes[model], 64) / 1e9,
+            "memory_on_cuda": 0,
             "weights_mib": 4 * parameters(shapes[model]) / 2**20,
             "peak_memory_mib": 300.5,
             "prefill_tokens_per_second": 31415.9,

@@ -63,6 +63,17 @@ def test_tables_hold_the_numbers_of_the_metrics(study_folder):
     assert comparison["table_contradictions"] == 0
 
 
+def test_the_cost_says_how_memory_was_told(study_folder):
+    def cost() -> str:
+        main()
+        return section((study_folder / "reports/study.md").read_text(), "Cost")
+
+    assert "\n\nWeights: by arithmetic, the bytes of all parameters and buffers; the peak adds" in cost()
+    for model in MODELS:
+        edit(study_folder / f"metrics/profile/{model}.json", memory_on_cuda=1)
+    assert "\n\nWeights: measured on CUDA by torch's allocator, as is the peak." in cost()
+
+
 def test_marks_follow_the_adjusted_tests(study_folder):
     main()
     page = (study_folder / "reports/study.md").read_text()

@@ -34,7 +34,7 @@ def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: 
         evaluate={"prose_ppl": float(np.exp(losses.mean()))} | {f"{task}_acc": acc for task, acc in accuracies.items()},
         profile={
             "parameters": parameters, "gmacs": parameters / 1e7,
-            "weights_mib": parameters / (2**20 if "-" in model else 2**18),
+            "memory_on_cuda": 0, "weights_mib": parameters / (2**20 if "-" in model else 2**18),
             "peak_memory_mib": parameters / 2**17, "decode_tokens_per_second": 4e8 / parameters,
         },
         questions=questions,

@@ -1,0 +1,32 @@
+"""The page of a study as it is written, from cells that a formula made."""
+
+from pathlib import Path
+
+import cells as made
+import pytest
+
+from stages.report.params import ReportParams
+from studies.compare import write_report
+
+PARAMS = ReportParams(bootstrap_samples=50, seed=1, confidence=0.95)
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """Return a function that writes the report of a study and returns its page."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(base, cells) -> str:
+        write_report("made", [], base, cells, made.CHANCES, PARAMS)
+        return Path("reports/made/study.md").read_text(encoding="utf-8")
+
+    return write
+
+
+def test_the_page_says_how_memory_was_told(page):
+    base, cells = made.study(ratios=(0.3,), methods=("l2", "taylor"))
+    assert "\n\nWeights: by arithmetic, the bytes of all parameters and buffers; the peak adds" in page(base, cells)
+    cells[1].runs[0].profile["memory_on_cuda"] = 1
+    text = page(base, cells)
+    assert "Weights of base, l2 0.3, taylor, tuned 0.3: by arithmetic" in text
+    assert "Weights of taylor 0.3: measured on CUDA by torch's allocator, as is the peak." in text
