@@ -7,9 +7,9 @@ import pandas as pd
 from stages.common.outputs import staged, write_metrics
 from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage
-from stages.report.arithmetic import shape_of
+from stages.report.arithmetic import shape_of, stored_mib
 from stages.report.audit import CONTRADICTION
-from stages.report.checks import check_costs, check_quality, check_sizes
+from stages.report.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
 from stages.report.comparison import compare
 from stages.report.further import further_section
 from stages.report.outcomes import accuracy_rows, perplexity_rows, read_outcomes, read_table
@@ -17,7 +17,7 @@ from stages.report.params import Pruning, ReportParams, Window
 from stages.report.plots import draw_all
 from stages.report.results import MODELS, read_by_model, read_chances, read_json, task_names
 from stages.report.study import Study, study_report
-from stages.report.tables import cost_table, quality_table, size_table
+from stages.report.tables import cost_table, norm_table, quality_table, size_table
 from stages.report.thesis import thesis_report
 
 METRICS, OUTCOMES, TASKS, REPORTS = Path("metrics"), Path("metrics/outcomes"), Path("data/tasks"), Path("reports")
@@ -36,10 +36,14 @@ def main() -> None:
     configs = {model: read_json(folder / "config.json") for model, folder in FOLDERS.items()}
 
     comparison = compare(evaluate, chances, questions, windows, params)
-    quality, costs = quality_table(evaluate, comparison), cost_table(profile)
+    quality, norms, costs = quality_table(evaluate, comparison), norm_table(evaluate), cost_table(profile)
     sizes = size_table(read_json(METRICS / "prune.json"))
-    shapes = {model: shape_of(config) for model, config in configs.items() if config}
-    findings = check_quality(quality, task_names(evaluate), questions, windows)
+    answers, losses_of = ({model: [frame] for model, frame in each.items()} for each in (questions, windows))
+    shapes = {model: [shape_of(config)] for model, config in configs.items() if config}
+    stored = {model: [stored_mib(config)] for model, config in configs.items() if config}
+    on_cuda = {model for model in MODELS if profile[model].get("memory_on_cuda")}
+    findings = check_quality(quality, task_names(evaluate), chances, answers, losses_of)
+    findings += check_accuracies(norms, answers, "acc_norm") + check_weights(costs, stored, on_cuda)
     findings += check_costs(costs, shapes, windows_of["profile"]) + check_sizes(sizes, shapes)
     findings = [finding for finding in findings if finding.kind == CONTRADICTION]
     comparison["table_contradictions"] = len(findings)
@@ -60,6 +64,7 @@ def main() -> None:
         layers=layers,
         samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in MODELS},
         quality=quality,
+        norms=norms,
         costs=costs,
         sizes=sizes,
         findings=findings,

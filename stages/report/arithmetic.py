@@ -1,5 +1,6 @@
 """What a model's shape alone says about its parameters and its computation, in closed form."""
 
+import math
 from dataclasses import dataclass, replace
 
 
@@ -26,6 +27,7 @@ class Shape:
 
 
 TINYLLAMA = Shape(vocab=32000, hidden=2048, head_dim=64, layers=(Layer(32, 4, 5632),) * 22)
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 THESIS_LAYERS = range(4, 18)  # `--block_mlp_layer_start 4 --block_mlp_layer_end 18`: the end is exclusive
 THESIS_TOKENS = 64
 PRINTED_BASE_MACS = 77_320_814_592  # its base was counted by another convention than its pruned models
@@ -102,6 +104,12 @@ def bias_values(shape: Shape, layer: Layer) -> int:
         "gate": layer.mlp, "up": layer.mlp, "down": shape.hidden,
     }  # fmt: skip
     return sum(outputs[name] for name in shape.biases)
+
+
+def stored_mib(config: dict) -> float:
+    """Return the size of the weights that a checkpoint's config.json describes; NaN of quantised ones."""
+    size = math.nan if "quantization_config" in config else BYTES.get(config.get("dtype", ""), math.nan)
+    return parameters(shape_of(config)) * size / 2**20
 
 
 def exact_macs(shape: Shape, tokens: int) -> int:

@@ -58,6 +58,20 @@ def check_average(table: pd.DataFrame, column: str, of: list[str], decimals: int
     return findings
 
 
+def check_chance_corrected(table: pd.DataFrame, column: str, chances: pd.Series, decimals: int = 2) -> list[Finding]:
+    """Return the rows whose `column` is not the mean of their scores in the tasks of `chances`, corrected for these.
+
+    Scores and chances are in percent.
+    """
+    slack = float((100 / (100 - chances)).mean()) * 0.5 * 10**-decimals
+    reason = f"mean of the row's {len(chances)} tasks, corrected for chance"
+    findings = []
+    for row, values in table.iterrows():
+        expected = chance_corrected(values[chances.index].astype(float), chances)
+        findings += compare(row, column, values[column], expected, slack, decimals, reason)
+    return findings
+
+
 def check_share(
     table: pd.DataFrame, column: str, part: str, whole: str, decimals: int = 2, part_decimals: int = 2
 ) -> list[Finding]:

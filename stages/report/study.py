@@ -12,14 +12,12 @@ from stages.report.results import MODELS, Metrics, perplexity_sets, task_names
 from stages.report.samples import samples_section
 from stages.report.tables import (
     COSTS,
-    DECIMALS,
     MISSING,
+    checked,
     cost_markdown,
-    findings_markdown,
     layers_markdown,
-    markdown,
     memory_origin,
-    number,
+    norms_markdown,
     quality_markdown,
     sizes_markdown,
 )
@@ -43,6 +41,7 @@ class Study:
     losses: dict[str, pd.DataFrame | None]
     layers: pd.DataFrame | None
     quality: pd.DataFrame
+    norms: pd.DataFrame  # acc_norm
     costs: pd.DataFrame
     sizes: pd.DataFrame
     findings: list[Finding]
@@ -110,20 +109,10 @@ higher is better. The averages are of the row's tasks, raw and chance-corrected:
 Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not measured.
 
 {table}"""
-    tasks = [name.removesuffix("_acc_norm") for name in acc_norms(study.evaluate)]
-    if tasks:
-        rows = [
-            [model, *(number(100 * metrics.get(f"{task}_acc_norm", math.nan), DECIMALS) for task in tasks)]
-            for model, metrics in study.evaluate.items()
-        ]
+    if not study.norms.empty:
         text += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"
-        text += markdown(["model", *tasks], rows)
+        text += norms_markdown(study.norms)
     return text + images(study, "perplexity", "accuracy")
-
-
-def acc_norms(evaluate: dict[str, Metrics]) -> list[str]:
-    """Return the names of the metrics acc_norm."""
-    return sorted({key for metrics in evaluate.values() for key in metrics if key.endswith("_acc_norm")})
 
 
 def costs(study: Study) -> str:
@@ -162,13 +151,7 @@ def images(study: Study, *names: str) -> str:
 
 def checks(findings: list[Finding]) -> str:
     """Return what the audit of the tables above found."""
-    text = """## Checks
-
-Every printed average, ratio, accuracy, perplexity, parameter count and GMac above was computed again: from its row,
-from the models' answers and losses, or from their shapes."""
-    if not findings:
-        return f"{text} None contradicts its source by more than rounding explains."
-    return f"{text} These do not agree:\n\n{findings_markdown(findings)}"
+    return f"## Checks\n\n{checked('quality, cost, and parameters before and after', findings)}"
 
 
 def not_measured(names: list[str]) -> str:

@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from stages.report.audit import Finding
 from stages.report.params import Pruning
-from stages.report.results import MODELS, Metrics, is_sparse, perplexity_sets, task_names
+from stages.report.results import MODELS, Metrics, is_sparse, names_with, perplexity_sets, task_names
 
 MISSING = "-"
 DECIMALS = 2  # of perplexities, percentages and sizes in MiB
@@ -32,6 +32,16 @@ def quality_table(evaluate: dict[str, Metrics], comparison: Metrics) -> pd.DataF
         row["average"] = 100 * comparison.get(f"{model}_average_acc", math.nan)
         row["chance_corrected"] = 100 * comparison.get(f"{model}_average_acc_chance_corrected", math.nan)
         rows[model] = row
+    return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
+
+
+def norm_table(evaluate: dict[str, Metrics]) -> pd.DataFrame:
+    """Return the accuracies by log-likelihood per character (percent), of the tasks that define it."""
+    tasks = names_with(evaluate, "_acc_norm")
+    rows = {
+        model: {task: 100 * metrics.get(f"{task}_acc_norm", math.nan) for task in tasks}
+        for model, metrics in evaluate.items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
 
 
@@ -124,6 +134,12 @@ def quality_markdown(
     return markdown(headings, rows, left=3)
 
 
+def norms_markdown(table: pd.DataFrame) -> str:
+    """Return the table of acc_norm."""
+    rows = [[str(model), *(number(score, DECIMALS) for score in scores)] for model, scores in table.iterrows()]
+    return markdown(["model", *table], rows)
+
+
 def marks(model: str, task: str, comparison: Metrics, level: float) -> str:
     """Return * where the model's accuracy differs from the base's, † where the tuned differs from the pruned."""
     found = "*" if comparison.get(f"{model}_{task}_mcnemar_p_holm", 1.0) < level else ""
@@ -193,3 +209,14 @@ def findings_markdown(findings: list[Finding]) -> str:
         for finding in findings
     ]
     return markdown(["row", "value", "printed", "recomputed", "kind", "from"], rows, left=6)
+
+
+def checked(tables: str, findings: list[Finding]) -> str:
+    """Return what the audit of our `tables` found."""
+    text = f"""Every average, ratio, accuracy, perplexity, parameter count, GMac and size of weights in the tables of
+{tables} was computed again: from its row, from the models' answers and losses,
+or from shape and dtype in config.json. Of nonzero parameters, peak memory and speeds, which only measuring tells, the
+ratios were."""
+    if not findings:
+        return f"{text} None contradicts its source by more than rounding explains."
+    return f"{text} These do not agree:\n\n{findings_markdown(findings)}"

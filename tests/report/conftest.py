@@ -30,6 +30,7 @@ def config(layers: tuple[Layer, ...]) -> dict:
     }
     return {
         "model_type": "llama",
+        "dtype": "float32",
         "vocab_size": 1024,
         "hidden_size": 128,
         "head_dim": 16,
@@ -68,13 +69,14 @@ def write_study(root: Path) -> None:
         for task, answers in zip(TASKS, acc, strict=True):
             mean = answers.mean()
             metrics |= {f"{task}_acc": mean, f"{task}_acc_stderr": (mean * (1 - mean) / (QUESTIONS - 1)) ** 0.5}
-        metrics |= {"continuation_acc_norm": 0.3, "continuation_acc_norm_stderr": 0.02}
+        norms = {"continuation": 1 - acc[0]}
+        metrics |= {"continuation_acc_norm": norms["continuation"].mean(), "continuation_acc_norm_stderr": 0.02}
         write_json(root / f"metrics/evaluate/{model}.json", metrics)
         outcomes = root / f"metrics/outcomes/{model}"
         samples = [{"prompt": "Return the number of", "continuation": f" items,\nsays {model}\n~~~\n```"}]
         write_json(outcomes / "samples.json", samples)
         rows = [
-            {"task": task, "question": i, "acc": right, "acc_norm": None}
+            {"task": task, "question": i, "acc": right, "acc_norm": norms[task][i] if task in norms else None}
             for task, answers in zip(TASKS, acc.tolist(), strict=True)
             for i, right in enumerate(answers)
         ]

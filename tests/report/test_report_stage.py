@@ -187,14 +187,22 @@ def test_nothing_measured_is_a_report_that_says_so(tmp_path, study_folder, monke
     assert read(empty, "metrics/comparison.json") == {"table_contradictions": 0}
 
 
-def test_a_metric_that_its_outcomes_contradict_is_flagged(study_folder):
-    accuracy = read(study_folder, "metrics/evaluate/pruned.json")["gap_acc"]
-    edit(study_folder / "metrics/evaluate/pruned.json", gap_acc=accuracy + 0.01)
+@pytest.mark.parametrize(
+    ("kind", "key", "by", "expected"),
+    [
+        ("evaluate", "gap_acc", 0.01, {("pruned", "gap")}),
+        ("evaluate", "continuation_acc_norm", 0.01, {("pruned", "continuation")}),
+        ("profile", "weights_mib", 0.1, {("pruned", "weights_mib")}),
+    ],
+)
+def test_a_metric_that_its_source_contradicts_is_flagged(study_folder, kind, key, by, expected):
+    before = read(study_folder, f"metrics/{kind}/pruned.json")[key]
+    edit(study_folder / f"metrics/{kind}/pruned.json", **{key: before + by})
     main()
-    row = next(
-        row for row in table_rows(section((study_folder / "reports/study.md").read_text(), "Checks")) if "gap" in row
-    )
-    assert row[:4] == ["pruned", "gap", f"{100 * accuracy + 1:.2f}", f"{100 * accuracy:.2f}"]
+    rows = table_rows(section((study_folder / "reports/study.md").read_text(), "Checks"))[2:]
+    assert {(row[0], row[1]) for row in rows} == expected
+    scale = 100 if kind == "evaluate" else 1
+    assert rows[0][2:4] == [f"{scale * (before + by):.2f}", f"{scale * before:.2f}"]
     assert read(study_folder, "metrics/comparison.json")["table_contradictions"] == 1
 
 
