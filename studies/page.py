@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from stages.report.outcomes import majority_shares
 from stages.report.params import ReportParams
 from stages.report.results import perplexity_sets
 from stages.report.significance import bootstrap_losses, interval, mean_loss
-from stages.report.tables import memory_origin
+from stages.report.tables import MAJORITY, memory_origin
 from studies.differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
 from studies.knee import Knee, find_knee, sentence
 from studies.measured import Cell, Measured
@@ -126,8 +127,9 @@ ratios, which finer ratios show.
 
 Perplexity: lower is better. Accuracy in percent: higher is better.{repeated} **Bold**: the best of its ratio.
 \\* differs from the base, level {1 - params.confidence:.2g}: perplexity where the interval of the ratio leaves out 1,
-accuracy by McNemar's exact test, Holm-adjusted over all variants and tasks{every_seed}.
-
+accuracy by McNemar's exact test, Holm-adjusted over all variants and tasks{every_seed}. Chance-corrected:
+(accuracy - chance) / (1 - chance), so 0 is guessing.
+{MAJORITY if majority_shares({"base": base.questions}) else ""}
 {tables["quality"]}
 
 ## Differences from the base

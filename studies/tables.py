@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 
 from stages.common.outputs import staged
+from stages.report.outcomes import majority_shares
 from stages.report.results import Metrics, is_sparse, perplexity_sets, task_names
-from stages.report.tables import COSTS, DECIMALS, MISSING, markdown, number
+from stages.report.tables import COSTS, DECIMALS, MISSING, baseline_table, markdown, number
 from studies.differences import Difference, average_accuracy
 from studies.measured import Cell, Measured
 
@@ -16,9 +17,13 @@ LEFT = 2  # columns of text: ratio and method
 
 
 def quality_numbers(base: Measured, cells: list[Cell], chances: Metrics) -> pd.DataFrame:
-    """Return perplexities and accuracies (percent), a row a cell, base first; <column>_sd is the seeds' spread."""
+    """Return perplexities and accuracies (percent), a row a cell, base first; <column>_sd is the seeds' spread.
+
+    The last rows are what takes no model.
+    """
     columns = [(f"{name}_ppl", f"{name}_ppl", 1) for name in perplexity_sets({"base": base.evaluate})]
-    columns += [(task, f"{task}_acc", 100) for task in task_names({"base": base.evaluate})]
+    tasks = task_names({"base": base.evaluate})
+    columns += [(task, f"{task}_acc", 100) for task in tasks]
     rows = []
     for cell in [base_cell(base), *cells]:
         row = {**identity(cell), "kept_percent": 100 * cell.kept, "runs": len(cell.runs)}
@@ -27,6 +32,8 @@ def quality_numbers(base: Measured, cells: list[Cell], chances: Metrics) -> pd.D
         row |= spread("average", [average_accuracy(run) for run in cell.runs])
         row |= spread("chance_corrected", [corrected(run, chances) for run in cell.runs])
         rows.append(row)
+    baselines = baseline_table(tasks, chances, majority_shares({"base": base.questions}))
+    rows += [{"method": name, "runs": 0, **values} for name, values in baselines.iterrows()]
     return pd.DataFrame(rows).dropna(axis="columns", how="all")
 
 
@@ -82,8 +89,8 @@ def quality_text(numbers: pd.DataFrame, ratios: Differences, accuracies: Differe
     """Return the quality table as it is printed: ± spread, ** around the best of a ratio, * for significance."""
     measures = [column for column in numbers if str(column).endswith("_ppl")]
     tasks = sorted({task for _, task in accuracies})
-    text = pd.DataFrame({"ratio": [f"{100 * ratio:g} %" for ratio in numbers["ratio"]], "method": numbers["method"]})
-    text["kept (%)"] = numbers["kept_percent"].map(lambda value: f"{value:.{DECIMALS}f}")
+    text = pd.DataFrame({"ratio": numbers["ratio"].map(ratio_text), "method": numbers["method"]})
+    text["kept (%)"] = numbers["kept_percent"].map(lambda value: number(value, DECIMALS))
     others = ["average", *(["chance_corrected"] if "chance_corrected" in numbers else [])]
     for column in [*measures, *tasks, *others]:
         best = best_of_ratio(numbers, column, lowest=column in measures)
@@ -94,6 +101,11 @@ def quality_text(numbers: pd.DataFrame, ratios: Differences, accuracies: Differe
             for row_number, (_, row) in enumerate(numbers.iterrows())
         ]
     return text
+
+
+def ratio_text(ratio: float) -> str:
+    """Return a ratio as it is printed."""
+    return MISSING if np.isnan(ratio) else f"{100 * ratio:g} %"
 
 
 def best_of_ratio(numbers: pd.DataFrame, column: str, lowest: bool) -> set[int]:
@@ -119,7 +131,7 @@ def cell_text(row: pd.Series, column: str, best: bool, difference: Difference | 
 
 def cost_text(numbers: pd.DataFrame) -> pd.DataFrame:
     """Return the cost table as it is printed: every quantity with its percentage of the base's."""
-    text = pd.DataFrame({"ratio": [f"{100 * ratio:g} %" for ratio in numbers["ratio"]], "method": numbers["method"]})
+    text = pd.DataFrame({"ratio": numbers["ratio"].map(ratio_text), "method": numbers["method"]})
     for metric, heading, decimals in COSTS:
         if metric in numbers:
             text[heading] = [number(value, decimals, thousands=True) for value in numbers[metric]]
@@ -131,7 +143,7 @@ def difference_text(cells: list[Cell], ratios: Differences, accuracies: Differen
     """Return every cell's differences from the base: perplexity as a ratio with its interval, accuracy in points."""
     rows = []
     for index, cell in enumerate(cells):
-        row = {"ratio": f"{100 * cell.ratio:g} %", "method": cell.line}
+        row = {"ratio": ratio_text(cell.ratio), "method": cell.line}
         for name in sorted({name for _, name in ratios}):
             each = ratios[index, name]
             mark = " *" if each.significant else ""

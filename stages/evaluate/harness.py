@@ -39,10 +39,18 @@ def run_tasks(
 
 
 def scores(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the part of lm-eval's results that the functions below read; it is JSON."""
+    """Return the part of lm-eval's results that the functions below read; it is JSON.
+
+    A right answer is kept where a task's questions all have the same choices, as BoolQ's yes and no: there giving the
+    more frequent one is a baseline.
+    """
     keys = ("doc_id", *METRICS)
     samples = {
-        task: [{key: sample[key] for key in keys if key in sample} for sample in samples]
+        task: [
+            {key: sample[key] for key in keys if key in sample}
+            | ({"answer": str(sample["target"])} if isinstance(results["configs"][task]["doc_to_choice"], list) else {})
+            for sample in samples
+        ]
         for task, samples in results["samples"].items()
     }
     return {"results": {task: dict(values) for task, values in results["results"].items()}, "samples": samples}
@@ -68,11 +76,15 @@ def task_metrics(results: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def question_outcomes(results: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """Return one row per question: task, question (its index in the task), acc and acc_norm (0, 1 or missing)."""
+    """Return one row per question: task, question (its index in the task), acc and acc_norm (0, 1 or missing), answer.
+
+    The answer is the right one, missing where each question has choices of its own.
+    """
+    columns = (*METRICS, "answer")
     rows = [
-        (task, sample["doc_id"], *(sample.get(metric) for metric in METRICS))
+        (task, sample["doc_id"], *(sample.get(column) for column in columns))
         for task, samples in results["samples"].items()
         for sample in samples
     ]
-    table = pd.DataFrame(rows, columns=["task", "question", *METRICS])
-    return table.astype(dict.fromkeys(METRICS, "Int8"))
+    table = pd.DataFrame(rows, columns=["task", "question", *columns])
+    return table.astype(dict.fromkeys(METRICS, "Int8") | {"answer": "string"})

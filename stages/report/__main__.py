@@ -12,12 +12,12 @@ from stages.report.audit import CONTRADICTION
 from stages.report.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
 from stages.report.comparison import compare
 from stages.report.further import further_section
-from stages.report.outcomes import accuracy_rows, perplexity_rows, read_outcomes, read_table
+from stages.report.outcomes import accuracy_rows, majority_shares, perplexity_rows, read_outcomes, read_table
 from stages.report.params import Pruning, ReportParams, Window
 from stages.report.plots import draw_all
 from stages.report.results import MODELS, read_by_model, read_chances, read_json, task_names
 from stages.report.study import Study, study_report
-from stages.report.tables import cost_table, norm_table, quality_table, size_table
+from stages.report.tables import baseline_table, cost_table, norm_table, quality_table, size_table
 from stages.report.thesis import thesis_report
 
 METRICS, OUTCOMES, TASKS, REPORTS = Path("metrics"), Path("metrics/outcomes"), Path("data/tasks"), Path("reports")
@@ -60,6 +60,7 @@ def main() -> None:
         profile=profile,
         comparison=comparison,
         chances=chances,
+        baselines=baseline_table(task_names(evaluate), chances, majority_shares(questions)),
         losses=losses,
         layers=layers,
         samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in MODELS},

@@ -12,6 +12,7 @@ from stages.report.results import MODELS, Metrics, perplexity_sets, task_names
 from stages.report.samples import samples_section
 from stages.report.tables import (
     COSTS,
+    MAJORITY,
     MISSING,
     checked,
     cost_markdown,
@@ -37,6 +38,7 @@ class Study:
     profile: dict[str, Metrics]
     comparison: Metrics
     chances: Metrics
+    baselines: pd.DataFrame  # what takes no model: guessing, the majority answer
     samples: dict[str, list[dict[str, str]]]
     losses: dict[str, pd.DataFrame | None]
     layers: pd.DataFrame | None
@@ -100,14 +102,17 @@ def quality(study: Study) -> str:
     """Return perplexities and accuracies."""
     if not any(study.evaluate.values()):
         return ""
-    table = quality_markdown(study.quality, study.evaluate, study.comparison, study.chances, study.level, study.pruning)
+    table = quality_markdown(
+        study.quality, study.evaluate, study.comparison, study.baselines, study.level, study.pruning
+    )
+    majority = MAJORITY if "majority answer" in study.baselines.index else ""
     text = f"""## Quality
 
 Perplexity over windows of {study.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
 higher is better. The averages are of the row's tasks, raw and chance-corrected: (accuracy - chance) / (1 - chance), so
 0 is guessing and 100 is perfect. \\* differs from the base, † differs from the pruned model (McNemar's exact test,
 Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not measured.
-
+{majority}
 {table}"""
     if not study.norms.empty:
         text += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"

@@ -5,11 +5,12 @@ import math
 import pandas as pd
 from tabulate import tabulate
 
-from stages.report.audit import Finding
+from stages.report.audit import Finding, chance_corrected
 from stages.report.params import Pruning
 from stages.report.results import MODELS, Metrics, is_sparse, names_with, perplexity_sets, task_names
 
 MISSING = "-"
+MAJORITY = "Majority answer: always the one most often right, where a task's questions all have the same choices.\n"
 DECIMALS = 2  # of perplexities, percentages and sizes in MiB
 # Of what a model costs: the metric, its heading, the digits it is printed with.
 COSTS = (
@@ -33,6 +34,21 @@ def quality_table(evaluate: dict[str, Metrics], comparison: Metrics) -> pd.DataF
         row["chance_corrected"] = 100 * comparison.get(f"{model}_average_acc_chance_corrected", math.nan)
         rows[model] = row
     return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
+
+
+def baseline_table(tasks: list[str], chances: Metrics, majorities: Metrics) -> pd.DataFrame:
+    """Return what takes no model (percent): guessing, and always giving the answer that is most often right.
+
+    A row of which no task is told is left out.
+    """
+    guessing = 100 * pd.Series(chances, dtype=float).reindex(tasks)
+    rows = {"guessing": guessing, "majority answer": 100 * pd.Series(majorities, dtype=float).reindex(tasks)}
+    table = pd.DataFrame(rows).T.dropna(how="all")
+    averages = {
+        "average": table.mean(axis=1, skipna=False),
+        "chance_corrected": table.apply(chance_corrected, axis=1, chances=guessing),
+    }
+    return table.assign(**averages)
 
 
 def norm_table(evaluate: dict[str, Metrics]) -> pd.DataFrame:
@@ -110,11 +126,11 @@ def quality_markdown(
     table: pd.DataFrame,
     evaluate: dict[str, Metrics],
     comparison: Metrics,
-    chances: Metrics,
+    baselines: pd.DataFrame,
     level: float,
     pruning: Pruning,
 ) -> str:
-    """Return the quality table in the thesis's shape, with standard errors, marks of significance and a chance row."""
+    """Return the quality table in the thesis's shape, with standard errors, marks of significance and `baselines`."""
     sets, tasks = perplexity_sets(evaluate), task_names(evaluate)
     rows = []
     for model, values in table.iterrows():
@@ -125,11 +141,9 @@ def quality_markdown(
             spread = "" if error is None or math.isnan(values[task]) else f" ± {100 * error:.2f}"
             row.append(number(values[task], DECIMALS) + spread + marks(str(model), task, comparison, level))
         rows.append([*row, number(values["average"], DECIMALS), number(values["chance_corrected"], DECIMALS)])
-    if chances:
-        guessing = pd.Series({task: 100 * chances.get(task, math.nan) for task in tasks}, dtype=float)
-        average = guessing.mean(skipna=False)
-        cells = [*guessing, average, average - average]  # corrected for chance, guessing is 0
-        rows.append(["guessing", MISSING, MISSING, *[MISSING] * len(sets), *(number(cell, DECIMALS) for cell in cells)])
+    for name, values in baselines.iterrows():
+        cells = [number(score, DECIMALS) for score in values]
+        rows.append([str(name), MISSING, MISSING, *[MISSING] * len(sets), *cells])
     headings = ["model", "ratio", "method", *[f"{name} PPL" for name in sets], *tasks, "average", "chance-corrected"]
     return markdown(headings, rows, left=3)
 

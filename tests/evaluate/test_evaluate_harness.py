@@ -6,12 +6,12 @@ import lm_eval
 import pandas as pd
 import pytest
 import yaml
-from evaluate_helpers import tiny_model, tiny_tokenizer, write_tasks
+from evaluate_helpers import tiny_model, tiny_tokenizer, write_task, write_tasks
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from stages.common.errors import UserError
-from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+from stages.evaluate.harness import question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.tasks import read_tasks
 
@@ -66,6 +66,17 @@ def test_metrics_have_standard_errors_and_fit_the_outcomes(tasks):
         assert metrics[f"{name}_stderr"] == pytest.approx(values.std(ddof=1) / 12**0.5)
     assert outcomes.loc[outcomes.task == "gap", "acc_norm"].isna().all()
     assert outcomes.loc[outcomes.task == "ending", "question"].tolist() == list(range(12))
+
+
+def test_answers_are_kept_where_all_questions_have_the_same_choices(tmp_path):
+    write_tasks(tmp_path / "tasks")
+    table = pd.DataFrame({"context": ["a tree", "a wall", "fruit"], "label": [1, 0, 1]})
+    fields = {"doc_to_text": "context", "doc_to_target": "label", "doc_to_choice": ["no", "yes"]}
+    write_task(tmp_path / "tasks", "polar", table, ["acc"], **fields)
+    outcomes = question_outcomes(scores(run(read_tasks(tmp_path / "tasks", "all", tmp_path / "cache"), tiny_model())))
+    answers = outcomes.set_index("task")["answer"]
+    assert answers["polar"].tolist() == ["1", "0", "1"]
+    assert answers[["ending", "gap"]].isna().all()
 
 
 def test_one_question_has_no_standard_error(tasks):

@@ -73,7 +73,7 @@ def test_outputs_are_as_documented_and_the_same_again(workspace, tmp_path):
     assert list(windows) == ["set", "window", "loss", "tokens"]
     assert set(windows["set"]) == {"one", "two"}
     assert set(windows["tokens"]) == {15}
-    assert list(pd.read_parquet(outcomes / "questions.parquet")) == ["task", "question", "acc", "acc_norm"]
+    assert list(pd.read_parquet(outcomes / "questions.parquet")) == ["task", "question", "acc", "acc_norm", "answer"]
     samples = json.loads((outcomes / "samples.json").read_text())
     assert [sample["prompt"] for sample in samples] == PARAMS["prompts"]
     assert all(sample["continuation"] for sample in samples)

@@ -10,6 +10,7 @@ import torch
 import yaml
 from evaluate_helpers import tiny_model, tiny_tokenizer
 from helpers import ROOT, SHARED
+from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -18,10 +19,12 @@ from stages.common.errors import UserError
 from stages.data.params import DataParams
 from stages.data.public import collect
 from stages.data.task_files import write_task
-from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+from stages.evaluate.harness import question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.perplexity import evaluation_windows, perplexity, window_losses
 from stages.evaluate.tasks import STOCK, read_tasks
+from stages.report import printed
+from stages.report.outcomes import majority_shares
 
 MIRROR = SHARED / "data" / "mirror"
 TASKS = {  # task: lm-eval's definition, its file in the mirror
@@ -98,6 +101,26 @@ def test_scores_are_those_of_lm_eval(task_folder, tmp_path):
     assert task_metrics(ours) == task_metrics(theirs)
     assert {f"{name}_acc" for name in TASKS} <= task_metrics(ours).keys()
     assert question_outcomes(ours).equals(question_outcomes(theirs))
+
+
+class Guesser(LM):
+    """A model that finds all answers equally likely, in no time."""
+
+    def loglikelihood(self, requests, disable_tqdm=False):
+        return [(0.0, False)] * len(requests)
+
+    loglikelihood_rolling = generate_until = loglikelihood
+
+
+@in_mirror
+@pytest.mark.slow
+def test_the_majority_answer_of_boolq_and_of_no_task_whose_choices_differ(task_folder, tmp_path):
+    configs = read_tasks(task_folder, ["boolq", "winogrande", "openbookqa"], tmp_path)
+    questions = question_outcomes(scores(run_tasks(Guesser(), configs, num_fewshot=0, limit=None, seed=1)))
+    assert len(questions[questions["task"] == "boolq"]) == 3270
+    shares = majority_shares({"base": questions})
+    assert shares == {"boolq": pytest.approx(0.6217, abs=5e-5)}
+    assert round(100 * shares["boolq"], 2) == printed.read_tasks().loc["boolq", "majority"]
 
 
 @in_mirror

@@ -13,6 +13,7 @@ TASKS = {"continuation": 0.25, "gap": 0.5, "object": 0.25}
 RIGHT = {"base": [0.34, 0.81, 0.52], "pruned": [0.30, 0.66, 0.38], "tuned": [0.32, 0.76, 0.47]}
 LOSS = {"base": 2.93, "pruned": 3.35, "tuned": 3.09}
 QUESTIONS, WINDOWS, WINDOW = 600, 400, 127
+NOS = 390  # of the answers in task gap, whose questions all have the same choices
 PARAMS = """
 prune: {method: taylor, ratio: 0.5, ratio_of: groups, budget: null, seed: 1}
 evaluate: {sequence_length: 128, seed: 1}
@@ -80,7 +81,9 @@ def write_study(root: Path) -> None:
             for task, answers in zip(TASKS, acc.tolist(), strict=True)
             for i, right in enumerate(answers)
         ]
-        pd.DataFrame(rows).astype({"acc": "Int8", "acc_norm": "Int8"}).to_parquet(outcomes / "questions.parquet")
+        questions = pd.DataFrame(rows).astype({"acc": "Int8", "acc_norm": "Int8"})
+        said = questions["question"].map(lambda i: "no" if i < NOS else "yes")
+        questions.assign(answer=said.where(questions["task"] == "gap")).to_parquet(outcomes / "questions.parquet")
         windows = {"set": "pydocs", "window": range(WINDOWS), "loss": losses, "tokens": WINDOW}
         pd.DataFrame(windows).to_parquet(outcomes / "windows.parquet")
         profile = {

@@ -7,6 +7,7 @@ from studies.measured import Cell, Measured
 from studies.study import Variant
 
 LAYERS, QUESTIONS, WINDOWS = 6, 200, 100
+NOS = 130  # of the answers in task gap, whose questions all have the same choices
 CHANCES = {"gap": 0.5, "object": 0.25}
 HARM = {"random": 3.0, "l1": 2.0, "l2": 1.5, "taylor": 1.0}
 
@@ -20,7 +21,8 @@ def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: 
     losses = 3 + worse * generator.uniform(0.8, 1.2, WINDOWS) + generator.normal(scale=0.3, size=WINDOWS)
     answers = [
         pd.DataFrame({"task": task, "question": range(QUESTIONS),
-                      "acc": (generator.uniform(size=QUESTIONS) < 0.9 - 0.3 * min(1, worse)).astype(int)})
+                      "acc": (generator.uniform(size=QUESTIONS) < 0.9 - 0.3 * min(1, worse)).astype(int),
+                      "answer": ["no"] * NOS + ["yes"] * (QUESTIONS - NOS) if task == "gap" else None})
         for task in CHANCES
     ]  # fmt: skip
     questions = pd.concat(answers, ignore_index=True)

@@ -100,7 +100,7 @@ def evaluate(params: dict, model: str) -> None:
     right = (generator.uniform(size=QUESTIONS) < 0.9 - 0.2 * worse).astype(int)
     with staged(f"metrics/outcomes/{model}") as folder:
         folder.mkdir()
-        questions = pd.DataFrame({"task": "gap", "question": range(QUESTIONS), "acc": right})
+        questions = pd.DataFrame({"task": "gap", "question": range(QUESTIONS), "acc": right, "answer": None})
         questions.to_parquet(folder / "questions.parquet", index=False)
         windows = pd.DataFrame({"set": "prose", "window": range(WINDOWS), "loss": losses, "tokens": 10})
         windows.to_parquet(folder / "windows.parquet", index=False)

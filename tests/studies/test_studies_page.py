@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cells as made
+import pandas as pd
 import pytest
 
 from stages.report.params import ReportParams
@@ -30,3 +31,17 @@ def test_the_page_says_how_memory_was_told(page):
     text = page(base, cells)
     assert "Weights of base, l2 0.3, taylor, tuned 0.3: by arithmetic" in text
     assert "Weights of taylor 0.3: measured on CUDA by torch's allocator, as is the peak." in text
+
+
+def test_the_quality_table_has_what_takes_no_model_as_its_last_rows(page):
+    base, cells = made.study(ratios=(0.3, 0.7), methods=("random", "taylor"))
+    text = page(base, cells)
+    lines = [line for line in text.split("## Quality")[1].split("## ")[0].splitlines() if line.startswith("|")]
+    guessing, majority = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[-2:])
+    assert guessing == ["-", "guessing", "-", "-", "50.00", "25.00", "37.50", "0.00"]
+    assert majority == ["-", "majority answer", "-", "-", "65.00", "-", "-", "-"]
+    assert "Majority answer: always the one most often right" in text
+    table = pd.read_csv("reports/made/quality.csv").set_index("method")
+    assert table.loc["guessing", "average"] == 37.5 and table.loc["majority answer", "gap"] == 65
+    base.questions["answer"] = None
+    assert "ajority answer" not in page(base, cells)
