@@ -10,6 +10,7 @@ from stages.common.params import load_section
 from stages.common.stage import USER_ERROR
 from stages.report.params import ReportParams
 from stages.report.results import Metrics
+from studies.checks import contradictions
 from studies.differences import accuracy_differences, perplexity_ratios
 from studies.experiments import find_experiments
 from studies.measured import Cell, Measured, read_study
@@ -54,7 +55,8 @@ def write_report(
         write_table(folder, "quality", quality, texts["quality"], f"Study {name}: quality")
         write_table(folder, "cost", costs, texts["cost"], f"Study {name}: cost")
         plots = draw_all(folder / "plots", base, cells, chances)
-        page = study_page(name, missing, base, cells, tables, plots, params)
+        findings = contradictions(base, cells, chances, quality, costs)
+        page = study_page(name, missing, base, cells, tables, findings, plots, params)
         (folder / "study.md").write_text(page, encoding="utf-8")
     return tables["quality"]
 

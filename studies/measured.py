@@ -15,6 +15,8 @@ from stages.common.errors import UserError
 from stages.report.results import Metrics, read_chances
 from studies.study import Study, Variant
 
+FOLDERS = {"base": "models/base", "pruned": "models/pruned", "tuned": "models/merged"}
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -27,6 +29,7 @@ class Measured:
     questions: pd.DataFrame  # task, question, acc: 0 or 1
     windows: pd.DataFrame  # set, window, loss in nats per token, tokens
     layers: pd.DataFrame | None  # what pruning left of each layer; None for the base
+    config: dict[str, Any]  # its config.json, which tells its shape
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def read_model(variant: Variant, model: str, commit: str) -> Measured:
         questions=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/questions.parquet"))),
         windows=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/windows.parquet"))),
         layers=None if model == "base" else pd.read_csv(io.BytesIO(read("metrics/prune_layers.csv"))),
+        config=json.loads(read(f"{(FOLDERS | variant.params['models'])[model]}/config.json")),
     )
 
 

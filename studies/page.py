@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from stages.report.audit import Finding
 from stages.report.outcomes import majority_shares
 from stages.report.params import ReportParams
 from stages.report.results import perplexity_sets
 from stages.report.significance import bootstrap_losses, interval, mean_loss
-from stages.report.tables import MAJORITY, memory_origin
+from stages.report.tables import MAJORITY, checked, memory_origin
 from studies.differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
 from studies.knee import Knee, find_knee, sentence
 from studies.measured import Cell, Measured
@@ -91,10 +92,11 @@ def study_page(
     base: Measured,
     cells: list[Cell],
     tables: dict[str, str],
+    findings: list[Finding],
     plots: list[str],
     params: ReportParams,
 ) -> str:
-    """Return the page as Markdown; `missing` are the variants that are not there yet."""
+    """Return the page as Markdown; `missing` are the variants that are not there yet, `findings` the audit's."""
     level = f"{100 * params.confidence:g} %"
     lacking = f"\nNot there yet: {', '.join(missing)}.\n" if missing else ""
     seeds = max(len(cell.runs) for cell in cells)
@@ -145,6 +147,10 @@ Percent of the base's beside each quantity. Speeds and peak memory are those of 
 {tables["cost"]}
 
 {memory_origin(profiles)}
+
+## Checks
+
+{checked("quality and cost", findings)}
 
 ## Plots
 

@@ -3,13 +3,24 @@
 import numpy as np
 import pandas as pd
 
+from stages.report.arithmetic import exact_macs, parameters, shape_of
 from studies.measured import Cell, Measured
 from studies.study import Variant
 
-LAYERS, QUESTIONS, WINDOWS = 6, 200, 100
+LAYERS, QUESTIONS, WINDOWS, TOKENS = 6, 200, 100, 64
 NOS = 130  # of the answers in task gap, whose questions all have the same choices
 CHANCES = {"gap": 0.5, "object": 0.25}
 HARM = {"random": 3.0, "l1": 2.0, "l2": 1.5, "taylor": 1.0}
+
+
+def config(ratio: float) -> dict:
+    """Return a config.json of a model whose blocks, half of its parameters, were pruned at `ratio`."""
+    heads = int(8 * (1 - ratio))
+    return {
+        "model_type": "llama", "vocab_size": 7728, "hidden_size": 64, "head_dim": 8, "num_hidden_layers": LAYERS,
+        "num_attention_heads": heads, "num_key_value_heads": heads, "intermediate_size": int(344 * (1 - ratio)),
+        "tie_word_embeddings": True, "dtype": "float32",
+    }  # fmt: skip
 
 
 def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: int = 0) -> Measured:
@@ -27,22 +38,23 @@ def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: 
     ]  # fmt: skip
     questions = pd.concat(answers, ignore_index=True)
     accuracies = questions.groupby("task")["acc"].mean()
-    kept = int(8 * (1 - ratio)), int(344 * (1 - ratio))
-    parameters = 1_000_000 - int(500_000 * ratio)
-    variant = Variant("made", {"prune.method": method, "prune.ratio": ratio}, {"seed": seed}, {}, (model,), (), {})
+    shape, weights = shape_of(config(ratio)), parameters(shape_of(config(ratio)))
+    params = {"profile": {"sequence_length": TOKENS}}
+    variant = Variant("made", {"prune.method": method, "prune.ratio": ratio}, {"seed": seed}, {}, (model,), (), params)
     return Measured(
         variant,
         model,
         evaluate={"prose_ppl": float(np.exp(losses.mean()))} | {f"{task}_acc": acc for task, acc in accuracies.items()},
         profile={
-            "parameters": parameters, "gmacs": parameters / 1e7,
-            "memory_on_cuda": 0, "weights_mib": parameters / (2**20 if "-" in model else 2**18),
-            "peak_memory_mib": parameters / 2**17, "decode_tokens_per_second": 4e8 / parameters,
+            "parameters": weights, "gmacs": exact_macs(shape, TOKENS) / 1e9,
+            "memory_on_cuda": 0, "weights_mib": weights / (2**20 if "-" in model else 2**18),
+            "peak_memory_mib": weights / 2**17, "decode_tokens_per_second": 4e8 / weights,
         },
         questions=questions,
         windows=pd.DataFrame({"set": "prose", "window": range(WINDOWS), "loss": losses, "tokens": 10}),
-        layers=pd.DataFrame({"layer": range(LAYERS), "query_heads": kept[0], "query_heads_before": 8,
-                             "mlp_width": kept[1], "mlp_width_before": 344}),
+        layers=pd.DataFrame({"layer": range(LAYERS), "query_heads": shape.layers[0].heads, "query_heads_before": 8,
+                             "mlp_width": shape.layers[0].mlp, "mlp_width_before": 344}),
+        config=config(ratio),
     )  # fmt: skip
 
 

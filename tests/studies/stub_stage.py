@@ -13,6 +13,7 @@ from stages.common.errors import UserError
 from stages.common.outputs import staged, write_metrics
 from stages.common.params import read_params_file
 from stages.common.stage import run_stage
+from stages.report.arithmetic import exact_macs, parameters, shape_of
 
 LAYERS, QUESTIONS, WINDOWS = 3, 60, 40
 HARM = {"random": 3.0, "l1": 2.0, "l2": 1.5, "taylor": 1.0}
@@ -25,11 +26,20 @@ def write(path: str, content: str = "") -> None:
         file.write_text(content, encoding="utf-8")
 
 
-def write_model(folder: str, content: str) -> None:
-    """Write what stands for a model: 64 KiB that only its params determine."""
+def config(ratio: float) -> dict:
+    """Return the config.json of a model pruned at `ratio`."""
+    heads = int(4 * (1 - ratio))
+    return {
+        "model_type": "llama", "vocab_size": 500, "hidden_size": 32, "head_dim": 8, "num_hidden_layers": LAYERS,
+        "num_attention_heads": heads, "num_key_value_heads": heads, "intermediate_size": int(48 * (1 - ratio)),
+    }  # fmt: skip
+
+
+def write_model(folder: str, content: str, ratio: float = 0.0) -> None:
+    """Write what stands for a model: 64 KiB that only its params determine, and the config of one pruned at `ratio`."""
     with staged(folder) as new:
         new.mkdir()
-        (new / "config.json").write_text(content)
+        (new / "config.json").write_text(json.dumps(config(ratio)))
         (new / "model.safetensors").write_bytes(random.Random(content).randbytes(1 << 16))
 
 
@@ -55,7 +65,7 @@ def prune(params: dict) -> None:
     ratio = params["prune"]["ratio"]
     if ratio == FAILING_RATIO:
         raise UserError(f"prune.ratio = {ratio} is not allowed; allowed: less, in this test")
-    write_model("models/pruned", json.dumps(params["prune"]))
+    write_model("models/pruned", json.dumps(params["prune"]), ratio)
     widths = {"query_heads": 4, "kv_heads": 2, "mlp_width": 48}
     columns = {name: int(width * (1 - ratio)) for name, width in widths.items()}
     columns |= {f"{name}_before": width for name, width in widths.items()}
@@ -67,7 +77,7 @@ def prune(params: dict) -> None:
 def tune(params: dict) -> None:
     """Write what stage tune writes."""
     write_model("models/adapter", json.dumps(params["tune"]))
-    write_model("models/merged", json.dumps([params["prune"], params["tune"]]))
+    write_model("models/merged", json.dumps([params["prune"], params["tune"]]), params["prune"]["ratio"])
     write("metrics/tune_loss.csv", "step,split,loss\n")
     write_metrics("metrics/tune.json", {"steps": params["tune"]["steps"]})
 
@@ -79,7 +89,8 @@ def export(params: dict) -> None:
         folder.mkdir()
         for name in models if formats else []:
             for kind in formats:
-                write_model(f"{folder}/{name}-{kind}", json.dumps([name, kind, params["prune"], params["tune"]]))
+                content = json.dumps([name, kind, params["prune"], params["tune"]])
+                write_model(f"{folder}/{name}-{kind}", content, params["prune"]["ratio"])
     write_metrics("metrics/export.json", {"exports": len(models) * len(formats)})
 
 
@@ -110,9 +121,10 @@ def evaluate(params: dict, model: str) -> None:
 
 def profile(params: dict, model: str) -> None:
     """Write what stage profile writes."""
-    left = 1.0 if model == "base" else 1 - params["prune"]["ratio"]
-    metrics = {"parameters": int(1e6 * left), "gmacs": left, "peak_memory_mib": 10 * left}
-    write_metrics(f"metrics/profile/{model}.json", metrics | {"decode_tokens_per_second": 100 / left})
+    shape = shape_of(config(0.0 if model == "base" else params["prune"]["ratio"]))
+    gmacs = exact_macs(shape, params["profile"]["sequence_length"]) / 1e9
+    metrics = {"parameters": parameters(shape), "gmacs": gmacs, "peak_memory_mib": 1000 * gmacs}
+    write_metrics(f"metrics/profile/{model}.json", metrics | {"decode_tokens_per_second": 1 / gmacs})
 
 
 if __name__ == "__main__":

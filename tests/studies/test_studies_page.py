@@ -45,3 +45,11 @@ def test_the_quality_table_has_what_takes_no_model_as_its_last_rows(page):
     assert table.loc["guessing", "average"] == 37.5 and table.loc["majority answer", "gap"] == 65
     base.questions["answer"] = None
     assert "ajority answer" not in page(base, cells)
+
+
+def test_the_page_says_what_the_audit_found(page):
+    base, cells = made.study(ratios=(0.3,), methods=("l2",))
+    checks = lambda: page(base, cells).split("## Checks")[1].split("## Plots")[0]  # noqa: E731
+    assert "None contradicts its source" in checks()
+    cells[0].runs[0].evaluate["gap_acc"] += 0.005
+    assert "These do not agree" in checks() and "| l2 0.3 | gap" in checks()
