@@ -10,6 +10,8 @@ from stages.common.params import load_section
 from stages.common.stage import USER_ERROR
 from stages.report.params import ReportParams
 from stages.report.results import Metrics
+from stages.report.thesis import thesis_report
+from studies import thesis
 from studies.checks import contradictions
 from studies.differences import accuracy_differences, perplexity_ratios
 from studies.experiments import find_experiments
@@ -58,6 +60,9 @@ def write_report(
         findings = contradictions(base, cells, chances, quality, costs)
         page = study_page(name, missing, base, cells, tables, findings, plots, params)
         (folder / "study.md").write_text(page, encoding="utf-8")
+        if name == thesis.NAME:
+            beside = thesis_report(thesis.measured(base, cells, quality, costs))
+            (folder / "thesis.md").write_text(beside, encoding="utf-8")
     return tables["quality"]
 
 

@@ -1,5 +1,6 @@
 """The thesis's printed tables, what arithmetic says they should hold, and what in them contradicts itself."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -49,7 +50,7 @@ def read_ratios(folder: Path = REFERENCE) -> pd.DataFrame:
     return pd.read_csv(folder / "thesis_ratios.csv").set_index("section")
 
 
-def thesis_shapes(ratios: pd.Series) -> list[Shape]:
+def thesis_shapes(ratios: Iterable[float]) -> list[Shape]:
     """Return the models of the thesis: TinyLlama, pruned as LLM-Pruner does at each ratio; 0 is the base."""
     return [prune_like_llm_pruner(TINYLLAMA, ratio, THESIS_LAYERS) if ratio else TINYLLAMA for ratio in ratios]
 

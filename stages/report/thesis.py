@@ -8,7 +8,6 @@ import pandas as pd
 from stages.report.arithmetic import (
     PRINTED_BASE_MACS,
     THESIS_TOKENS,
-    Shape,
     exact_macs,
     parameters,
     thesis_macs,
@@ -41,24 +40,24 @@ class Ours:
     costs: pd.DataFrame  # ratio, source, parameters, thesis_macs, exact_macs, weights_mib; the base first
 
 
-def shape_costs(shape: Shape, tokens: int = THESIS_TOKENS) -> dict[str, float]:
-    """Return what a model costs by arithmetic: parameters, and MACs of `tokens` by both conventions."""
-    return {
-        "parameters": parameters(shape),
-        "thesis_macs": thesis_macs(shape, tokens),
-        "exact_macs": exact_macs(shape, tokens),
-    }
-
-
 def by_arithmetic() -> Ours:
     """Return what takes no weights: the costs of TinyLlama as this pipeline prunes it at the thesis's ratios."""
-    ratios = read_cost()["ratio"]
-    rows = [{"ratio": ratio, **shape_costs(shape)} for ratio, shape in zip(ratios, thesis_shapes(ratios), strict=True)]
-    costs = pd.DataFrame(rows).assign(source="ours")
-    costs["weights_mib"] = costs["parameters"] * BYTES_PER_WEIGHT / 2**20
+    ratios = read_cost()["ratio"].tolist()
+    shapes = thesis_shapes(ratios)
+    costs = pd.DataFrame(
+        {
+            "ratio": ratios,
+            "source": "ours",
+            "parameters": [parameters(shape) for shape in shapes],
+            "thesis_macs": [thesis_macs(shape) for shape in shapes],
+            "exact_macs": [exact_macs(shape, THESIS_TOKENS) for shape in shapes],
+            "weights_mib": [BYTES_PER_WEIGHT * parameters(shape) / 2**20 for shape in shapes],
+        }
+    )
     origin = (
         "*Ours* are those of this pipeline by arithmetic alone, from TinyLlama's shape in bfloat16, which takes no\n"
-        "weights. Quality takes them, so nothing of ours stands beside it here."
+        "weights. What it measured on weights, quality included, `make thesis` writes beside the printed values:\n"
+        "`reports/thesis/thesis.md`."
     )
     return Ours(origin, pd.DataFrame(), costs)
 
