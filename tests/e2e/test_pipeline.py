@@ -57,6 +57,7 @@ def test_the_outputs_agree_with_each_other(finished):
     report = (finished.folder / "reports/study.md").read_text()
     for metrics in evaluate.values():
         assert f"{metrics['pydocs_ppl']:.2f}" in report
+    assert "None contradicts its source" in report
 
 
 def test_make_run_prints_the_table_and_the_path_of_the_report(finished):
