@@ -129,9 +129,13 @@ def test_a_model_without_layers_is_refused(windows):
         prune(tiny_llama(), windows, layer_params(layers=[0, 3], ratio=0.9))
 
 
-def test_a_ratio_out_of_reach_is_refused(windows):
+@pytest.mark.parametrize("method", ["shortgpt", "layer_taylor"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_ratio_out_of_reach_is_refused(method, steps, windows):
+    """Of three steps the second already takes the only layer that may go."""
+    params = layer_params(layers=[1, 2], method=method, ratio=0.9, ratio_of="parameters", iterative_steps=steps)
     with pytest.raises(UserError, match=r"prune.ratio asks for [\d,]+ parameters more than the pruned layers hold"):
-        prune(tiny_llama(), windows, layer_params(layers=[1, 2], ratio=0.9, ratio_of="parameters"))
+        prune(tiny_llama(), windows, params)
 
 
 @pytest.mark.parametrize("method", ["shortgpt", "layer_taylor", "first_layers", "last_layers"])

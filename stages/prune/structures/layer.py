@@ -33,7 +33,7 @@ def prune(model: PreTrainedModel, windows: torch.Tensor, params) -> tuple[PreTra
     for step in range(1, params.iterative_steps + 1 if params.ratio else 1):
         budget = whole * params.ratio * step / params.iterative_steps - sum(prices) + sum(prices[i] for i in left)
         places = [place for place, i in enumerate(left) if i in candidates]
-        scores = score(model, places, windows, params)
+        scores = score(model, places, windows, params) if places else torch.empty(0)
         gone = {places[k] for k in nearest(scores, [prices[left[place]] for place in places], budget)}
         if len(gone) == len(left):
             raise UserError(f"prune.ratio = {params.ratio:g} leaves no layer; allowed: a smaller ratio or range")
