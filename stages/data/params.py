@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from stages.common.params import Positive, Section, Seed, Share, one_of
-from stages.data.datasets import DATASETS, STOCK
+from stages.data.datasets import DATASETS, STOCK, named
 
 HELD_OUT = [name for name, dataset in DATASETS.items() if dataset.held_out]
 
@@ -41,6 +41,16 @@ class DataParams(Section):
     def check_mirror(self) -> Self:
         if self.source == "mirror" and not self.mirror:
             raise ValueError(f"mirror = {self.mirror!r}; allowed with source = 'mirror': a folder of parquet files")
+        return self
+
+    @model_validator(mode="after")
+    def check_revisions(self) -> Self:
+        known = {dataset.repo for dataset in DATASETS.values()} | {repo for _, repo, _ in STOCK.values()}
+        known |= {named(self.calibration).repo, named(self.instructions).repo}
+        for name, revision in self.revisions.items():
+            if name not in known:
+                allowed = ", ".join(sorted(known))
+                raise ValueError(f"revisions.{name} = {revision!r} pins no dataset; allowed: {allowed}")
         return self
 
     @model_validator(mode="after")

@@ -21,9 +21,9 @@ def stock_task(name: str, get: Get, optional: Get) -> Task | None:
 
     The training split, which few-shot examples come from, is taken from `optional`, and left out if it is not there.
     """
-    path, chance = STOCK[name]
+    path, repo, chance = STOCK[name]
     stock = definition(path)
-    dataset = Dataset(stock["dataset_path"], stock.get("dataset_name"))
+    dataset = Dataset(repo, stock.get("dataset_name"))
     scored = stock.get("test_split") or stock["validation_split"]
     table = get(name, dataset, scored)
     if table is None:

@@ -211,21 +211,3 @@ def test_bad_input(mirror, tmp_path):
     (tmp_path / "broken.json").write_text("[{")
     with pytest.raises(UserError, match=r"broken\.json: neither parquet nor JSON rows"):
         read_table([tmp_path / "broken.json"])
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("source", "web"),
-        ("missing", "ignore"),
-        ("tasks", ["mmlu"]),
-        ("perplexity", ["alpaca-cleaned"]),
-        ("calibration", "the-pile"),
-        ("instructions", 3),
-        ("characters", 0),
-        ("revisions", ["main"]),
-    ],
-)
-def test_values_that_are_not_allowed(key, value):
-    with pytest.raises(ValidationError):
-        params(mirror="x", **{key: value})
