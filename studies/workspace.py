@@ -109,13 +109,17 @@ def claim(path: Path) -> IO | None:
 
 def command_of(variant: Variant) -> list[str]:
     """Return the arguments of dvc that run the variant; they work by hand too."""
+    settings = [each for key, value in variant.settings.items() for each in overrides(key, value)]
+    return ["exp", "run", "-n", variant.name, *(part for each in settings for part in ("-S", each)), *variant.targets]
+
+
+def overrides(key: str, value: Any) -> list[str]:
+    """Return what -S takes to put `value` in the place of what params.yaml has under `key`."""
+    # Into a mapping that stands there Hydra would merge, and refuse names that it does not have.
+    if isinstance(value, dict):
+        return [f"~{key}", f"+{key}={override(value)}"]
     # What is further evaluated, section `models`, is no key of params.yaml yet: `++` makes it one.
-    settings = [
-        part
-        for key, value in variant.settings.items()
-        for part in ("-S", f"{'++' * key.startswith('models.')}{key}={override(value)}")
-    ]
-    return ["exp", "run", "-n", variant.name, *settings, *variant.targets]
+    return [f"{'++' * key.startswith('models.')}{key}={override(value)}"]
 
 
 def override(value: Any) -> str:

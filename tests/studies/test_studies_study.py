@@ -1,5 +1,6 @@
 """studies/<name>.yaml: what it stands for, and that every mistake is one clear line."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,18 @@ def test_a_format_is_a_further_model_of_every_variant(load):
     assert study.bases[0].targets == ["evaluate@base", "profile@base"]
     plain = load(f"{GRID}models: [tuned]\n")
     assert plain.bases[0].name == study.bases[0].name and plain.variants[0].name != variant.name
+
+
+def test_a_mapping_takes_the_place_of_the_one_there(load):
+    from dvc.utils.hydra import apply_overrides
+
+    text = "grid: {data.revisions: [{}, {aps/super_glue: abc}]}"
+    for variant in load(text, data__revisions={"baber/piqa": "x"}).variants:
+        params = Path("params.yaml").read_text()
+        settings = [part for before, part in pairwise(command_of(variant)) if before == "-S"]
+        apply_overrides("params.yaml", settings)
+        assert YAML(typ="safe").load(Path("params.yaml")) == variant.params
+        Path("params.yaml").write_text(params)
 
 
 @pytest.mark.parametrize(
