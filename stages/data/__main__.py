@@ -9,7 +9,7 @@ from stages.common.outputs import staged, write_metrics
 from stages.common.params import load_section
 from stages.common.stage import run_stage
 from stages.data import embedded, public
-from stages.data.params import DataParams
+from stages.data.params import DataParams, FewShot
 from stages.data.task_files import write_task
 
 OUT = Path("data")
@@ -19,7 +19,8 @@ SOURCES = {"python-docs": embedded.collect, "hub": public.collect, "mirror": pub
 def main() -> None:
     """Collect from the source that params.yaml names; write all or nothing of each output."""
     params = load_section("data", DataParams)
-    collected = SOURCES[params.source](params)
+    few_shot = load_section("evaluate", FewShot).num_fewshot > 0
+    collected = SOURCES[params.source](params, few_shot)
 
     with staged(OUT / "text") as folder:
         folder.mkdir()

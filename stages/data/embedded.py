@@ -15,8 +15,10 @@ from stages.data.task_files import multiple_choice
 from stages.data.tasks import make_tasks
 
 
-def collect(params: DataParams) -> Collected:
+def collect(params: DataParams, few_shot: bool) -> Collected:
     """Return text, instructions and tasks; nothing of one split is in another.
+
+    The tasks have no training split: few-shot examples are other questions of the one that is scored.
 
     Raises UserError if the held-out documents do not give `data.questions` for every task.
     """

@@ -1,8 +1,8 @@
-"""Section `data` of params.yaml."""
+"""Section `data` of params.yaml, and what the stage reads of section `evaluate`."""
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from stages.common.params import Positive, Section, Seed, Share, one_of
 from stages.data.datasets import DATASETS, STOCK, named
@@ -18,6 +18,14 @@ def check_name(value: str) -> str:
 
 
 dataset_name = AfterValidator(check_name)
+
+
+class FewShot(Section):
+    """The key of section `evaluate` that says whether the tasks' training splits are needed."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    num_fewshot: Annotated[int, Field(ge=0)]
 
 
 class DataParams(Section):

@@ -21,14 +21,14 @@ TEXT_COLUMNS = ("text", "sentence")
 BLOCK_CHARACTERS = 4000  # rows can be single sentences: so many characters of neighbouring rows make a document
 
 
-def collect(params: DataParams) -> Collected:
-    """Return all that the params name, read from the hub or the mirror.
+def collect(params: DataParams, few_shot: bool) -> Collected:
+    """Return all that the params name, read from the hub or the mirror; with `few_shot` training splits of tasks too.
 
     What a mirror lacks is named in one line: an error, or with `data.missing: skip` a warning, and the part is left
     out. Raises UserError also for the calibration text that is missing and for columns that are not as expected.
     """
     library = Library(mirror_reader(str(params.mirror)) if params.source == "mirror" else hub_reader(params.revisions))
-    tasks = {name: stock_task(name, library.get, library.find) for name in params.tasks}
+    tasks = {name: stock_task(name, library.get, few_shot) for name in params.tasks}
     sets = {name: library.get(name, named(name), str(named(name).held_out)) for name in params.perplexity}
     instructions = library.get(params.instructions, named(params.instructions), "train")
     corpus = library.get(params.calibration, named(params.calibration), "train")
@@ -59,20 +59,14 @@ class Library:
         self.records: list[dict[str, Any]] = []
         self.missing: list[str] = []
 
-    def find(self, name: str, dataset: Dataset, split: str) -> pa.Table | None:
+    def get(self, name: str, dataset: Dataset, split: str) -> pa.Table | None:
         """Return a split for the part `name`, or None."""
         found = self.reader(dataset, split)
         if found is None:
+            self.missing.append(f"{name} ({dataset.places(split)[0]})")
             return None
         self.records.append({"name": name, **found.record, "rows": found.table.num_rows})
         return found.table
-
-    def get(self, name: str, dataset: Dataset, split: str) -> pa.Table | None:
-        """As `find`, and take it down as missing if it is not there."""
-        table = self.find(name, dataset, split)
-        if table is None:
-            self.missing.append(f"{name} ({dataset.places(split)[0]})")
-        return table
 
     def report(self, missing: str) -> None:
         """Name what was not found: UserError, or a line where `missing` is skip."""

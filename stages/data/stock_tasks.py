@@ -16,10 +16,10 @@ from stages.data.datasets import STOCK, Dataset
 Get = Callable[[str, Dataset, str], pa.Table | None]
 
 
-def stock_task(name: str, get: Get, optional: Get) -> Task | None:
+def stock_task(name: str, get: Get, few_shot: bool) -> Task | None:
     """Return task `name` with the rows that `get` finds for it, or None where it finds none.
 
-    The training split, which few-shot examples come from, is taken from `optional`, and left out if it is not there.
+    With `few_shot` it has the training split too, which examples come from, unless `get` finds none.
     """
     path, repo, chance = STOCK[name]
     stock = definition(path)
@@ -29,7 +29,7 @@ def stock_task(name: str, get: Get, optional: Get) -> Task | None:
     if table is None:
         return None
     training = stock.get("training_split")
-    examples = optional(name, dataset, training) if training else None
+    examples = get(name, dataset, training) if few_shot and training else None
     splits = {scored: table} if examples is None else {scored: table, training: examples}
     config = {
         "task": name,

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 def run(folder: Path, hash_seed: str = "0", **changes) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump({"data": DATA | changes}), encoding="utf-8")
+    sections = {"data": DATA | changes, "evaluate": {"num_fewshot": 0}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-m", "stages.data"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)

@@ -46,7 +46,7 @@ in_mirror = pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real d
 
 @pytest.fixture(scope="module")
 def collected():
-    return collect(DataParams.model_validate(SECTION | {"mirror": str(MIRROR)}))
+    return collect(DataParams.model_validate(SECTION | {"mirror": str(MIRROR)}), few_shot=False)
 
 
 @pytest.fixture(scope="module")
