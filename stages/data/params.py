@@ -20,6 +20,17 @@ def check_name(value: str) -> str:
 dataset_name = AfterValidator(check_name)
 
 
+def at_least_one(names: list[str]) -> AfterValidator:
+    """Return a validator that refuses an empty list of `names`, with which the evaluation would fail, much later."""
+
+    def check(values: list[str]) -> list[str]:
+        if not values:
+            raise ValueError(f"is not allowed; allowed: at least one of {', '.join(names)}")
+        return values
+
+    return AfterValidator(check)
+
+
 class FewShot(Section):
     """The key of section `evaluate` that says whether the tasks' training splits are needed."""
 
@@ -39,8 +50,8 @@ class DataParams(Section):
     mirror: str | None
     missing: Literal["refuse", "skip"]
     revisions: dict[str, str]
-    tasks: list[Annotated[str, one_of(list(STOCK))]]
-    perplexity: list[Annotated[str, one_of(HELD_OUT)]]
+    tasks: Annotated[list[Annotated[str, one_of(list(STOCK))]], at_least_one(list(STOCK))]
+    perplexity: Annotated[list[Annotated[str, one_of(HELD_OUT)]], at_least_one(HELD_OUT)]
     calibration: Annotated[str, dataset_name]
     characters: Positive
     instructions: Annotated[str, dataset_name]

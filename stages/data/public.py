@@ -25,7 +25,8 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
     """Return all that the params name, read from the hub or the mirror; with `few_shot` training splits of tasks too.
 
     What a mirror lacks is named in one line: an error, or with `data.missing: skip` a warning, and the part is left
-    out. Raises UserError also for the calibration text that is missing and for columns that are not as expected.
+    out. Raises UserError also where that leaves no calibration text, no task or no set, and for columns that are not as
+    expected.
     """
     library = Library(mirror_reader(str(params.mirror)) if params.source == "mirror" else hub_reader(params.revisions))
     tasks = {name: stock_task(name, library.get, few_shot) for name in params.tasks}
@@ -33,6 +34,9 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
     instructions = library.get(params.instructions, named(params.instructions), "train")
     corpus = library.get(params.calibration, named(params.calibration), "train")
     library.report(params.missing)
+    for key, wanted, found in (("tasks", params.tasks, tasks), ("perplexity", params.perplexity, sets)):
+        if all(part is None for part in found.values()):
+            raise UserError(f"nothing is left of data.{key} = {wanted}; allowed: at least one that the mirror has")
     if corpus is None:
         raise UserError(f"data.calibration = {params.calibration!r} cannot be left out; allowed: a text the mirror has")
 

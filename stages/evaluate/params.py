@@ -25,5 +25,5 @@ class EvaluateParams(Section):
         """Answer in one line where pydantic would report every member of the union."""
         names = isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)
         if tasks != "all" and not names:
-            raise ValueError(f"{tasks!r} is not allowed; allowed: all, or a list of names from data/tasks")
+            raise ValueError("is not allowed; allowed: all, or a list of names from data/tasks")
         return tasks

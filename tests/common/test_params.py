@@ -75,6 +75,13 @@ def test_the_projects_own_params_are_valid(params):
         ("models.other", 3, r"models.other = 3 is not allowed; allowed: a valid string"),
         ("run.device", "tpu", r"run.device = 'tpu' is not allowed; allowed: 'auto', 'cpu' or 'cuda'"),
         ("run.threads", 0, r"run.threads = 0 is not allowed"),
+        ("data.tasks", [], r"data.tasks = \[\] is not allowed; allowed: at least one of arc_challenge, .*boolq"),
+        ("data.perplexity", [], r"data.perplexity = \[\] is not allowed; allowed: at least one of c4, ptb, wikitext2"),
+        (
+            "evaluate.tasks",
+            [],
+            r"evaluate.tasks = \[\] is not allowed; allowed: all, or a list of names from data/tasks",
+        ),
         ("tune.learning_rate", 0, r"tune.learning_rate = 0 is not allowed; allowed: greater than 0"),
     ],
 )

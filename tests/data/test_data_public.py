@@ -59,6 +59,11 @@ def test_what_is_missing_is_named(mirror, capsys):
     assert capsys.readouterr().out == f"data: {lacking}; left out\n"
     assert list(collected.tasks) == ["winogrande"]
     assert collected.instructions.empty and list(collected.instructions) == ["instruction", "input", "output"]
+    with pytest.raises(UserError, match=r"nothing is left of data\.tasks = \['hellaswag'\]; allowed: at least one"):
+        read(mirror, missing="skip", tasks=["hellaswag"])
+    with pytest.raises(UserError, match=r"nothing is left of data\.perplexity = \['c4'\]; allowed: at least one"):
+        (mirror / "allenai/c4/en/validation.parquet").unlink()
+        read(mirror, missing="skip", perplexity=["c4"])
     (mirror / "org/corpus/train.parquet").unlink()
     with pytest.raises(UserError, match=r"data\.calibration = 'org/corpus' cannot be left out"):
         read(mirror, missing="skip")
