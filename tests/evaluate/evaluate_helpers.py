@@ -90,3 +90,17 @@ def write_tasks(folder: Path, questions: int = 12) -> None:
         gaps.append({"contexts": contexts, "continuation": " " + text(rng, 4), "label": rng.randrange(2)})
     gap_fields = {"doc_to_text": "label", "doc_to_target": "continuation", "doc_to_choice": "contexts"}
     write_task(folder, "gap", pd.DataFrame(gaps), ["acc"], **gap_fields)
+
+
+def hellaswag_folder(folder: Path, stock: str = "hellaswag/hellaswag.yaml") -> Path:
+    """Write a HellaSwag of one question, whose definition needs a Python function of lm-eval."""
+    row = {
+        "ctx_a": "A man sits on a roof. [title]", "ctx_b": "he", "activity_label": "Roofing",
+        "endings": [f" [step] falls {i}." for i in range(4)], "label": "2",
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame([row]).to_parquet(folder / "hellaswag.parquet")
+    files = {"data_files": {"validation": str(folder / "hellaswag.parquet")}}
+    config = {"task": "hellaswag", "stock": stock, "dataset_path": "parquet", "dataset_kwargs": files}
+    (folder / "hellaswag.yaml").write_text(yaml.safe_dump(config | {"training_split": None}), encoding="utf-8")
+    return folder

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from evaluate_helpers import text, tiny_model, tiny_tokenizer, write_tasks
+from evaluate_helpers import hellaswag_folder, text, tiny_model, tiny_tokenizer, write_tasks
 from helpers import ROOT
 from pydantic import ValidationError
 
@@ -30,6 +30,18 @@ PARAMS = {
     "new_tokens": 5,
 }
 
+# Runs the stage where every look-up and connection is refused, and noted, as libraries may shrug a refusal off.
+WITHOUT_NETWORK = """
+import runpy, sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname"):
+        with open("tried", "a") as file:
+            print(event, *arguments, file=file)
+        raise OSError("no network here")
+sys.addaudithook(refuse)
+runpy.run_module("stages.evaluate", run_name="__main__", alter_sys=True)
+"""
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
@@ -37,6 +49,7 @@ def workspace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workspace")
     save_checkpoint(tiny_model("pruned"), tiny_tokenizer(), folder / "model")
     write_tasks(folder / "data" / "tasks")
+    hellaswag_folder(folder / "data" / "tasks")  # as lm-eval defines it, on the hub's dataset
     (folder / "data" / "perplexity").mkdir()
     rng = random.Random(0)
     for name in ("one", "two"):
@@ -48,8 +61,9 @@ def workspace(tmp_path_factory):
 def run(workspace, changes=None, home=None, model="model"):
     sections = {"run": {"device": "cpu", "threads": 1}, "evaluate": PARAMS | (changes or {})}
     (workspace / "params.yaml").write_text(yaml.safe_dump(sections))
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(home or workspace)}
-    command = [sys.executable, "-m", "stages.evaluate", "base", model]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {"PYTHONPATH": str(ROOT), "HOME": str(home or workspace)}
+    command = [sys.executable, "-c", WITHOUT_NETWORK, "base", model]
     return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -67,7 +81,14 @@ def test_outputs_are_as_documented_and_the_same_again(workspace, tmp_path):
     assert "Traceback" not in result.stderr
     first = outputs(workspace)
     metrics = json.loads((workspace / "metrics" / "evaluate" / "base.json").read_text())
-    assert {"one_ppl", "two_ppl", "ending_acc", "ending_acc_norm_stderr", "gap_acc_stderr"} <= set(metrics)
+    assert {
+        "one_ppl",
+        "two_ppl",
+        "ending_acc",
+        "ending_acc_norm_stderr",
+        "gap_acc_stderr",
+        "hellaswag_acc_norm",
+    } <= set(metrics)
     outcomes = workspace / "metrics" / "outcomes" / "base"
     windows = pd.read_parquet(outcomes / "windows.parquet")
     assert list(windows) == ["set", "window", "loss", "tokens"]
@@ -78,6 +99,7 @@ def test_outputs_are_as_documented_and_the_same_again(workspace, tmp_path):
     assert [sample["prompt"] for sample in samples] == PARAMS["prompts"]
     assert all(sample["continuation"] for sample in samples)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "files left in the user's home"
+    assert not (workspace / "tried").exists(), (workspace / "tried").read_text()
 
     shutil.rmtree(workspace / "metrics")
     assert run(workspace, home=tmp_path).returncode == 0

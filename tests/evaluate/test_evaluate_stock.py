@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from evaluate_helpers import tiny_model, tiny_tokenizer
-from helpers import ROOT, SHARED
+from evaluate_helpers import VOCABULARY, hellaswag_folder, tiny_model, tiny_tokenizer
+from helpers import ROOT, SHARED, tiny_llama
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -130,35 +130,22 @@ def test_the_majority_answer_of_boolq_and_of_no_task_whose_choices_differ(task_f
     ("ptb", "ptb_text_only/penn_treebank/validation.parquet", "sentence"),
 ])  # fmt: skip
 def test_perplexity_is_that_of_ten_lines(name, file, column, collected):
-    model, tokenizer, length = tiny_model(), tiny_tokenizer(), 128
-    # LLM-Pruner's convention, on the mirror's own file: a fifth of it, for time.
+    # The whole of either text, a million tokens, takes some seconds of a model of one layer.
+    model = tiny_llama(layers=1, hidden=16, mlp=8, heads=2, kv_heads=1, vocab=VOCABULARY)
+    tokenizer, length = tiny_tokenizer(), 256
+    # LLM-Pruner's convention, on the mirror's own file.
     rows = pd.read_parquet(MIRROR / file)[column].tolist()
-    tokens = torch.tensor(tokenizer("\n\n".join(rows[: len(rows) // 5]))["input_ids"])
+    tokens = torch.tensor(tokenizer("\n\n".join(rows))["input_ids"])
     losses = []
     with torch.no_grad():
-        for start in range(0, len(tokens) - length + 1, length):
-            window = tokens[None, start : start + length]
-            losses.append(model(window, labels=window).loss.item())
+        for batch in tokens[: len(tokens) // length * length].view(-1, length).split(16):
+            losses += [model(batch, labels=batch).loss.item()] * len(batch)
     expected = math.exp(sum(losses) / len(losses))
 
     texts = collected.perplexity[name]
     assert texts == rows
-    windows = evaluation_windows(name, texts[: len(texts) // 5], tokenizer, length)
+    windows = evaluation_windows(name, texts, tokenizer, length)
     assert perplexity(window_losses(model, windows, 4096, name)) == pytest.approx(expected, rel=1e-6)
-
-
-def hellaswag_folder(folder: Path, stock: str = "hellaswag/hellaswag.yaml") -> Path:
-    """Write a HellaSwag of one question, whose definition needs a Python function of lm-eval."""
-    row = {
-        "ctx_a": "A man sits on a roof. [title]", "ctx_b": "he", "activity_label": "Roofing",
-        "endings": [f" [step] falls {i}." for i in range(4)], "label": "2",
-    }  # fmt: skip
-    folder.mkdir(exist_ok=True)
-    pd.DataFrame([row]).to_parquet(folder / "hellaswag.parquet")
-    files = {"data_files": {"validation": str(folder / "hellaswag.parquet")}}
-    config = {"task": "hellaswag", "stock": stock, "dataset_path": "parquet", "dataset_kwargs": files}
-    (folder / "hellaswag.yaml").write_text(yaml.safe_dump(config | {"training_split": None}), encoding="utf-8")
-    return folder
 
 
 def test_functions_of_a_definition_are_kept(tmp_path):
