@@ -78,7 +78,7 @@ thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a netwo
 thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights (7 minutes, 15 GB of disk)
 	python benchmarks/thesis_shape.py
 
-bench: setup ## Run the benchmarks that fit within 30 minutes on 2 cores; docs/benchmarks.md has tables
+bench: setup ## Run the benchmarks (28 minutes on 2 cores); docs/benchmarks.md has their tables
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-bench.txt -c constraints.txt
 	python benchmarks/evaluation.py
 	python benchmarks/overhead.py

@@ -197,7 +197,8 @@ def table(size: str, ours: list[Measured], hflm: list[Measured], exact: Measured
 def scored(measured: Measured, tasks: list[str]) -> tuple[dict[str, float], dict]:
     """Return the metrics of the tasks, and every question's outcome."""
     metrics = {name: value for name, value in measured.metrics.items() if name.startswith(tuple(tasks))}
-    return metrics, measured.outcomes[measured.outcomes.task.isin(tasks)].fillna(-1).to_dict("list")
+    outcomes = measured.outcomes[measured.outcomes.task.isin(tasks)].drop(columns="answer")  # which no model gives
+    return metrics, outcomes.fillna(-1).to_dict("list")
 
 
 if __name__ == "__main__":

@@ -155,6 +155,10 @@ def draw(found: Found, file: Path) -> None:
             panel.yaxis.set_major_formatter("{x:g}")
             panel.minorticks_off()
             panel.legend(title="exponents", loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=9, frameon=False)
+    for panel in panels.flat:
+        bottom, top = panel.get_ylim()
+        if top < 4 * bottom:  # what hardly changes is not to look like a slope
+            panel.set_ylim(bottom / 2, top * 2)
     figure.savefig(file, dpi=110, metadata={"Software": None})
 
 

@@ -89,7 +89,9 @@ def row(name: str, ours: list[Seconds], beside: str, theirs: list[Seconds], aim:
 def files(folder: Path, scratch: Path, repetitions: int) -> list[list[str]]:
     """Time loading and saving a checkpoint against copying its files, from and to the page cache where that holds.
 
-    What was written before is on the disk when a step begins, or the system would write it while the step is timed.
+    What was written before is on the disk when a step begins, or the system would write it while the step is timed. The
+    model is in memory while its files are copied, as it is while it is saved: the system stops a process that has
+    written more than a fifth of the memory available, and that is a whole model less.
     """
     loading: list[Seconds] = []
     saving: list[Seconds] = []
@@ -97,9 +99,9 @@ def files(folder: Path, scratch: Path, repetitions: int) -> list[list[str]]:
     models: list[PreTrainedModel] = []
     for _ in range(FILE_REPETITIONS * repetitions):
         os.sync()
+        loading.append(timed(lambda: models.append(load_model(folder))))
         copying.append(timed(lambda: shutil.copytree(folder, scratch / "copy")))
         shutil.rmtree(scratch / "copy")
-        loading.append(timed(lambda: models.append(load_model(folder))))
         os.sync()
         saving.append(timed(lambda: models.pop().save_pretrained(scratch / "copy")))
         shutil.rmtree(scratch / "copy")
