@@ -75,7 +75,7 @@ thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a netwo
 	python -m studies.sweep studies/thesis.yaml $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS)); swept=$$?; \
 	if [ $$swept -le 1 ]; then python -m studies.compare studies/thesis.yaml || exit; fi; exit $$swept
 
-thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights (7 minutes, 15 GB of disk)
+thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights (6 minutes, 15 GB of disk)
 	python benchmarks/thesis_shape.py
 
 bench: setup ## Run the benchmarks (28 minutes on 2 cores); docs/benchmarks.md has their tables
