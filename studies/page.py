@@ -59,7 +59,8 @@ def lower_than(best: Cell, following: Cell, name: str, params: ReportParams) -> 
     low, high = interval(np.exp(drawn[:, 0] - drawn[:, 1]), params.confidence)
     first, second = group_means(mean_loss(losses, tokens), groups)
     judged = "not significantly lower than" if low <= 1 <= high else "significantly lower than"
-    digits = next((each for each in range(3, 6) if round(low, each) != round(high, each)), 6)
+    # As many digits as it takes to see that the bounds are two, and on which side of 1.
+    digits = next((each for each in range(3, 6) if len({1, round(low, each), round(high, each)}) == 3), 6)
     ratio = f"{np.exp(first - second):.{digits}f}, {low:.{digits}f} to {high:.{digits}f}"
     return f"{judged} {following.line}'s (ratio {ratio})"
 
