@@ -71,6 +71,7 @@ def test_text_stays_in_its_cell():
     assert samples.cell("a|b\n<i> & *c*") == "a&#124;b<br>&#60;i&#62; &amp; &#42;c&#42;"
 
 
+@pytest.mark.slow  # a process that imports transformers
 def test_a_model_that_is_not_there_is_one_line(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = subprocess.run(

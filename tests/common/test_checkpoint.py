@@ -59,6 +59,7 @@ def test_one_width_is_a_stock_llama_and_nothing_else(pruned_folder):
     assert list(pruned_folder.glob("*.safetensors"))
 
 
+@pytest.mark.slow  # a process that imports transformers
 def test_a_script_elsewhere_loads_it_with_transformers_alone(pruned_folder, tmp_path, windows):
     with torch.no_grad():
         expected = load_model(pruned_folder)(windows).logits

@@ -19,6 +19,12 @@ points:
 SWEEP = ("python", "-m", "studies.sweep", "studies/small.yaml")
 
 
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """Leave a report without its figures, which take seconds, where a test reads the text alone."""
+    monkeypatch.setattr("studies.compare.draw_all", lambda *arguments: [])
+
+
 @pytest.fixture(scope="session")
 def stub_project(tmp_path_factory) -> Project:
     """A committed project that nothing has been run in. Tests take a `copy`."""

@@ -13,7 +13,7 @@ PARAMS = ReportParams(bootstrap_samples=50, seed=1, confidence=0.95)
 
 
 @pytest.fixture
-def page(tmp_path, monkeypatch):
+def page(tmp_path, monkeypatch, no_figures):
     """Return a function that writes the report of a study and returns its page."""
     monkeypatch.chdir(tmp_path)
 

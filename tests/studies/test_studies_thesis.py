@@ -34,7 +34,7 @@ def of_the_thesis(run: Measured) -> Measured:
 
 
 @pytest.fixture
-def study(tmp_path, monkeypatch) -> tuple[Measured, list[Cell]]:
+def study(tmp_path, monkeypatch, no_figures) -> tuple[Measured, list[Cell]]:
     """Return the base, l2 and taylor at 0.3, taylor there tuned, and a ratio that the thesis has not."""
     monkeypatch.chdir(tmp_path)
     base, cells = made.study(ratios=(0.3, 0.6), methods=("l2", "taylor"))
