@@ -12,10 +12,8 @@ import pandas as pd
 from dvc.api import DVCFileSystem
 
 from stages.common.errors import UserError
-from stages.report.results import Metrics, read_chances
+from stages.report.results import FOLDERS, Metrics, read_chances
 from studies.study import Study, Variant
-
-FOLDERS = {"base": "models/base", "pruned": "models/pruned", "tuned": "models/merged"}
 
 
 @dataclass(frozen=True)

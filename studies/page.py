@@ -7,10 +7,11 @@ from stages.report.outcomes import majority_shares
 from stages.report.params import ReportParams
 from stages.report.results import perplexity_sets
 from stages.report.significance import bootstrap_losses, interval, mean_loss
-from stages.report.tables import MAJORITY, checked, memory_origin
+from stages.report.tables import MAJORITY, checked
 from studies.differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
 from studies.knee import Knee, find_knee, sentence
 from studies.measured import Cell, Measured
+from studies.tables import memory_text
 
 CAPTIONS = {
     "perplexity": "Perplexity against the parameters kept",
@@ -109,7 +110,6 @@ def study_page(
     )
     in_llama_cpp = any(cell.format.startswith("gguf") for cell in cells)
     engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if in_llama_cpp else ""
-    profiles = {"base": base.profile} | {cell.label: run.profile for cell in cells for run in cell.runs}
     figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
     return f"""# Study {title}
 {lacking}
@@ -147,7 +147,7 @@ Percent of the base's beside each quantity. Speeds and peak memory are those of 
 {engines}
 {tables["cost"]}
 
-{memory_origin(profiles)}
+{memory_text(base, cells)}
 
 ## Checks
 

@@ -8,7 +8,7 @@ import pandas as pd
 from stages.common.outputs import staged
 from stages.report.outcomes import majority_shares
 from stages.report.results import Metrics, is_sparse, perplexity_sets, task_names
-from stages.report.tables import COSTS, DECIMALS, MISSING, baseline_table, markdown, number
+from stages.report.tables import COSTS, DECIMALS, MISSING, baseline_table, markdown, memory_origin, number
 from studies.differences import Difference, average_accuracy
 from studies.measured import Cell, Measured
 
@@ -74,6 +74,11 @@ def identity(cell: Cell) -> dict:
 def base_cell(base: Measured) -> Cell:
     """Return the base as a cell of its own."""
     return Cell("base", 0.0, "base", [base], base)
+
+
+def memory_text(base: Measured, cells: list[Cell]) -> str:
+    """Return how the memory of base and cells was told."""
+    return memory_origin({cell.label: run.profile for cell in [base_cell(base), *cells] for run in cell.runs})
 
 
 def spread(column: str, values: list[float]) -> dict[str, float]:

@@ -5,10 +5,9 @@ import pandas as pd
 
 from stages.report.arithmetic import shape_of, thesis_macs
 from stages.report.printed import TASKS, read_quality
-from stages.report.tables import memory_origin
 from stages.report.thesis import SETS, Ours
 from studies.measured import Cell, Measured
-from studies.tables import base_cell
+from studies.tables import base_cell, memory_text
 
 NAME = "thesis"  # of the study: studies/thesis.yaml
 
@@ -30,10 +29,10 @@ def measured(base: Measured, cells: list[Cell], quality: pd.DataFrame, costs: pd
             "weights_mib": costs["weights_mib"],
         }
     )
-    memory = memory_origin({cell.label: run.profile for cell in rows for run in cell.runs})
     origin = (
         f"*Ours* are those of [study.md](study.md), where they are checked: quality and parameters as measured, MACs\n"
-        f"of {tokens} tokens, `exact` as counted on the models, `thesis` by the shapes in their config.json.\n{memory}"
+        f"of {tokens} tokens, `exact` as counted on the models, `thesis` by the shapes in their config.json.\n"
+        f"{memory_text(base, cells)}"
     )
     return Ours(origin, scores[there], spent[there])
 

@@ -15,13 +15,12 @@ from stages.report.further import further_section
 from stages.report.outcomes import accuracy_rows, majority_shares, perplexity_rows, read_outcomes, read_table
 from stages.report.params import Pruning, ReportParams, Window
 from stages.report.plots import draw_all
-from stages.report.results import MODELS, read_by_model, read_chances, read_json, task_names
+from stages.report.results import FOLDERS, MODELS, read_by_model, read_chances, read_json, task_names
 from stages.report.study import Study, study_report
 from stages.report.tables import baseline_table, cost_table, norm_table, quality_table, size_table
 from stages.report.thesis import thesis_report
 
 METRICS, OUTCOMES, TASKS, REPORTS = Path("metrics"), Path("metrics/outcomes"), Path("data/tasks"), Path("reports")
-FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from stages.report.arithmetic import (
     THESIS_TOKENS,
     TINYLLAMA,
     Shape,
+    exact_macs,
     parameters,
     prune_like_llm_pruner,
     thesis_macs,
@@ -55,20 +56,33 @@ def thesis_shapes(ratios: Iterable[float]) -> list[Shape]:
     return [prune_like_llm_pruner(TINYLLAMA, ratio, THESIS_LAYERS) if ratio else TINYLLAMA for ratio in ratios]
 
 
+def counted_costs(ratios: pd.Series) -> pd.DataFrame:
+    """Return what the thesis's models cost by arithmetic, at each of `ratios`; memory is that of the weights alone."""
+    shapes = thesis_shapes(ratios)
+    counts = pd.Series([parameters(shape) for shape in shapes], index=ratios.index)
+    return pd.DataFrame(
+        {
+            "ratio": ratios,
+            "parameters": counts,
+            "thesis_macs": [thesis_macs(shape) for shape in shapes],
+            "exact_macs": [exact_macs(shape, THESIS_TOKENS) for shape in shapes],
+            "weights_mib": counts * BYTES_PER_WEIGHT / 2**20,
+        }
+    )
+
+
 def true_costs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what tables 3 and 7 should hold by arithmetic; memory is that of the weights alone."""
-    shapes = thesis_shapes(table["ratio"])
-    counts = pd.Series([parameters(shape) for shape in shapes], index=table.index)
-    macs = pd.Series([thesis_macs(shape) for shape in shapes], index=table.index)
-    kept, computed = 100 * counts / parameters(TINYLLAMA), 100 * macs / thesis_macs(TINYLLAMA)
+    """Return what tables 3 and 7 should hold, in their columns."""
+    counted = counted_costs(table["ratio"])
+    kept = 100 * counted["parameters"] / parameters(TINYLLAMA)
     return pd.DataFrame(
         {
             "params_before_millions": parameters(TINYLLAMA) / 1e6,
-            "params_after_millions": counts / 1e6,
+            "params_after_millions": counted["parameters"] / 1e6,
             "params_kept_percent": kept,
-            "gmacs": macs / 1e9,
-            "gmacs_percent": computed,
-            "gpu_memory_mib": counts * BYTES_PER_WEIGHT / 2**20,
+            "gmacs": counted["thesis_macs"] / 1e9,
+            "gmacs_percent": 100 * counted["thesis_macs"] / thesis_macs(TINYLLAMA),
+            "gpu_memory_mib": counted["weights_mib"],
             "gpu_memory_percent": kept,
         }
     )

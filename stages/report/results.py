@@ -8,7 +8,8 @@ import yaml
 
 from stages.common.errors import UserError
 
-MODELS = ("base", "pruned", "tuned")
+FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
+MODELS = tuple(FOLDERS)
 # What is compared with what: the prefix of the metric, the reference, the model.
 CONTRASTS = (("pruned", "base", "pruned"), ("tuned", "base", "tuned"), ("tuned_vs_pruned", "pruned", "tuned"))
 SPARSE = 0.99  # a model is sparse if a smaller share of its parameters than this is not zero

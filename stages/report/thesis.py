@@ -5,25 +5,18 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stages.report.arithmetic import (
-    PRINTED_BASE_MACS,
-    THESIS_TOKENS,
-    exact_macs,
-    parameters,
-    thesis_macs,
-)
+from stages.report.arithmetic import PRINTED_BASE_MACS, THESIS_TOKENS
 from stages.report.audit import chance_corrected
 from stages.report.printed import (
-    BYTES_PER_WEIGHT,
     TASKS,
     audit_cost,
     audit_quality,
+    counted_costs,
     read_claims,
     read_cost,
     read_quality,
     read_ratios,
     read_tasks,
-    thesis_shapes,
     true_costs,
 )
 from stages.report.tables import MISSING, findings_markdown, markdown, number
@@ -42,24 +35,12 @@ class Ours:
 
 def by_arithmetic() -> Ours:
     """Return what takes no weights: the costs of TinyLlama as this pipeline prunes it at the thesis's ratios."""
-    ratios = read_cost()["ratio"].tolist()
-    shapes = thesis_shapes(ratios)
-    costs = pd.DataFrame(
-        {
-            "ratio": ratios,
-            "source": "ours",
-            "parameters": [parameters(shape) for shape in shapes],
-            "thesis_macs": [thesis_macs(shape) for shape in shapes],
-            "exact_macs": [exact_macs(shape, THESIS_TOKENS) for shape in shapes],
-            "weights_mib": [BYTES_PER_WEIGHT * parameters(shape) / 2**20 for shape in shapes],
-        }
-    )
     origin = (
         "*Ours* are those of this pipeline by arithmetic alone, from TinyLlama's shape in bfloat16, which takes no\n"
         "weights. What it measured on weights, quality included, `make thesis` writes beside the printed values:\n"
         "`reports/thesis/thesis.md`."
     )
-    return Ours(origin, pd.DataFrame(), costs)
+    return Ours(origin, pd.DataFrame(), counted_costs(read_cost()["ratio"]).assign(source="ours"))
 
 
 def quality_markdown(table: pd.DataFrame, tasks: pd.DataFrame, ours: pd.DataFrame) -> str:
