@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from stages.base import from_scratch, hub, local_folder, shape
 from stages.base.params import BaseParams
-from stages.common import training
+from stages.common import resume, training
 from stages.common.checkpoint import check_not_quantised
 from stages.common.outputs import staged, write_metrics
 from stages.common.paging import save_model
@@ -18,7 +18,7 @@ from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
 
 SOURCES = {"train": from_scratch.make, "hub": hub.make, "path": local_folder.make, "shape": shape.make}
-INPUTS = (from_scratch.TEXT, Path(__file__).parent, training.__file__)
+INPUTS = (from_scratch.TEXT, Path(__file__).parent, training.__file__, resume.__file__)
 LOSSES_EVERY = 10  # steps that a row of the training curve is the mean of
 
 
@@ -26,8 +26,8 @@ def main() -> None:
     """Make the base model as params.yaml says."""
     params, run = load_section("base", BaseParams), load_section("run", RunParams)
     device = setup_torch(run, params.seed)
-    inputs = training.digest(*INPUTS)
-    state = training.state_folder("base", run.model_dump_json(), params.model_dump_json(), inputs)
+    inputs = resume.digest(*INPUTS)
+    state = resume.state_folder("base", run.model_dump_json(), params.model_dump_json(), inputs)
 
     model, tokenizer, progress = SOURCES[params.source](params, device, state)
     check_not_quantised(model.config)
@@ -39,7 +39,7 @@ def main() -> None:
             shutil.copyfile(card, folder / card.name)  # it names the licence, which every export inherits
     training.write_losses("metrics/base_loss.csv", progress, LOSSES_EVERY)
     write_metrics("metrics/base.json", summary(model, progress, params))
-    training.forget(state)
+    resume.forget(state)
 
 
 def summary(model: PreTrainedModel, progress: training.Progress, params: BaseParams) -> dict[str, int | float]:

@@ -5,23 +5,18 @@ continues from its last saved state and ends with the same bytes as one that was
 """
 
 import csv
-import hashlib
-import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from stages.common.errors import UserError
 from stages.common.outputs import staged
+from stages.common.resume import read_state, write_state
 
 SAVE_EVERY_SECONDS = 15
 STATE_FILE = "state.safetensors"
@@ -125,34 +120,23 @@ def save(
     optimizers: list[torch.optim.Optimizer],
     folder: Path,
 ) -> None:
-    """Write the whole state of a run as one safetensors file, replaced in one move."""
+    """Write the whole state of a run."""
     tensors = {f"parameter.{key}": value for key, value in parameters.items()}
     tensors |= {f"best.{key}": value for key, value in best.items()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{index}.{key}": value for key, value in state.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    # The process in the name: two experiments that share this stage's inputs may run it at the same time.
-    temporary = folder / f"{os.getpid()}.partial"
-    try:
-        contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
-        save_file(contiguous, temporary, metadata={"progress": json.dumps(vars(progress))})
-        temporary.replace(folder / STATE_FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_state(folder / STATE_FILE, vars(progress), tensors)
 
 
 def restore(
     parameters: dict[str, torch.Tensor], optimizers: list[torch.optim.Optimizer], folder: Path
 ) -> tuple[Progress, dict[str, torch.Tensor]]:
     """Load what `save` wrote, if anything, and return (progress, best parameters so far)."""
-    file = folder / STATE_FILE
-    if not file.is_file():
+    state = read_state(folder / STATE_FILE)
+    if state is None:
         return Progress(), {}
-    with safe_open(file, framework="pt") as state:
-        recorded = json.loads(state.metadata()["progress"])
-        # Cloned: memory of our own, aligned as it was, instead of a map of the file that `save` will replace.
-        tensors = {name: state.get_tensor(name).clone() for name in state.keys()}  # noqa: SIM118 - not a dict
+    recorded, tensors = state
     with torch.no_grad():
         for key, value in parameters.items():
             value.copy_(tensors[f"parameter.{key}"])
@@ -166,35 +150,6 @@ def restore(
     best = {name.removeprefix("best."): value for name, value in tensors.items() if name.startswith("best.")}
     recorded["validation_loss"] = {int(step): loss for step, loss in recorded["validation_loss"].items()}
     return Progress(**recorded), best
-
-
-def state_folder(stage: str, *inputs: str) -> Path:
-    """Return where a run of `stage` keeps its state: outside DVC's outputs, keyed by a hash of the inputs.
-
-    It lives under the outermost .dvc/tmp, so that a queued experiment, whose workspace is a folder inside .dvc/tmp
-    that dies with it, finds the state again.
-    """
-    key = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
-    here = Path.cwd()
-    root = next((folder for folder in reversed([here, *here.parents]) if (folder / ".dvc").is_dir()), here)
-    return root / ".dvc" / "tmp" / "resume" / f"{stage}-{key}"
-
-
-def digest(*paths: str | Path) -> str:
-    """Return a hash of what files and the files in folders hold, for `state_folder`; compiled Python left out."""
-    total = hashlib.sha256()
-    for path in map(Path, paths):
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        for file in files:
-            if file.suffix != ".pyc":
-                with file.open("rb") as content:
-                    total.update(file.name.encode() + b"\0" + hashlib.file_digest(content, "sha256").digest())
-    return total.hexdigest()
-
-
-def forget(folder: Path) -> None:
-    """Remove a run's state after its result is safe."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_losses(path: str | Path, progress: Progress, every: int = 1) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from stages.common import training
+from stages.common import resume
 from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_metrics
 from stages.common.params import RunParams, load_section
@@ -39,8 +39,8 @@ def main(name: str, folder: str) -> None:
     with tempfile.TemporaryDirectory() as cache:
         sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache))
         model, tokenizer = load_model(folder, device), load_tokenizer(folder)
-        inputs = training.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)
-        state = training.state_folder("evaluate", run.model_dump_json(), params.model_dump_json(), inputs)
+        inputs = resume.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)
+        state = resume.state_folder("evaluate", run.model_dump_json(), params.model_dump_json(), inputs)
         windows = {key: evaluation_windows(key, sets[key], tokenizer, params.sequence_length) for key in sets}
 
         def measure_losses(key: str) -> torch.Tensor:
@@ -67,7 +67,7 @@ def main(name: str, folder: str) -> None:
         (outcomes / "samples.json").write_text(json.dumps(samples, indent=2) + "\n", encoding="utf-8")
     perplexities = {f"{key}_ppl": perplexity(losses[key]) for key in losses}
     write_metrics(METRICS / f"{name}.json", perplexities | task_metrics(results))
-    training.forget(state)
+    resume.forget(state)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from stages.common import training
+from stages.common import resume, training
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.outputs import staged, write_metrics
 from stages.common.params import RunParams, load_section
@@ -21,7 +21,7 @@ from stages.tune.recovery import Objective, recover, warning
 
 BASE, PRUNED = Path("models/base"), Path("models/pruned")
 METHODS: dict[str, Any] = {"lora": lora, "full": full}
-CODE = (Path(__file__).parent, training.__file__)
+CODE = (Path(__file__).parent, training.__file__, resume.__file__)
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
     method = METHODS[params.method]
     model, tokenizer = load_model(PRUNED, device), load_tokenizer(PRUNED)
     examples, validation = training_examples(params, tokenizer), validation_examples(params, tokenizer)
-    inputs = training.digest(BASE, PRUNED, *FILES[params.data], VALIDATION, *CODE)
-    state = training.state_folder("tune", run.model_dump_json(), params.model_dump_json(), inputs)
+    inputs = resume.digest(BASE, PRUNED, *FILES[params.data], VALIDATION, *CODE)
+    state = resume.state_folder("tune", run.model_dump_json(), params.model_dump_json(), inputs)
 
     objective = make_objective(model, params)
     tuned = method.prepare(model, params)
@@ -46,7 +46,7 @@ def main() -> None:
         save_checkpoint(method.merge(tuned), tokenizer, folder)
     training.write_losses("metrics/tune_loss.csv", progress)
     write_metrics("metrics/tune.json", metrics)
-    training.forget(state)
+    resume.forget(state)
 
 
 def make_objective(model: PreTrainedModel, params: TuneParams) -> Objective:

@@ -9,15 +9,13 @@ import torch
 
 from stages.common import training
 from stages.common.errors import UserError
+from stages.common.resume import forget
 from stages.common.training import (
     Plan,
     Progress,
-    digest,
-    forget,
     restore,
     save,
     snapshot,
-    state_folder,
     train,
     write_losses,
 )
@@ -184,56 +182,12 @@ def test_sigkill_while_saving_leaves_a_whole_state(tmp_path):
     assert not tmp_path.exists()
 
 
-def test_a_full_disk_keeps_the_state_before_it(tmp_path, monkeypatch):
-    save(Progress(step=3), {"w": torch.ones(2)}, {}, [], tmp_path)
-
-    def fail(tensors, path, metadata):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(training, "save_file", fail)
-    with pytest.raises(OSError, match="No space"):
-        save(Progress(step=4), {"w": torch.zeros(2)}, {}, [], tmp_path)
-    assert restore({"w": torch.zeros(2)}, [], tmp_path)[0].step == 3
-    assert [file.name for file in tmp_path.iterdir()] == [training.STATE_FILE]
-
-
 def test_transposed_parameters_are_saved(tmp_path):
     weight = torch.arange(6.0).view(2, 3).T
     save(Progress(), {"w": weight}, snapshot({"w": weight}), [], tmp_path)
     loaded = {"w": torch.zeros(3, 2)}
     restore(loaded, [], tmp_path)
     assert torch.equal(loaded["w"], weight)
-
-
-def test_the_state_lives_under_the_outermost_dvc_folder_and_is_keyed_by_its_inputs(tmp_path, monkeypatch):
-    workspace = tmp_path / ".dvc/tmp/exps/tmp123"
-    (workspace / ".dvc").mkdir(parents=True)
-    monkeypatch.chdir(workspace)
-    inside = state_folder("tune", "params", "hash")
-    assert inside.parent == tmp_path / ".dvc/tmp/resume"
-    monkeypatch.chdir(tmp_path)
-    assert state_folder("tune", "params", "hash") == inside
-    others = [state_folder("base", "params", "hash"), state_folder("tune", "p", "hash"), state_folder("tune", "params")]
-    assert len({inside, *others}) == 4
-
-
-def test_without_dvc_the_state_lives_in_the_working_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert state_folder("tune").parent == tmp_path / ".dvc/tmp/resume"
-
-
-def test_the_digest_is_of_the_content(tmp_path):
-    (tmp_path / "a/inner").mkdir(parents=True)
-    (tmp_path / "a/one").write_text("1")
-    (tmp_path / "a/inner/two").write_text("2")
-    first = digest(tmp_path / "a", tmp_path / "a/one")
-    (tmp_path / "a/code.pyc").write_text("compiled")
-    assert digest(tmp_path / "a", tmp_path / "a/one") == first
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert digest(tmp_path / "b", str(tmp_path / "b/one")) == first
-    (tmp_path / "b/inner/two").write_text("3")
-    assert digest(tmp_path / "b", tmp_path / "b/one") != first
 
 
 def test_the_loss_curves_are_written_as_dvc_reads_them(tmp_path):
@@ -252,6 +206,27 @@ def test_the_training_curve_can_be_thinned_to_means(tmp_path):
 def test_the_training_curve_can_be_averaged(tmp_path):
     write_losses(tmp_path / "loss.csv", Progress(step=5, train_loss=[1.0, 3.0, 4.0, 8.0, 9.0]), every=2)
     assert (tmp_path / "loss.csv").read_text() == "step,split,loss\n2,train,2.0\n4,train,6.0\n"
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeroed", "one bit", "text"])
+def test_a_damaged_state_is_dropped_and_the_run_starts_anew(tmp_path, save_each_step, capsys, damage):
+    plan = Plan(steps=9, warmup_steps=3, validate_every=4, seed=5)
+    with pytest.raises(Killed):
+        noisy_fit(tmp_path / "killed", plan, 7)
+    file = tmp_path / "killed" / training.STATE_FILE
+    whole = file.read_bytes()
+    spoilt = {
+        "cut": whole[: len(whole) // 2],
+        "zeroed": bytes(len(whole)),
+        "one bit": whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:],
+        "text": b"state",
+    }
+    file.write_bytes(spoilt[damage])
+    resumed, progress = noisy_fit(tmp_path / "killed", plan)
+    assert capsys.readouterr().err.count("espalier: ") == 1
+    again, expected = noisy_fit(tmp_path / "again", plan)
+    assert progress == expected
+    assert all(torch.equal(resumed[name], again[name]) for name in again)
 
 
 def test_progress_survives_as_it_is(tmp_path):

@@ -10,11 +10,11 @@ from tune_helpers import output_bytes, tiny_model, write_workspace
 # Runs the stage so that it saves its state at every step, and sends itself a signal on the n-th call of a function.
 KILLING = """
 import os, signal, sys
-from stages.common import training
+from stages.common import resume, training
 from stages.common.stage import run_stage
 from stages.tune import __main__ as stage, recovery
 training.SAVE_EVERY_SECONDS = -1
-owner = {"training": training, "recovery": recovery, "stage": stage}[sys.argv[1]]
+owner = {"resume": resume, "recovery": recovery, "stage": stage}[sys.argv[1]]
 name, left, number = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 whole = getattr(owner, name)
 def killed(*arguments, **options):
@@ -54,7 +54,7 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
     killed = tmp_path / "killed"
     assert run(killed, "recovery", "backward_mean", 4) == -signal.SIGKILL  # in step 4
     (state,) = (killed / ".dvc/tmp/resume").iterdir()
-    assert run(killed, "training", "save_file", 3) == -signal.SIGKILL  # while the state after step 6 is written
+    assert run(killed, "resume", "save_file", 3) == -signal.SIGKILL  # while the state after step 6 is written
     assert run(killed, "recovery", "mean_loss", 2) == -signal.SIGKILL  # in the validation after step 6
     assert run(killed, "recovery", "backward_mean", 2, signal.SIGINT) == 130  # in a later step
     assert [folder.name for folder in (killed / ".dvc/tmp/resume").iterdir()] == [state.name]
