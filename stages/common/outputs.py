@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -38,5 +39,10 @@ def write_metrics(path: str | Path, metrics: dict[str, int | float]) -> None:
     for name, value in metrics.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"metric {name} = {value!r} is not a number")
+    write_details(path, metrics)
+
+
+def write_details(path: str | Path, details: dict[str, Any]) -> None:
+    """Write what a stage records and DVC does not compare as a JSON file: any JSON values, all numbers finite."""
     with staged(path) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(details, indent=2, allow_nan=False) + "\n", encoding="utf-8")

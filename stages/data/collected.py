@@ -26,3 +26,4 @@ class Collected:
     tasks: dict[str, Task]
     sources: list[dict[str, Any]]  # where each part comes from: names, revision, sha256
     metrics: dict[str, int | float]
+    own_domain: str | None  # the perplexity set from the same corpus as `texts`, if there is one

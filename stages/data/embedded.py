@@ -1,4 +1,7 @@
-"""data.source = python-docs: the documentation every Python carries. No network, no files beside the project."""
+"""data.source = python-docs: the documentation every Python carries, and exam questions that lm-eval carries.
+
+No network, no files beside the project.
+"""
 
 import hashlib
 import platform
@@ -6,7 +9,7 @@ import sys
 
 import pandas as pd
 
-from stages.data import python_docs
+from stages.data import exams, python_docs
 from stages.data.collected import Collected
 from stages.data.instructions import alpaca_rows
 from stages.data.params import DataParams
@@ -29,13 +32,15 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
     instructions = alpaca_rows(splits["train"])
     digest = hashlib.sha256("\0".join(document.text() for document in documents).encode()).hexdigest()
     source = {"name": "python-docs", "revision": f"Python {platform.python_version()}", "sha256": digest}
+    examples = exams.documents()
     return Collected(
         texts=texts,
         instructions=pd.DataFrame(instructions),
-        perplexity={"pydocs": texts["test"]},
+        perplexity={"pydocs": texts["test"], exams.NAME: examples},
         tasks={name: multiple_choice(name, rows) for name, rows in tasks.items()},
-        sources=[source],
+        sources=[source, exams.source(examples)],
         metrics=summary(texts, len(instructions), params.questions, digest),
+        own_domain="pydocs",
     )
 
 

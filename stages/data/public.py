@@ -50,6 +50,7 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
         tasks={name: task for name, task in tasks.items() if task is not None},
         sources=library.records,
         metrics={},
+        own_domain=own_domain(params.calibration, [name for name, table in sets.items() if table is not None]),
     )
     collected.metrics.update(summary(collected))
     return collected
@@ -80,6 +81,12 @@ class Library:
         if missing == "refuse":
             raise UserError(f"{line}; add it, name other data, or set data.missing: skip")
         print(f"data: {line}; left out", flush=True)
+
+
+def own_domain(corpus: str, sets: list[str]) -> str | None:
+    """Return which of `sets` comes from the dataset of `corpus`, the one of the same name first; None if none does."""
+    related = [name for name in sets if named(name).repo == named(corpus).repo]
+    return corpus if corpus in related else next(iter(related), None)
 
 
 def texts_of(name: str, table: pa.Table) -> list[str]:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from stages.common.errors import UserError
 from stages.data.collected import Collected
-from stages.data.public import collect
+from stages.data.public import collect, own_domain
 from stages.data.readers import read_table
 
 NAMES = {"tasks": ["hellaswag", "winogrande"], "perplexity": ["wikitext2", "ptb"], "calibration": "org/corpus"}
@@ -43,6 +43,20 @@ def test_instructions_can_be_the_text(mirror):
     collected = read(mirror, calibration="alpaca-cleaned")
     assert collected.texts["train"][0].startswith("Say\nword")
     assert "Say\nthis\nword" in collected.texts["train"][0]
+
+
+@pytest.mark.parametrize(
+    ("calibration", "sets", "own"),
+    [
+        ("wikitext2", ["wikitext2_tokenised", "ptb", "wikitext2"], "wikitext2"),
+        ("wikitext2", ["ptb", "wikitext2_tokenised"], "wikitext2_tokenised"),
+        ("Salesforce/wikitext", ["ptb", "wikitext2"], "wikitext2"),
+        ("c4", ["wikitext2", "c4"], "c4"),
+        ("org/corpus", ["wikitext2", "ptb"], None),
+    ],
+)
+def test_the_set_from_the_corpus_is_named(calibration, sets, own):
+    assert own_domain(calibration, sets) == own
 
 
 def test_what_is_missing_is_named(mirror, capsys):

@@ -1,5 +1,6 @@
 """The stage on this Python's own documentation: what no small example can show."""
 
+import json
 import math
 import os
 import re
@@ -13,6 +14,8 @@ import pytest
 import yaml
 from helpers import ROOT
 from scipy.stats import binomtest
+
+from stages.data.exams import documents
 
 DATA = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
 pytestmark = pytest.mark.slow
@@ -28,7 +31,7 @@ def run(folder: Path, hash_seed: str = "0", **changes) -> subprocess.CompletedPr
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    files = [*(folder / "data").rglob("*"), folder / "metrics/data.json"]
+    files = [*(folder / "data").rglob("*"), folder / "metrics/data.json", folder / "metrics/details/data.json"]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.is_file()}
 
 
@@ -69,6 +72,25 @@ def test_no_line_is_in_two_splits_and_each_split_has_its_share(made):
         common = lines[held_out] & set.union(*(lines[name] for name in others))
         assert [line for line in common if not re.fullmatch(r"[\w.]*(\(.*\))?", line)] == []
     assert texts(made, "perplexity/pydocs.parquet") == splits["test"]
+
+
+def test_nothing_of_the_exams_is_in_the_text(made):
+    """They are the second domain: nothing is tuned or calibrated on them."""
+    exams = texts(made, "perplexity/exams.parquet")
+    assert exams == documents()
+    whole = "\n".join(text for name in ("train", "validation", "test") for text in texts(made, f"text/{name}.parquet"))
+    lines = {line for text in exams for line in text.splitlines() if len(line) > 40}
+    assert len(lines) > 400 and [line for line in lines if line in whole] == []
+    instructions = pd.read_parquet(made / "data/instructions.parquet")
+    assert not lines & set(instructions["output"]) and not lines & set(texts(made, "calibration.parquet"))
+
+
+def test_where_the_parts_come_from_is_recorded(made):
+    sources = json.loads((made / "data/sources.json").read_text(encoding="utf-8"))
+    assert [source["name"] for source in sources] == ["python-docs", "exams"]
+    assert sources[1]["revision"].startswith("lm-eval 0.") and len(sources[1]["sha256"]) == 64
+    details = json.loads((made / "metrics/details/data.json").read_text(encoding="utf-8"))
+    assert details == {"own_domain": "pydocs"}
 
 
 def test_calibration_and_instructions_are_from_the_training_text(made):

@@ -45,7 +45,7 @@ def write_model(folder: str, content: str, ratio: float = 0.0) -> None:
 
 def data(params: dict) -> None:
     """Write what stage data writes."""
-    for path in ("data/sources.json", "data/text/train.txt", "data/perplexity/prose.txt"):
+    for path in ("data/sources.json", "data/text/train.txt", "data/perplexity/prose.txt", "metrics/details/data.json"):
         write(path, "{}")
     for path in ("data/calibration.parquet", "data/instructions.parquet"):
         write(path)
