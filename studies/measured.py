@@ -120,11 +120,15 @@ def read_model(variant: Variant, model: str, commit: str) -> Measured:
                 f"experiment {variant.name}: {path} is not in DVC's cache; `dvc exp pull` or `dvc pull --rev` brings it"
             ) from None
 
+    def measured(stage: str) -> Metrics:
+        files_of_stage = (f"metrics/{stage}/{model}.json", f"metrics/details/{stage}/{model}.json")
+        return {key: value for path in files_of_stage for key, value in json.loads(read(path)).items()}
+
     return Measured(
         variant,
         model,
-        evaluate=json.loads(read(f"metrics/evaluate/{model}.json")),
-        profile=json.loads(read(f"metrics/profile/{model}.json")),
+        evaluate=measured("evaluate"),
+        profile=measured("profile"),
         questions=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/questions.parquet"))),
         windows=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/windows.parquet"))),
         layers=None if model == "base" else pd.read_csv(io.BytesIO(read("metrics/prune_layers.csv"))),

@@ -1,4 +1,4 @@
-"""Stage base: data/text -> models/base, metrics/base.json, metrics/base_loss.csv."""
+"""Stage base: data/text -> models/base, metrics/details/base.json, metrics/base_loss.csv."""
 
 import math
 import shutil
@@ -11,7 +11,7 @@ from stages.base import from_scratch, hub, local_folder, shape
 from stages.base.params import BaseParams
 from stages.common import resume, training
 from stages.common.checkpoint import check_not_quantised
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details
 from stages.common.paging import save_model
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
@@ -38,23 +38,23 @@ def main() -> None:
         if params.source in ("hub", "path") and card.is_file():
             shutil.copyfile(card, folder / card.name)  # it names the licence, which every export inherits
     training.write_losses("metrics/base_loss.csv", progress, LOSSES_EVERY)
-    write_metrics("metrics/base.json", summary(model, progress, params))
+    write_details("metrics/details/base.json", summary(model, progress, params))
     resume.forget(state)
 
 
 def summary(model: PreTrainedModel, progress: training.Progress, params: BaseParams) -> dict[str, int | float]:
-    """Return the metrics: the size and, if the model was trained here, how far that came."""
-    metrics: dict[str, int | float] = {"parameters": sum(weight.numel() for weight in model.parameters())}
+    """Return the details: the size and, if the model was trained here, how far that came."""
+    details: dict[str, int | float] = {"parameters": sum(weight.numel() for weight in model.parameters())}
     if progress.step:
         loss = progress.validation_loss[progress.best_step]
-        metrics |= {
+        details |= {
             "steps": progress.step,
             "best_step": progress.best_step,
             "trained_tokens": progress.step * params.batch_size * params.window,
             "validation_loss": loss,
             "validation_ppl": math.exp(loss),
         }
-    return metrics
+    return details
 
 
 if __name__ == "__main__":

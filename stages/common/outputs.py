@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def write_metrics(path: str | Path, metrics: dict[str, int | float]) -> None:
     write_details(path, metrics)
 
 
-def write_details(path: str | Path, details: dict[str, Any]) -> None:
-    """Write what a stage records and DVC does not compare as a JSON file: any JSON values, all numbers finite."""
+def write_details(path: str | Path, details: Mapping[str, Any]) -> None:
+    """Write what reports read beside the metrics, as a JSON object: finite numbers, texts, lists."""
     with staged(path) as temporary:
         temporary.write_text(json.dumps(details, indent=2, allow_nan=False) + "\n", encoding="utf-8")

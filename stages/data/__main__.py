@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.common.outputs import staged, write_details, write_metrics
+from stages.common.outputs import staged, write_details
 from stages.common.params import load_section
 from stages.common.stage import run_stage
 from stages.data import embedded, public
@@ -40,8 +40,7 @@ def main() -> None:
             write_task(name, task, folder, OUT / "tasks")
     with staged(OUT / "sources.json") as file:
         file.write_text(json.dumps(collected.sources, indent=2) + "\n", encoding="utf-8")
-    write_metrics(Path("metrics/data.json"), collected.metrics)
-    write_details(Path("metrics/details/data.json"), {"own_domain": collected.own_domain})
+    write_details("metrics/details/data.json", collected.details | {"own_domain": collected.own_domain})
 
 
 def write_texts(path: Path, texts: list[str]) -> None:

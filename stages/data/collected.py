@@ -25,5 +25,5 @@ class Collected:
     perplexity: dict[str, list[str]]  # set: its documents
     tasks: dict[str, Task]
     sources: list[dict[str, Any]]  # where each part comes from: names, revision, sha256
-    metrics: dict[str, int | float]
+    details: dict[str, int | float]
     own_domain: str | None  # the perplexity set from the same corpus as `texts`, if there is one

@@ -39,13 +39,13 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
         perplexity={"pydocs": texts["test"], exams.NAME: examples},
         tasks={name: multiple_choice(name, rows) for name, rows in tasks.items()},
         sources=[source, exams.source(examples)],
-        metrics=summary(texts, len(instructions), params.questions, digest),
+        details=summary(texts, len(instructions), params.questions, digest),
         own_domain="pydocs",
     )
 
 
 def summary(texts: dict[str, list[str]], instructions: int, questions: int, digest: str) -> dict[str, int | float]:
-    """Return the metrics: sizes, the Python version, and a hash of all text that changes when any of it does."""
+    """Return the details: sizes, the Python version, and a hash of all text that changes when any of it does."""
     counts: dict[str, int | float] = {f"{name}_documents": len(part) for name, part in texts.items()}
     counts |= {f"{name}_characters": sum(map(len, part)) for name, part in texts.items()}
     version = dict(zip(("python_major", "python_minor", "python_micro"), sys.version_info[:3], strict=True))

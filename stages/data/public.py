@@ -49,10 +49,10 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
         perplexity={name: texts_of(name, table) for name, table in sets.items() if table is not None},
         tasks={name: task for name, task in tasks.items() if task is not None},
         sources=library.records,
-        metrics={},
+        details={},
         own_domain=own_domain(params.calibration, [name for name, table in sets.items() if table is not None]),
     )
-    collected.metrics.update(summary(collected))
+    collected.details.update(summary(collected))
     return collected
 
 
@@ -124,7 +124,7 @@ def corpus_splits(rows: list[str], params: DataParams) -> dict[str, list[str]]:
 
 
 def summary(collected: Collected) -> dict[str, int | float]:
-    """Return the metrics: sizes, and a hash that changes when any file that was read does."""
+    """Return the details: sizes, and a hash that changes when any file that was read does."""
     counts: dict[str, int | float] = {f"{name}_documents": len(part) for name, part in collected.texts.items()}
     counts |= {f"{name}_characters": sum(map(len, part)) for name, part in collected.texts.items()}
     counts |= {f"{name}_documents": len(part) for name, part in collected.perplexity.items()}

@@ -1,4 +1,4 @@
-"""python -m stages.evaluate NAME FOLDER: evaluate the model in FOLDER into metrics/evaluate/NAME.json."""
+"""python -m stages.evaluate NAME FOLDER: evaluate the model in FOLDER into metrics/[details/]evaluate/NAME.json."""
 
 import argparse
 import json
@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from stages.common import resume
 from stages.common.checkpoint import load_model, load_tokenizer
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
-from stages.evaluate.harness import merge, question_outcomes, run_tasks, scores, task_metrics
+from stages.evaluate.harness import accuracies, merge, question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses, window_table
@@ -25,7 +25,7 @@ from stages.evaluate.samples import continuations
 from stages.evaluate.tasks import read_tasks
 
 PERPLEXITY, TASKS = Path("data/perplexity"), Path("data/tasks")
-METRICS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/outcomes")
+METRICS, DETAILS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/details/evaluate"), Path("metrics/outcomes")
 
 
 def main(name: str, folder: str) -> None:
@@ -66,7 +66,10 @@ def main(name: str, folder: str) -> None:
         window_table(losses, params.sequence_length).to_parquet(outcomes / "windows.parquet", index=False)
         (outcomes / "samples.json").write_text(json.dumps(samples, indent=2) + "\n", encoding="utf-8")
     perplexities = {f"{key}_ppl": perplexity(losses[key]) for key in losses}
-    write_metrics(METRICS / f"{name}.json", perplexities | task_metrics(results))
+    measured = task_metrics(results)
+    compared = accuracies(measured)
+    write_metrics(METRICS / f"{name}.json", perplexities | compared)
+    write_details(DETAILS / f"{name}.json", {key: measured[key] for key in measured if key not in compared})
     resume.forget(state)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import random
+from statistics import fmean
 from typing import Any
 
 import lm_eval.utils
@@ -73,6 +74,12 @@ def task_metrics(results: dict[str, dict[str, Any]]) -> dict[str, float]:
             if isinstance(value, int | float):
                 metrics[f"{task}_{name}"] = float(value)
     return metrics
+
+
+def accuracies(metrics: dict[str, float]) -> dict[str, float]:
+    """Return `<task>_acc` of `task_metrics`, and `average_acc`, the mean over the tasks where there are any."""
+    found = {name: value for name, value in metrics.items() if name.endswith("_acc")}
+    return found | ({"average_acc": fmean(found.values())} if found else {})
 
 
 def question_outcomes(results: dict[str, dict[str, Any]]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Stage export: models/{base,pruned,merged} -> models/export/<model>-<format>, metrics/export.json."""
+"""Stage export: models/{base,pruned,merged} -> models/export/<model>-<format>, metrics/details/export.json."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import ConfigDict
 
 from stages.common.errors import UserError
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details
 from stages.common.params import Positive, RunParams, Section, load_section, read_params_file
 from stages.common.stage import run_stage
 from stages.export.params import ExportParams
 
 FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
-METRICS, TEXT = Path("metrics"), Path("data/perplexity")
+EVALUATE, DETAILS, TEXT = Path("metrics/evaluate"), Path("metrics/details"), Path("data/perplexity")
 
 
 class Window(Section):
@@ -34,7 +34,7 @@ def main() -> None:
             metrics |= export_all(params, folder)
         else:
             print("export.formats or export.models is empty: nothing to export")
-    write_metrics(METRICS / "export.json", metrics)
+    write_details(DETAILS / "export.json", metrics)
 
 
 def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
@@ -49,8 +49,11 @@ def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
 
     run = load_section("run", RunParams)
     device = setup_torch(run)
-    evaluate = {name: read_json(METRICS / "evaluate" / f"{name}.json") for name in FOLDERS}
-    prune = read_json(METRICS / "prune.json")
+    evaluate = {
+        name: read_json(EVALUATE / f"{name}.json") | read_json(DETAILS / "evaluate" / f"{name}.json")
+        for name in FOLDERS
+    }
+    prune = read_json(DETAILS / "prune.json")
     facts = Facts(read_params_file(), evaluate, prune, base_metadata(FOLDERS["base"]))
     length = load_section("evaluate", Window).sequence_length
     metrics: dict[str, int | float] = {}

@@ -1,4 +1,4 @@
-"""python -m stages.profile NAME FOLDER: measure what the model in FOLDER costs into metrics/profile/NAME.json."""
+"""python -m stages.profile NAME FOLDER: what the model in FOLDER costs, into metrics/[details/]profile/NAME.json."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from stages.common.checkpoint import load_model
-from stages.common.outputs import write_metrics
+from stages.common.outputs import write_details, write_metrics
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
@@ -16,7 +16,10 @@ from stages.profile.memory import memory_metrics, parameter_counts
 from stages.profile.params import ProfileParams
 from stages.profile.speed import speed_metrics
 
-METRICS = Path("metrics/profile")
+METRICS, DETAILS = Path("metrics/profile"), Path("metrics/details/profile")
+COMPARED = ("parameters", "gmacs", "weights_mib", "peak_memory_mib", "decode_tokens_per_second")
+# Recovery changes no shape: these cost what the model before it costs, so DVC shows no metric of them.
+RECOVERED = ("tuned", "control")
 
 
 def main(name: str, folder: str) -> None:
@@ -33,8 +36,10 @@ def main(name: str, folder: str) -> None:
         model, tokens, params.decode_tokens, params.repetitions
     )
     macs = count_macs(model, params.sequence_length)
-    metrics = parameter_counts(model) | {"macs": macs, "gmacs": macs / 1e9} | costs
-    write_metrics(METRICS / f"{name}.json", metrics)
+    measured = parameter_counts(model) | {"macs": macs, "gmacs": macs / 1e9} | costs
+    compared = {key: measured[key] for key in COMPARED if key in measured and name not in RECOVERED}
+    write_metrics(METRICS / f"{name}.json", compared)
+    write_details(DETAILS / f"{name}.json", {key: measured[key] for key in measured if key not in compared})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage prune: models/base -> models/pruned, metrics/prune.json, metrics/prune_layers.csv."""
+"""Stage prune: models/base -> models/pruned, metrics/[details/]prune.json, metrics/prune_layers.csv."""
 
 import csv
 
@@ -6,7 +6,7 @@ from pyarrow.parquet import ParquetFile
 from transformers import PreTrainedModel
 
 from stages.common.checkpoint import load_model, load_tokenizer
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.paging import bring_in, load_paged, save_model
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
@@ -34,7 +34,7 @@ def main() -> None:
     with staged("models/pruned") as folder:
         model = load_paged("models/base", folder, device) if params.streaming else load_model("models/base", device)
         before = layer_sizes(model)
-        pruned, metrics = structures.load(params.chosen.structure).prune(model, windows, params)
+        pruned, details = structures.load(params.chosen.structure).prune(model, windows, params)
         after = dict(enumerate(layer_sizes(pruned)))
         save_model(pruned, tokenizer, folder)
     if len(after) < len(before):
@@ -47,7 +47,8 @@ def main() -> None:
         table = csv.DictWriter(stream, layers[0], lineterminator="\n")
         table.writeheader()
         table.writerows(layers)
-    write_metrics("metrics/prune.json", metrics)
+    write_metrics("metrics/prune.json", {"ratio": details["ratio_actual"]})
+    write_details("metrics/details/prune.json", details)
 
 
 def layer_sizes(model: PreTrainedModel) -> list[dict[str, int]]:

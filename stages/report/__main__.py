@@ -1,21 +1,21 @@
-"""Stage report: metrics -> metrics/comparison.json, metrics/plots/*.csv, reports/."""
+"""Stage report: metrics -> metrics/comparison.json, metrics/details/report.json, metrics/plots/*.csv, reports/."""
 
 from pathlib import Path
 
 import pandas as pd
 
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage
 from stages.report.arithmetic import shape_of, stored_mib
 from stages.report.audit import CONTRADICTION
 from stages.report.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
-from stages.report.comparison import compare
+from stages.report.comparison import compare, recovered_share
 from stages.report.further import further_section
 from stages.report.outcomes import accuracy_rows, majority_shares, perplexity_rows, read_outcomes, read_table
 from stages.report.params import Pruning, ReportParams, Window
 from stages.report.plots import draw_all
-from stages.report.results import FOLDERS, MODELS, read_by_model, read_chances, read_json, task_names
+from stages.report.results import FOLDERS, MODELS, perplexity_sets, read_by_model, read_chances, read_json, task_names
 from stages.report.study import Study, study_report
 from stages.report.tables import baseline_table, cost_table, norm_table, quality_table, size_table
 from stages.report.thesis import thesis_report
@@ -27,7 +27,7 @@ def main() -> None:
     """Compare the models and tell it: numbers, tables, figures."""
     params, pruning = load_section("report", ReportParams), load_section("prune", Pruning)
     windows_of = {stage: load_section(stage, Window).sequence_length for stage in ("evaluate", "profile")}
-    evaluate, profile = read_by_model(METRICS / "evaluate"), read_by_model(METRICS / "profile")
+    evaluate, profile = read_by_model(METRICS, "evaluate"), read_by_model(METRICS, "profile")
     questions, windows = read_outcomes(OUTCOMES, "questions.parquet"), read_outcomes(OUTCOMES, "windows.parquet")
     chances = read_chances(TASKS)
     layers = read_table(METRICS / "prune_layers.csv")
@@ -36,7 +36,7 @@ def main() -> None:
 
     comparison = compare(evaluate, chances, questions, windows, params)
     quality, norms, costs = quality_table(evaluate, comparison), norm_table(evaluate), cost_table(profile)
-    sizes = size_table(read_json(METRICS / "prune.json"))
+    sizes = size_table(read_json(METRICS / "details/prune.json"))
     answers, losses_of = ({model: [frame] for model, frame in each.items()} for each in (questions, windows))
     shapes = {model: [shape_of(config)] for model, config in configs.items() if config}
     stored = {model: [stored_mib(config)] for model, config in configs.items() if config}
@@ -77,7 +77,9 @@ def main() -> None:
     for name, rows in (("perplexity", perplexity_rows(evaluate)), ("accuracy", accuracy_rows(evaluate))):
         with staged(METRICS / "plots" / f"{name}.csv") as file:
             pd.DataFrame(rows).to_csv(file, index=False)
-    write_metrics(METRICS / "comparison.json", comparison)
+    own_domain = read_json(METRICS / "details/data.json").get("own_domain")
+    write_metrics(METRICS / "comparison.json", recovered_share(comparison, perplexity_sets(evaluate), own_domain))
+    write_details(METRICS / "details/report.json", comparison)
 
 
 if __name__ == "__main__":

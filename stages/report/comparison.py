@@ -1,4 +1,4 @@
-"""Compare the models with one another: the numbers of metrics/comparison.json."""
+"""Compare the models with one another: the numbers of metrics/comparison.json and metrics/details/report.json."""
 
 import numpy as np
 import pandas as pd
@@ -122,6 +122,18 @@ def recovery(name: str, means: dict[str, float], drawn: dict[str, np.ndarray], c
     # Where some samples lost nothing, the share has no finite interval.
     shares = drawn_won / drawn_lost if (drawn_lost > 0).all() else np.empty(0)
     return {key: float(won / lost), **bounds(key, shares, confidence)}
+
+
+def recovered_share(comparison: Metrics, sets: list[str], own_domain: str | None) -> Metrics:
+    """Return `<set>_recovered`, the share of `recovery` on the set that tells most; nothing where it has none.
+
+    That is the first set of another domain than the text the model was tuned on, which a model also adapts to; the own
+    set where there is no other.
+    """
+    for name in sorted(sets, key=lambda name: (name == own_domain, name)):
+        share = comparison.get(f"tuned_{name}_log_ppl_recovered")
+        return {} if share is None else {f"{name}_recovered": share}
+    return {}
 
 
 def bounds(key: str, values: np.ndarray, confidence: float) -> Metrics:

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from stages.report.plots import STYLE
-from stages.report.results import MODELS, Metrics, perplexity_sets, read_json, task_names
+from stages.report.results import MODELS, Metrics, perplexity_sets, read_measured, task_names
 from stages.report.tables import DECIMALS, markdown, number
 
 COLUMNS = (
@@ -25,13 +25,13 @@ PLOT = "size"
 def further_section(folders: dict[str, str], metrics: Path, plots: Path) -> str:
     """Return the section, and draw perplexity over size into `plots`; an empty text where there is no such model.
 
-    `folders`: section `models` of params.yaml; `metrics`: the folder that evaluate/ and profile/ are in.
+    `folders`: section `models` of params.yaml; `metrics`: the folder that the stages write to.
     """
     if not folders:
         return ""
     names = [*MODELS, *folders]
-    evaluate = {name: read_json(metrics / "evaluate" / f"{name}.json") for name in names}
-    profile = {name: read_json(metrics / "profile" / f"{name}.json") for name in names}
+    evaluate = {name: read_measured(metrics, "evaluate", name) for name in names}
+    profile = {name: read_measured(metrics, "profile", name) for name in names}
     sets, tasks = perplexity_sets(evaluate), task_names(evaluate)
     rows = []
     for name in names:

@@ -27,9 +27,14 @@ def read_json(path: Path):
         raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
 
 
-def read_by_model(folder: Path) -> dict[str, Metrics]:
-    """Return the metrics in `folder`/<model>.json of every model."""
-    return {model: read_json(folder / f"{model}.json") for model in MODELS}
+def read_measured(metrics: Path, stage: str, model: str) -> Metrics:
+    """Return what `stage` (evaluate or profile) measured of a model: its metrics and its details."""
+    return read_json(metrics / stage / f"{model}.json") | read_json(metrics / "details" / stage / f"{model}.json")
+
+
+def read_by_model(metrics: Path, stage: str) -> dict[str, Metrics]:
+    """Return what `stage` measured of every model."""
+    return {model: read_measured(metrics, stage, model) for model in MODELS}
 
 
 def names_with(metrics: dict[str, Metrics], suffix: str) -> list[str]:
@@ -40,7 +45,7 @@ def names_with(metrics: dict[str, Metrics], suffix: str) -> list[str]:
 
 def task_names(evaluate: dict[str, Metrics]) -> list[str]:
     """Return the tasks that were scored."""
-    return names_with(evaluate, "_acc")
+    return [name for name in names_with(evaluate, "_acc") if name != "average"]
 
 
 def perplexity_sets(evaluate: dict[str, Metrics]) -> list[str]:

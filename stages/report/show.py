@@ -50,8 +50,8 @@ def stage_costs(folder: Path) -> str:
 
 def main() -> None:
     """Print the comparison."""
-    comparison = read_json(METRICS / "comparison.json")
-    print(compare(read_by_model(METRICS / "evaluate"), read_by_model(METRICS / "profile"), comparison))
+    comparison = read_json(METRICS / "details/report.json")
+    print(compare(read_by_model(METRICS, "evaluate"), read_by_model(METRICS, "profile"), comparison))
     for key, value in comparison.items():
         if key.endswith("_log_ppl_recovered"):
             name = key.removeprefix("tuned_").removesuffix("_log_ppl_recovered")

@@ -175,15 +175,14 @@ def missing(study: Study) -> list[str]:
             ("evaluate", study.evaluate[model], evaluated),
             ("profile", study.profile[model], [metric for metric, _, _ in COSTS if metric in study.costs]),
         ):
-            file = f"metrics/{stage}/{model}.json"
-            names += (
-                [f"{model}: {key} ({file})" for key in keys if key not in metrics] if metrics else [f"{model}: {file}"]
-            )
+            place = f"stage {stage}@{model}"
+            lacking = [f"{model}: {key} ({place})" for key in keys if key not in metrics]
+            names += lacking if metrics else [f"{model}: all of {place}"]
         if not study.samples[model]:
             names.append(f"{model}: metrics/outcomes/{model}/samples.json")
     names += [f"what guessing scores in {task}" for task in task_names(study.evaluate) if task not in study.chances]
     if study.sizes.empty:
-        names.append("parameters before and after: metrics/prune.json")
+        names.append("parameters before and after: metrics/details/prune.json")
     if study.layers is None:
         names.append("heads and widths by layer: metrics/prune_layers.csv")
     names += [f"loss curve: metrics/{stage}_loss.csv" for stage, table in study.losses.items() if table is None]

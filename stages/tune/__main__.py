@@ -1,4 +1,4 @@
-"""Stage tune: models/pruned -> models/adapter, models/merged, metrics/tune.json, metrics/tune_loss.csv."""
+"""Stage tune: models/pruned -> models/adapter, models/merged, metrics/details/tune.json, metrics/tune_loss.csv."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from stages.common import resume, training
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
@@ -45,7 +45,7 @@ def main() -> None:
     with staged("models/merged") as folder:
         save_checkpoint(method.merge(tuned), tokenizer, folder)
     training.write_losses("metrics/tune_loss.csv", progress)
-    write_metrics("metrics/tune.json", metrics)
+    write_details("metrics/details/tune.json", metrics)
     resume.forget(state)
 
 

@@ -114,7 +114,7 @@ def test_training_learns_and_says_so(tmp_path):
     folder = workspace(tmp_path)
     done = run(folder)
     assert done.returncode == 0, done.stderr
-    metrics = yaml.safe_load((folder / "metrics/base.json").read_text())
+    metrics = yaml.safe_load((folder / "metrics/details/base.json").read_text())
     assert (metrics["steps"], metrics["trained_tokens"]) == (30, 30 * 4 * 16)
     curve = pd.read_csv(folder / "metrics/base_loss.csv")
     assert curve[curve.split == "train"].step.tolist() == [10, 20, 30]

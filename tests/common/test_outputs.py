@@ -8,7 +8,7 @@ import sys
 import pytest
 from helpers import ROOT
 
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details, write_metrics
 
 
 def test_a_failed_write_leaves_the_earlier_output(tmp_path):
@@ -42,6 +42,15 @@ def test_metrics_are_finite(tmp_path, value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_metrics(tmp_path / "m.json", {"loss": value})
     assert not list(tmp_path.iterdir())
+
+
+def test_details_may_be_texts_and_lists_but_numbers_are_finite(tmp_path):
+    details = {"own_domain": None, "layers": [2, 28], "name": "größer"}
+    write_details(tmp_path / "m.json", details)
+    assert json.loads((tmp_path / "m.json").read_text()) == details
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_details(tmp_path / "m.json", {"losses": [float("nan")]})
+    assert json.loads((tmp_path / "m.json").read_text()) == details
 
 
 STAGES = {

@@ -194,5 +194,5 @@ def test_hub_and_mirror_give_the_same(hub, tmp_path):
     sources = json.loads((there / "data/sources.json").read_text())
     assert {source["revision"] for source in sources} == {COMMIT}
     assert all(len(source["sha256"]) == 64 for source in sources)
-    metrics = json.loads((there / "metrics/data.json").read_text())
+    metrics = json.loads((there / "metrics/details/data.json").read_text())
     assert metrics["hellaswag_questions"] == 2 and metrics["instructions"] == 200

@@ -7,6 +7,8 @@ import pytest
 from project import new_project, ran
 from ruamel.yaml import YAML
 
+from stages.report.results import read_by_model, read_json
+
 pytestmark = pytest.mark.slow
 
 PRUNED_ON = [
@@ -24,7 +26,7 @@ def test_every_metrics_file_is_flat_and_holds_numbers_only(finished):
     paths = sorted((finished.folder / "metrics").glob("*.json")) + sorted(
         (finished.folder / "metrics").glob("[ep]*/*.json")
     )
-    assert {path.stem for path in paths} >= {"data", "base", "prune", "tune", "pruned", "tuned", "comparison"}
+    assert {path.stem for path in paths} == {"base", "prune", "pruned", "tuned", "comparison"}
     for path in paths:
         for name, value in json.loads(path.read_text()).items():
             assert type(value) in (int, float), f"{path.name}: {name} = {value!r}"
@@ -42,21 +44,21 @@ def test_every_stage_has_a_desc_and_its_cost_is_recorded_beside_the_outputs(fini
 
 
 def test_the_outputs_agree_with_each_other(finished):
-    read = lambda name: json.loads((finished.folder / "metrics" / name).read_text())  # noqa: E731
-    prune, base, pruned, tuned = (
-        read("prune.json"), read("profile/base.json"), read("profile/pruned.json"), read("profile/tuned.json"),
-    )  # fmt: skip
+    metrics = finished.folder / "metrics"
+    prune = read_json(metrics / "details/prune.json")
+    base, pruned, tuned = read_by_model(metrics, "profile").values()
+    assert read_json(metrics / "prune.json") == {"ratio": 1 - pruned["parameters"] / base["parameters"]}
     assert base["parameters"] == prune["parameters_before"]
     assert pruned["parameters"] == tuned["parameters"] == prune["parameters"] < prune["parameters_before"]
     assert pruned["macs"] == tuned["macs"] < base["macs"]
-    evaluate = {model: read(f"evaluate/{model}.json") for model in ("base", "pruned", "tuned")}
-    for model, metrics in evaluate.items():
+    evaluate = read_by_model(metrics, "evaluate")
+    for model, measured in evaluate.items():
         questions = pd.read_parquet(finished.folder / f"metrics/outcomes/{model}/questions.parquet")
         for task, rows in questions.groupby("task"):
-            assert metrics[f"{task}_acc"] == pytest.approx(rows["acc"].mean())
+            assert measured[f"{task}_acc"] == pytest.approx(rows["acc"].mean())
     report = (finished.folder / "reports/study.md").read_text()
-    for metrics in evaluate.values():
-        assert f"{metrics['pydocs_ppl']:.2f}" in report
+    for measured in evaluate.values():
+        assert f"{measured['pydocs_ppl']:.2f}" in report
     assert "None contradicts its source" in report
 
 

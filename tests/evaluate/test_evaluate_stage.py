@@ -68,7 +68,7 @@ def run(workspace, changes=None, home=None, model="model"):
 
 
 def outputs(workspace) -> dict[str, bytes]:
-    folders = (workspace / "metrics" / "evaluate", workspace / "metrics" / "outcomes")
+    folders = [workspace / "metrics" / name for name in ("evaluate", "details", "outcomes")]
     return {str(file): file.read_bytes() for folder in folders for file in folder.rglob("*") if file.is_file()}
 
 
@@ -81,14 +81,12 @@ def test_outputs_are_as_documented_and_the_same_again(workspace, tmp_path):
     assert "Traceback" not in result.stderr
     first = outputs(workspace)
     metrics = json.loads((workspace / "metrics" / "evaluate" / "base.json").read_text())
-    assert {
-        "one_ppl",
-        "two_ppl",
-        "ending_acc",
-        "ending_acc_norm_stderr",
-        "gap_acc_stderr",
-        "hellaswag_acc_norm",
-    } <= set(metrics)
+    accuracies = {"ending_acc", "gap_acc", "hellaswag_acc"}
+    assert set(metrics) == {"one_ppl", "two_ppl", *accuracies, "average_acc"}
+    assert metrics["average_acc"] == pytest.approx(sum(metrics[name] for name in accuracies) / 3)
+    details = json.loads((workspace / "metrics" / "details" / "evaluate" / "base.json").read_text())
+    assert {"ending_acc_norm_stderr", "gap_acc_stderr", "hellaswag_acc_norm"} <= set(details)
+    assert not set(details) & set(metrics)
     outcomes = workspace / "metrics" / "outcomes" / "base"
     windows = pd.read_parquet(outcomes / "windows.parquet")
     assert list(windows) == ["set", "window", "loss", "tokens"]

@@ -17,8 +17,10 @@ from ruamel.yaml import YAML
 
 from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
+from stages.common.outputs import write_details, write_metrics
 from stages.export import __main__ as stage
 from stages.export import formats, verify
+from stages.report.results import read_measured
 
 EVALUATED = {"pydocs_ppl": 26.7512, "pydocs_gap_acc": 0.82, "pydocs_gap_acc_stderr": 0.0157, "pydocs_gap_acc_norm": 0.8}
 
@@ -32,11 +34,12 @@ def workspace(tmp_path, monkeypatch):
         save_checkpoint(ragged_llama(widths, head_dim=16), tokenizer, Path("models") / name)
     Path("data/perplexity").mkdir(parents=True)
     pd.DataFrame({"text": TEXTS * 5}).to_parquet("data/perplexity/pydocs.parquet")
-    Path("metrics/evaluate").mkdir(parents=True)
     for number, name in enumerate(("base", "pruned", "tuned")):
         changed = {key: value + number / 100 for key, value in EVALUATED.items()}
-        Path(f"metrics/evaluate/{name}.json").write_text(json.dumps(changed))
-    Path("metrics/prune.json").write_text(json.dumps({"parameters_before": 1234567, "parameters": 765432}))
+        error = changed.pop("pydocs_gap_acc_stderr")
+        write_metrics(f"metrics/evaluate/{name}.json", changed | {"average_acc": 0.5})
+        write_details(f"metrics/details/evaluate/{name}.json", {"pydocs_gap_acc_stderr": error})
+    write_details("metrics/details/prune.json", {"parameters_before": 1234567, "parameters": 765432})
 
     def run(base=None, **export):
         content = YAML().load(ROOT / "params.yaml")
@@ -46,7 +49,7 @@ def workspace(tmp_path, monkeypatch):
         content["run"]["threads"] = 1
         YAML().dump(content, Path("params.yaml"))
         stage.main()
-        return json.loads(Path("metrics/export.json").read_text())
+        return json.loads(Path("metrics/details/export.json").read_text())
 
     return run
 
@@ -71,7 +74,7 @@ def test_every_model_is_written_in_every_format_with_its_numbers_in_its_card(wor
     folders = sorted(folder.name for folder in Path("models/export").iterdir())
     assert folders == sorted(f"{name}-{kind}" for name in ("base", "pruned", "tuned") for kind in kinds)
     assert metrics["exports"] == len(folders)
-    evaluated = [json.loads(Path(f"metrics/evaluate/{name}.json").read_text()) for name in ("base", "pruned", "tuned")]
+    evaluated = [read_measured(Path("metrics"), "evaluate", name) for name in ("base", "pruned", "tuned")]
     for folder in folders:
         load_model(Path("models/export") / folder)
         card = (Path("models/export") / folder / "README.md").read_text()

@@ -19,7 +19,7 @@ from stages.export.card import loading
 from stages.export.formats import write
 from stages.export.verify import HeldOut, verify
 from stages.profile.memory import parameter_counts, weight_bytes
-from stages.report.results import read_json
+from stages.report.results import read_measured
 
 KIND, TOKENIZER = "torchao-int8", byte_level()
 installed = importlib.util.find_spec("torchao") is not None
@@ -155,11 +155,11 @@ def test_it_is_evaluated_and_profiled_beside_the_three(project):
     project.set(models={"pruned-int8": f"models/export/pruned-{KIND}"})
     assert set(ran(project.run("dvc", "repro").stdout)) >= {"export", "evaluate@pruned-int8", "profile@pruned-int8"}
     metrics = project.folder / "metrics"
-    pruned, exported = (read_json(metrics / "evaluate" / f"{name}.json") for name in ("pruned", "pruned-int8"))
+    pruned, exported = (read_measured(metrics, "evaluate", name) for name in ("pruned", "pruned-int8"))
     assert pruned.keys() == exported.keys()
     assert exported["pydocs_ppl"] != pruned["pydocs_ppl"]
     assert exported["pydocs_ppl"] == pytest.approx(pruned["pydocs_ppl"], rel=1e-3)
-    pruned, exported = (read_json(metrics / "profile" / f"{name}.json") for name in ("pruned", "pruned-int8"))
+    pruned, exported = (read_measured(metrics, "profile", name) for name in ("pruned", "pruned-int8"))
     assert pruned.keys() == exported.keys()
     assert exported["weights_mib"] < 0.75 * pruned["weights_mib"]
     assert (exported["parameters"], exported["macs"]) == (pruned["parameters"], pruned["macs"])

@@ -30,7 +30,8 @@ def stage(tmp_path, monkeypatch):
         content["prune"].update(TINY | changes)
         yaml.dump(content, tmp_path / "params.yaml")
         main()
-        metrics = json.loads((tmp_path / "metrics/prune.json").read_text())
+        metrics = json.loads((tmp_path / "metrics/details/prune.json").read_text())
+        assert json.loads((tmp_path / "metrics/prune.json").read_text()) == {"ratio": metrics["ratio_actual"]}
         return metrics, pd.read_csv(tmp_path / "metrics/prune_layers.csv")
 
     return run

@@ -71,7 +71,7 @@ def test_a_model_of_3_gib_is_pruned_in_2(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "metrics/prune.json").read_text())
+    metrics = json.loads((tmp_path / "metrics/details/prune.json").read_text())
     assert metrics["ratio_in_pruned_layers"] == pytest.approx(0.5, abs=0.001)
     index = json.loads((tmp_path / "models/pruned/model.safetensors.index.json").read_text())
     assert index["metadata"]["total_parameters"] == metrics["parameters"]

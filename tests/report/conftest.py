@@ -66,13 +66,14 @@ def write_study(root: Path) -> None:
     for model, folder in (("base", "base"), ("pruned", "pruned"), ("tuned", "merged")):
         losses = LOSS[model] + difficulty + random.normal(0, 0.05, WINDOWS)
         acc = (luck + random.normal(0, 0.1, luck.shape) < np.array(RIGHT[model])[:, None]).astype(int)
+        means = dict(zip(TASKS, acc.mean(axis=1), strict=True))
         metrics = {"pydocs_ppl": float(np.exp(losses.mean()))}
-        for task, answers in zip(TASKS, acc, strict=True):
-            mean = answers.mean()
-            metrics |= {f"{task}_acc": mean, f"{task}_acc_stderr": (mean * (1 - mean) / (QUESTIONS - 1)) ** 0.5}
-        norms = {"continuation": 1 - acc[0]}
-        metrics |= {"continuation_acc_norm": norms["continuation"].mean(), "continuation_acc_norm_stderr": 0.02}
+        metrics |= {f"{task}_acc": mean for task, mean in means.items()} | {"average_acc": acc.mean()}
         write_json(root / f"metrics/evaluate/{model}.json", metrics)
+        norms = {"continuation": 1 - acc[0]}
+        details = {f"{task}_acc_stderr": (mean * (1 - mean) / (QUESTIONS - 1)) ** 0.5 for task, mean in means.items()}
+        details |= {"continuation_acc_norm": norms["continuation"].mean(), "continuation_acc_norm_stderr": 0.02}
+        write_json(root / f"metrics/details/evaluate/{model}.json", details)
         outcomes = root / f"metrics/outcomes/{model}"
         samples = [{"prompt": "Return the number of", "continuation": f" items,\nsays {model}\n~~~\n```"}]
         write_json(outcomes / "samples.json", samples)
@@ -89,17 +90,19 @@ def write_study(root: Path) -> None:
         profile = {
             "parameters": parameters(shapes[model]),
             "gmacs": exact_macs(shapes[model], 64) / 1e9,
-            "memory_on_cuda": 0,
             "weights_mib": 4 * parameters(shapes[model]) / 2**20,
             "peak_memory_mib": 300.5,
-            "prefill_tokens_per_second": 31415.9,
             "decode_tokens_per_second": 271.8,
         }
-        write_json(root / f"metrics/profile/{model}.json", profile)
+        compared = profile if model != "tuned" else {}
+        write_json(root / f"metrics/profile/{model}.json", compared)
+        rest = {"memory_on_cuda": 0, "prefill_tokens_per_second": 31415.9}
+        write_json(root / f"metrics/details/profile/{model}.json", rest | (profile if not compared else {}))
         write_json(root / f"models/{folder}/config.json", config(shapes[model].layers))
 
     counts = {"parameters_before": parameters(shapes["base"]), "parameters": parameters(shapes["pruned"])}
-    write_json(root / "metrics/prune.json", counts)
+    write_json(root / "metrics/details/prune.json", counts)
+    write_json(root / "metrics/details/data.json", {"own_domain": "pydocs"})
     names = {"query_heads": "heads", "kv_heads": "kv_heads", "mlp_width": "mlp"}
     widths = {name: [getattr(layer, key) for layer in after] for name, key in names.items()}
     widths |= {f"{name}_before": [getattr(layer, key) for layer in before] for name, key in names.items()}

@@ -1,4 +1,4 @@
-"""metrics/comparison.json: averages, paired tests and ratios from the models' outcomes."""
+"""metrics/details/report.json: averages, paired tests and ratios from the models' outcomes."""
 
 from math import exp
 

@@ -15,7 +15,7 @@ def test_the_cost_says_how_memory_was_told(study_folder):
 
     assert "\n\nWeights: by arithmetic, the bytes of all parameters and buffers; the peak adds" in cost()
     for model in MODELS:
-        edit(study_folder / f"metrics/profile/{model}.json", memory_on_cuda=1)
+        edit(study_folder / f"metrics/details/profile/{model}.json", memory_on_cuda=1)
     assert "\n\nWeights: measured on CUDA by torch's allocator, as is the peak." in cost()
 
 
@@ -31,7 +31,7 @@ def test_where_every_question_has_its_own_choices_there_is_no_majority_answer(st
     ("kind", "key", "by", "expected"),
     [
         ("evaluate", "gap_acc", 0.01, {("pruned", "gap")}),
-        ("evaluate", "continuation_acc_norm", 0.01, {("pruned", "continuation")}),
+        ("details/evaluate", "continuation_acc_norm", 0.01, {("pruned", "continuation")}),
         ("profile", "weights_mib", 0.1, {("pruned", "weights_mib")}),
     ],
 )
@@ -41,6 +41,6 @@ def test_a_metric_that_its_source_contradicts_is_flagged(study_folder, kind, key
     main()
     rows = table_rows(section((study_folder / "reports/study.md").read_text(), "Checks"))[2:]
     assert {(row[0], row[1]) for row in rows} == expected
-    scale = 100 if kind == "evaluate" else 1
+    scale = 100 if "evaluate" in kind else 1
     assert rows[0][2:4] == [f"{scale * (before + by):.2f}", f"{scale * before:.2f}"]
-    assert read(study_folder, "metrics/comparison.json")["table_contradictions"] == 1
+    assert read(study_folder, "metrics/details/report.json")["table_contradictions"] == 1

@@ -14,9 +14,10 @@ def make_sparse(root, share: float = 0.3) -> None:
     zeros = {"parameters_nonzero": round((1 - share) * base["parameters"])}
     for model, folder in (("base", "base"), ("pruned", "pruned"), ("tuned", "merged")):
         (root / f"metrics/profile/{model}.json").write_text(json.dumps(base | (zeros if model != "base" else {})))
+        (root / f"metrics/details/profile/{model}.json").write_text('{"memory_on_cuda": 0}')
         (root / f"models/{folder}/config.json").write_text((root / "models/base/config.json").read_text())
     counts = {"parameters_before": base["parameters"], "parameters": base["parameters"], **zeros}
-    (root / "metrics/prune.json").write_text(json.dumps(counts))
+    (root / "metrics/details/prune.json").write_text(json.dumps(counts))
 
 
 def cells(page: str, start: str) -> list[str]:
@@ -41,7 +42,7 @@ def test_nonzero_parameters_are_told_where_the_others_do_not_fall(study_folder):
     )
     assert "they lower neither parameters nor GMac nor\nmemory" in cost
     assert "None contradicts its source" in page
-    profile = read_by_model(study_folder / "metrics/profile")
+    profile = read_by_model(study_folder / "metrics", "profile")
     assert "nonzero parameters" in compare({}, profile, {})
 
 
@@ -51,5 +52,5 @@ def test_a_few_zeros_do_not_make_a_model_sparse(study_folder):
     page = (study_folder / "reports/study.md").read_text()
     assert "of those nonzero" not in page
     assert "Set to zero" not in page
-    assert not any(map(is_sparse, read_by_model(study_folder / "metrics/profile").values()))
+    assert not any(map(is_sparse, read_by_model(study_folder / "metrics", "profile").values()))
     assert not is_sparse({})

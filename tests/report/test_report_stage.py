@@ -11,7 +11,7 @@ from report_pages import edit, read, section, table_rows
 from stages.common.errors import UserError
 from stages.report.__main__ import main
 from stages.report.plots import draw_all
-from stages.report.results import CONTRASTS, MODELS, read_chances
+from stages.report.results import CONTRASTS, MODELS, read_by_model, read_chances
 from stages.report.samples import inline_code
 from stages.report.show import compare
 
@@ -22,13 +22,13 @@ PLOTS = ("accuracy", "layers", "loss", "perplexity")
 def test_tables_hold_the_numbers_of_the_metrics(study_folder):
     main()
     page = (study_folder / "reports/study.md").read_text()
-    comparison = read(study_folder, "metrics/comparison.json")
+    comparison = read(study_folder, "metrics/details/report.json")
     rows = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
     costs = {row[0]: row for row in table_rows(section(page, "Cost"))}
-    parameters = read(study_folder, "metrics/profile/base.json")["parameters"]
+    evaluates, profiles = (read_by_model(Path("metrics"), stage) for stage in ("evaluate", "profile"))
+    parameters = profiles["base"]["parameters"]
     for model in MODELS:
-        evaluate = read(study_folder, f"metrics/evaluate/{model}.json")
-        profile = read(study_folder, f"metrics/profile/{model}.json")
+        evaluate, profile = evaluates[model], profiles[model]
         assert rows[model][3] == f"{evaluate['pydocs_ppl']:.2f}"
         for task, cell in zip(("continuation", "gap", "object"), rows[model][4:7], strict=True):
             assert cell.startswith(f"{100 * evaluate[f'{task}_acc']:.2f} ± {100 * evaluate[f'{task}_acc_stderr']:.2f}")
@@ -48,7 +48,7 @@ def test_tables_hold_the_numbers_of_the_metrics(study_folder):
 def test_marks_follow_the_adjusted_tests(study_folder):
     main()
     page = (study_folder / "reports/study.md").read_text()
-    comparison = read(study_folder, "metrics/comparison.json")
+    comparison = read(study_folder, "metrics/details/report.json")
     quality = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
     tests = {(row[0], row[1]): row for row in table_rows(section(page, "Differences"))}
     for name, reference, model in CONTRASTS:
@@ -65,13 +65,14 @@ def test_marks_follow_the_adjusted_tests(study_folder):
 def test_everything_is_written_and_repeats_to_the_byte(study_folder):
     def written() -> dict[str, bytes]:
         files = [*study_folder.glob("reports/**/*"), *study_folder.glob("metrics/plots/*")]
-        files.append(study_folder / "metrics/comparison.json")
+        files += [study_folder / "metrics/comparison.json", study_folder / "metrics/details/report.json"]
         return {str(path.relative_to(study_folder)): path.read_bytes() for path in files if path.is_file()}
 
     main()
     first = written()
     assert set(first) == {
         "metrics/comparison.json",
+        "metrics/details/report.json",
         "metrics/plots/accuracy.csv",
         "metrics/plots/perplexity.csv",
         "reports/study.md",
@@ -120,16 +121,16 @@ def test_plot_tables_are_long(study_folder):
 def test_what_is_missing_is_said_and_never_zero(study_folder):
     edit(study_folder / "metrics/evaluate/tuned.json", gap_acc=None)
     edit(study_folder / "metrics/profile/pruned.json", peak_memory_mib=None)
-    (study_folder / "metrics/profile/tuned.json").unlink()
+    (study_folder / "metrics/details/profile/tuned.json").unlink()
     (study_folder / "data/tasks/object.yaml").write_text("task: object\n")
     (study_folder / "metrics/outcomes/base/samples.json").unlink()
     main()
     page = (study_folder / "reports/study.md").read_text()
     absent = section(page, "Not measured")
     for line in (
-        "tuned: gap_acc (metrics/evaluate/tuned.json)",
-        "pruned: peak_memory_mib (metrics/profile/pruned.json)",
-        "tuned: metrics/profile/tuned.json",
+        "tuned: gap_acc (stage evaluate@tuned)",
+        "pruned: peak_memory_mib (stage profile@pruned)",
+        "tuned: all of stage profile@tuned",
         "what guessing scores in object",
         "base: metrics/outcomes/base/samples.json",
     ):
@@ -140,7 +141,7 @@ def test_what_is_missing_is_said_and_never_zero(study_folder):
     costs = {row[0]: row for row in table_rows(section(page, "Cost"))}
     assert set(costs["tuned"][1:]) == {"-"} and costs["pruned"][7:9] == ["-", "-"]
     assert "nan" not in page
-    comparison = read(study_folder, "metrics/comparison.json")
+    comparison = read(study_folder, "metrics/details/report.json")
     assert "tuned_average_acc" not in comparison and "base_average_acc" in comparison
     assert "base_average_acc_chance_corrected" not in comparison
 
@@ -153,9 +154,10 @@ def test_nothing_measured_is_a_report_that_says_so(tmp_path, study_folder, monke
     main()
     page = (empty / "reports/study.md").read_text()
     for model in MODELS:
-        assert f"- {model}: metrics/evaluate/{model}.json\n" in page
+        assert f"- {model}: all of stage evaluate@{model}\n" in page
     assert "- loss curve: metrics/base_loss.csv" in page and "nan" not in page and ".png" not in page
-    assert read(empty, "metrics/comparison.json") == {"table_contradictions": 0}
+    assert read(empty, "metrics/details/report.json") == {"table_contradictions": 0}
+    assert read(empty, "metrics/comparison.json") == {}
 
 
 def test_broken_input_keeps_the_earlier_report(study_folder):
@@ -176,8 +178,7 @@ def test_params_are_checked(study_folder):
 
 def test_show_prints_the_comparison(study_folder):
     main()
-    evaluate = {model: read(study_folder, f"metrics/evaluate/{model}.json") for model in MODELS}
-    profile = {model: read(study_folder, f"metrics/profile/{model}.json") for model in MODELS}
+    evaluate, profile = (read_by_model(Path("metrics"), stage) for stage in ("evaluate", "profile"))
     text = subprocess.run(
         [sys.executable, "-m", "stages.report.show"],
         env={"PYTHONPATH": str(ROOT)},
@@ -185,7 +186,7 @@ def test_show_prints_the_comparison(study_folder):
         text=True,
         check=True,
     ).stdout
-    assert compare(evaluate, profile, read(study_folder, "metrics/comparison.json")) in text
+    assert compare(evaluate, profile, read(study_folder, "metrics/details/report.json")) in text
     cells = [f"{100 * evaluate[model]['gap_acc']:.1f}" for model in MODELS]
     assert next(line.split()[-3:] for line in text.splitlines() if line.startswith("gap")) == cells
     assert f"{evaluate['tuned']['pydocs_ppl']:.2f}" in text and "767,104" in text

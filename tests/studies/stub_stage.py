@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from stages.common.errors import UserError
-from stages.common.outputs import staged, write_metrics
+from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import read_params_file
 from stages.common.stage import run_stage
 from stages.report.arithmetic import exact_macs, parameters, shape_of
@@ -50,14 +50,14 @@ def data(params: dict) -> None:
     for path in ("data/calibration.parquet", "data/instructions.parquet"):
         write(path)
     write("data/tasks/gap.yaml", "task: gap\nmetadata: {chance: 0.5}\n")
-    write_metrics("metrics/data.json", {"documents": 1})
+    write_details("metrics/details/data.json", {"documents": 1})
 
 
 def base(params: dict) -> None:
     """Write what stage base writes."""
     write_model("models/base", json.dumps(params["base"]))
     write("metrics/base_loss.csv", "step,split,loss\n")
-    write_metrics("metrics/base.json", {"steps": params["base"]["steps"]})
+    write_details("metrics/details/base.json", {"steps": params["base"]["steps"]})
 
 
 def prune(params: dict) -> None:
@@ -72,6 +72,7 @@ def prune(params: dict) -> None:
     rows = [",".join(map(str, [layer, *columns.values()])) for layer in range(LAYERS)]
     write("metrics/prune_layers.csv", "\n".join([",".join(["layer", *columns]), *rows]) + "\n")
     write_metrics("metrics/prune.json", {"ratio": ratio})
+    write_details("metrics/details/prune.json", {"ratio_actual": ratio})
 
 
 def tune(params: dict) -> None:
@@ -79,7 +80,7 @@ def tune(params: dict) -> None:
     write_model("models/adapter", json.dumps(params["tune"]))
     write_model("models/merged", json.dumps([params["prune"], params["tune"]]), params["prune"]["ratio"])
     write("metrics/tune_loss.csv", "step,split,loss\n")
-    write_metrics("metrics/tune.json", {"steps": params["tune"]["steps"]})
+    write_details("metrics/details/tune.json", {"steps": params["tune"]["steps"]})
 
 
 def export(params: dict) -> None:
@@ -91,7 +92,7 @@ def export(params: dict) -> None:
             for kind in formats:
                 content = json.dumps([name, kind, params["prune"], params["tune"]])
                 write_model(f"{folder}/{name}-{kind}", content, params["prune"]["ratio"])
-    write_metrics("metrics/export.json", {"exports": len(models) * len(formats)})
+    write_details("metrics/details/export.json", {"exports": len(models) * len(formats)})
 
 
 def harm(model: str, params: dict) -> float:
@@ -115,8 +116,9 @@ def evaluate(params: dict, model: str) -> None:
         questions.to_parquet(folder / "questions.parquet", index=False)
         windows = pd.DataFrame({"set": "prose", "window": range(WINDOWS), "loss": losses, "tokens": 10})
         windows.to_parquet(folder / "windows.parquet", index=False)
-    metrics = {"prose_ppl": float(np.exp(losses.mean())), "gap_acc": float(right.mean()), "gap_acc_stderr": 0.05}
+    metrics = {"prose_ppl": float(np.exp(losses.mean())), "gap_acc": float(right.mean())}
     write_metrics(f"metrics/evaluate/{model}.json", metrics)
+    write_details(f"metrics/details/evaluate/{model}.json", {"gap_acc_stderr": 0.05})
 
 
 def profile(params: dict, model: str) -> None:
@@ -124,7 +126,9 @@ def profile(params: dict, model: str) -> None:
     shape = shape_of(config(0.0 if model == "base" else params["prune"]["ratio"]))
     gmacs = exact_macs(shape, params["profile"]["sequence_length"]) / 1e9
     metrics = {"parameters": parameters(shape), "gmacs": gmacs, "peak_memory_mib": 1000 * gmacs}
-    write_metrics(f"metrics/profile/{model}.json", metrics | {"decode_tokens_per_second": 1 / gmacs})
+    compared = metrics | {"decode_tokens_per_second": 1 / gmacs}
+    write_metrics(f"metrics/profile/{model}.json", compared if model != "tuned" else {})
+    write_details(f"metrics/details/profile/{model}.json", {} if model != "tuned" else compared)
 
 
 if __name__ == "__main__":

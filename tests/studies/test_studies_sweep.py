@@ -172,7 +172,7 @@ def test_what_a_dvc_user_does_with_variants_works(swept, tmp_path):
     # All that the variant has comes; of what neither it nor HEAD has in the cache, DVC says so.
     applied = project.run("dvc", "exp", "apply", tuned, check=False).stdout
     missing = applied.split("Checkout failed for following targets:\n")[1].split("Is your cache")[0]
-    assert set(missing.split()) == {"models/export", "metrics/export.json"}
+    assert set(missing.split()) == {"models/export", "metrics/details/export.json"}
     assert (project.folder / "models/merged/config.json").is_file()
     project.run("git", "checkout", "-q", "-f", ".")
     project.run("dvc", "exp", "branch", tuned, "winner")

@@ -117,10 +117,10 @@ def write_params(folder: Path, **changes) -> None:
 def output_bytes(folder: Path) -> dict[str, bytes]:
     """Return every file that the stage writes, runtime apart, by its path."""
     files = [path for out in ("models/adapter", "models/merged") for path in sorted((folder / out).rglob("*"))]
-    files += [folder / "metrics/tune.json", folder / "metrics/tune_loss.csv"]
+    files += [folder / "metrics/details/tune.json", folder / "metrics/tune_loss.csv"]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def read_metrics(folder: Path) -> dict:
-    """Return metrics/tune.json."""
-    return json.loads((folder / "metrics/tune.json").read_text())
+    """Return metrics/details/tune.json."""
+    return json.loads((folder / "metrics/details/tune.json").read_text())
