@@ -22,8 +22,8 @@ NOT_COPIED = ("tests/", "docs/", "benchmarks/", "data/", "models/", "metrics/", 
 TINY = {
     "run": {"device": "cpu", "threads": 1},
     "base": {
-        "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "layers": 3, "heads": 4, "kv_heads": 2,
-        "window": 32, "batch_size": 4, "steps": 8, "warmup_steps": 2,
+        "source": "train", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "layers": 3, "heads": 4,
+        "kv_heads": 2, "window": 32, "batch_size": 4, "steps": 8, "warmup_steps": 2,
     },
     "prune": {
         "method": "taylor", "attention_layers": [1, 3], "mlp_layers": [1, 3],

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from stages.base import from_scratch, hub, local_folder, shape
+from stages.base import from_scratch, gguf, hub, local_folder, package, shape
 from stages.base.params import BaseParams
 from stages.common import resume, training
 from stages.common.checkpoint import check_not_quantised
@@ -17,7 +17,14 @@ from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
 
-SOURCES = {"train": from_scratch.make, "hub": hub.make, "path": local_folder.make, "shape": shape.make}
+SOURCES = {
+    "package": package.make,
+    "gguf": gguf.make,
+    "path": local_folder.make,
+    "hub": hub.make,
+    "train": from_scratch.make,
+    "shape": shape.make,
+}
 INPUTS = (from_scratch.TEXT, Path(__file__).parent, training.__file__, resume.__file__)
 LOSSES_EVERY = 10  # steps that a row of the training curve is the mean of
 
@@ -35,7 +42,7 @@ def main() -> None:
     with staged("models/base") as folder:
         save_model(model.to(getattr(torch, params.dtype)), tokenizer, folder)
         card = Path(str(model.name_or_path)) / "README.md"
-        if params.source in ("hub", "path") and card.is_file():
+        if params.source in ("package", "gguf", "path", "hub") and card.is_file():
             shutil.copyfile(card, folder / card.name)  # it names the licence, which every export inherits
     training.write_losses("metrics/base_loss.csv", progress, LOSSES_EVERY)
     write_details("metrics/details/base.json", summary(model, progress, params))

@@ -9,6 +9,8 @@ from stages.common.params import Positive, Rate, Section, Seed
 NEEDED = {
     "hub": {"model": "a model id of the hub, organisation/name", "revision": "a commit, or a branch or tag"},
     "path": {"path": "a Hugging Face model folder"},
+    "gguf": {"path": "a GGUF file"},
+    "package": {"package": "the name of an installed Python distribution", "sha256": "that of its GGUF file"},
     "shape": {"path": "a folder with a config.json"},
 }
 
@@ -16,10 +18,12 @@ NEEDED = {
 class BaseParams(Section):
     """Where the base model comes from and, for `train`, its shape and its training."""
 
-    source: Literal["train", "hub", "path", "shape"]
+    source: Literal["package", "gguf", "path", "hub", "train", "shape"]
     model: str | None
     revision: str | None
     path: str | None
+    package: str | None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     dtype: Literal["float32", "bfloat16", "float16"]
     seed: Seed
     vocab_size: Annotated[int, Field(ge=257)]

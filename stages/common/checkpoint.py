@@ -20,7 +20,8 @@ from transformers import (
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import gguf_weights, open_gguf
+from stages.common.gguf_file import gguf_weights
+from stages.common.gguf_header import read_header
 from stages.common.modeling_pruned import ARCHITECTURES
 from stages.common.safetensors_file import unread
 
@@ -154,7 +155,7 @@ def check_weight_files(folder: Path) -> None:
         raise UserError(f"{folder} has no weights: no *.safetensors file")
     for file in files:
         if file.suffix == GGUF:
-            open_gguf(file)
+            read_header(file)
             continue
         try:
             with safe_open(file, framework="pt"):

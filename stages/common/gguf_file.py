@@ -4,6 +4,7 @@ The rotary embedding of a Llama turns neighbouring components in GGUF and the tw
 the rows of q_proj and k_proj stand in another order: those of `interleave`.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
+from stages.common.gguf_header import Header, Tensor, read_header
 
 OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 INSIDE = {
@@ -28,6 +30,10 @@ INSIDE = {
 }
 ROTATED = ("attn_q", "attn_k")
 INTERLEAVED_ARCHITECTURES = ("llama", "deci")  # the others keep transformers' order
+FLOATS = {"F32": np.float32, "F16": np.float16}  # numpy has no bfloat16
+DEQUANTISED = (
+    *FLOATS, "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
+)  # fmt: skip
 ROPE_FACTORS = "rope_freqs.weight"  # computed from the config, no weight of the model
 
 
@@ -66,38 +72,70 @@ def deinterleave(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
     return rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
-def open_gguf(file: Path) -> Any:
-    """Return gguf-py's reader of `file`; UserError, naming it, where it is truncated or no GGUF at all."""
-    from gguf import GGUFReader
+@dataclass(frozen=True)
+class Packed:
+    """A tensor that is still in its GGUF file; `[...]`, by which transformers asks for one, dequantises all of it."""
 
-    try:
-        return GGUFReader(file)
-    except Exception as error:  # whatever its parser stumbles over: ValueError, IndexError, KeyError, OverflowError
-        raise UserError(f"{file} is truncated or corrupt ({error}); export it again") from None
+    file: Path
+    stored: Tensor
+    head_dim: int | None  # of a tensor whose rows are interleaved
+    dtype = torch.float32
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape in the model."""
+        return self.stored.shape
+
+    def __getitem__(self, _) -> torch.Tensor:
+        """Return the tensor in float32; UserError if the file ends before it does."""
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        content = np.fromfile(self.file, np.uint8, self.stored.nbytes, offset=self.stored.start)
+        if content.nbytes != self.stored.nbytes:
+            raise UserError(f"{self.file} is truncated; fetch or export it again")
+        rows = content.reshape(*self.shape[:-1], -1)
+        kind = GGMLQuantizationType[self.stored.kind]
+        rows = rows.view(FLOATS[self.stored.kind]) if self.stored.kind in FLOATS else rows
+        values = torch.from_numpy(np.array(dequantize(rows, kind), dtype=np.float32))
+        return values if self.head_dim is None else deinterleave(values, self.head_dim)
 
 
-def gguf_weights(file: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of `file` under transformers' names and in its order, quantised ones dequantised, float32."""
-    from gguf.quants import dequantize
+def gguf_weights(file: Path) -> dict[str, Packed]:
+    """Return the tensors of `file` under transformers' names and in its order, still to be read.
 
-    reader = open_gguf(file)
-    architecture = metadata(reader, "general.architecture", file)
-    head_dim = metadata(reader, f"{architecture}.attention.key_length", file)
+    Raises UserError, naming the file, for one that is damaged, or holds a tensor that no model here has or of a type
+    that cannot be dequantised.
+    """
+    header = read_header(file)
+    architecture = metadata(header, "general.architecture", file)
+    head_dim = head_dimension(header, file)
     weights = {}
-    for tensor in reader.tensors:
-        if tensor.name == ROPE_FACTORS:
+    for name, tensor in header.tensors.items():
+        if name == ROPE_FACTORS:
             continue
-        name = transformers_name(tensor.name)
-        if name is None:
-            raise UserError(f"{file}: tensor {tensor.name} is none of the models that are exported here")
-        values = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
-        weights[name] = deinterleave(values, head_dim) if is_rotated(tensor.name, architecture) else values
+        target = transformers_name(name)
+        if target is None:
+            raise UserError(f"{file}: tensor {name} belongs to none of the supported models")
+        if tensor.kind not in DEQUANTISED:
+            raise UserError(f"{file}: tensor {name} is {tensor.kind}; expected one of: {', '.join(DEQUANTISED)}")
+        weights[target] = Packed(file, tensor, head_dim if is_rotated(name, architecture) else None)
     return weights
 
 
-def metadata(reader: Any, key: str, file: Path) -> Any:
+def head_dimension(header: Header, file: Path) -> int:
+    """Return the size of one attention head, which files leave out where it is hidden_size / heads."""
+    architecture = metadata(header, "general.architecture", file)
+    stated = header.metadata.get(f"{architecture}.attention.key_length")
+    hidden, heads = (f"{architecture}.{key}" for key in ("embedding_length", "attention.head_count"))
+    size = stated or metadata(header, hidden, file) // metadata(header, heads, file)
+    if size < 2 or size % 2:
+        raise UserError(f"{file}: heads of {size}; expected an even number of components")
+    return size
+
+
+def metadata(header: Header, key: str, file: Path) -> Any:
     """Return one value of a file's metadata; UserError, naming the file, where it has none."""
-    field = reader.get_field(key)
-    if field is None:
-        raise UserError(f"{file} has no {key} among its metadata; export it again")
-    return field.contents()
+    if key not in header.metadata:
+        raise UserError(f"{file} has no {key} among its metadata; fetch or export it again")
+    return header.metadata[key]

@@ -85,6 +85,8 @@ def origin(name: str, facts: Facts) -> str:
     told = {
         "hub": f"[{base['model']}](https://huggingface.co/{base['model']}) at revision `{base['revision']}`",
         "path": f"the model in `{base['path']}`",
+        "gguf": f"the GGUF file `{base['path']}`, dequantised",
+        "package": f"the GGUF file of the Python package `{base['package']}`, dequantised",
         "shape": f"random weights in the shape of `{base['path']}`",
         "train": "a Llama trained from scratch by this pipeline",
     }

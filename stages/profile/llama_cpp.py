@@ -8,7 +8,7 @@ from statistics import median
 from tqdm import tqdm
 
 from stages.common import llama_cpp
-from stages.common.gguf_file import open_gguf
+from stages.common.gguf_header import read_header
 from stages.profile.memory import CLEAR_REFS, MIB, reset_peak, resident_bytes
 from stages.profile.params import ProfileParams
 
@@ -20,7 +20,7 @@ def engine_metrics(file: Path, params: ProfileParams, threads: int) -> dict[str,
     buffers, for the tokens that are measured. Tokens are drawn at random: none is sampled, since that is no part of the
     model. On the CPU, medians over the repetitions after one to warm up.
     """
-    weights = {"weights_mib": sum(tensor.n_bytes for tensor in open_gguf(file).tensors) / MIB}
+    weights = {"weights_mib": sum(tensor.nbytes for tensor in read_header(file).tensors.values()) / MIB}
     if not llama_cpp.is_installed():
         print(f"{file}: no memory, no speed: {llama_cpp.MISSING}")
         return weights

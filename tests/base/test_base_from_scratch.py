@@ -15,7 +15,7 @@ from stages.base.params import BaseParams
 from stages.base.tokenizer import train_tokenizer
 from stages.common.errors import UserError
 
-BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"]
+BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"] | {"source": "train"}
 SIZES = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2}
 TOKENIZER = train_tokenizer(["Return the number of items in the list."] * 4, SIZES["vocab_size"])
 

@@ -13,7 +13,7 @@ import yaml
 from helpers import ROOT
 from transformers import LlamaForCausalLM
 
-BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"]
+BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"] | {"source": "train"}
 TINY = {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "layers": 2, "heads": 4, "kv_heads": 2,
     "window": 16, "batch_size": 4, "steps": 30, "warmup_steps": 3,

@@ -21,6 +21,7 @@ def load(tmp_path, monkeypatch):
 
     def load(text: str, **params):
         content = YAML(typ="safe").load(ROOT / "params.yaml")
+        content["base"]["source"] = "train"  # whose number of layers is known before it is there
         for key, value in params.items():
             section, name = key.split("__")
             content[section][name] = value

@@ -1,0 +1,84 @@
+"""The transformers config of a GGUF file, from its metadata and the shapes of its tensors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+
+from stages.common.errors import UserError
+from stages.common.gguf_file import ROPE_FACTORS, head_dimension, metadata
+from stages.common.gguf_header import Header
+
+CONFIGS: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
+
+
+def read_config(header: Header, file: Path) -> PreTrainedConfig:
+    """Return the config of the model in `file`; UserError, naming the file and the key, for one not supported here.
+
+    Mistral's models are `llama` in GGUF, which they are but for their name.
+    """
+    architecture = metadata(header, "general.architecture", file)
+    if architecture not in CONFIGS:
+        raise UserError(
+            f"{file}: general.architecture = {architecture!r} is not supported; expected one of: {', '.join(CONFIGS)}"
+        )
+    layers = count(header, "block_count", file)
+    if f"blk.{layers - 1}.attn_norm.weight" not in header.tensors or "token_embd.weight" not in header.tensors:
+        raise UserError(f"{file} lacks tensors of its {layers} layers or its embeddings; fetch or export it again")
+    heads = count(header, "attention.head_count", file)
+    settings: dict[str, Any] = {
+        "vocab_size": header.tensors["token_embd.weight"].shape[0],
+        "hidden_size": count(header, "embedding_length", file),
+        "intermediate_size": count(header, "feed_forward_length", file),
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": count(header, "attention.head_count_kv", file, heads),
+        "head_dim": head_dimension(header, file),
+        "max_position_embeddings": count(header, "context_length", file),
+        "rms_norm_eps": number(header, "attention.layer_norm_rms_epsilon", file),
+        "rope_parameters": rope_parameters(header, file),
+        "tie_word_embeddings": "output.weight" not in header.tensors,
+    }
+    if architecture == "llama":
+        settings["attention_bias"] = "blk.0.attn_output.bias" in header.tensors
+        settings["mlp_bias"] = "blk.0.ffn_down.bias" in header.tensors
+    for name in ("bos", "eos", "padding"):
+        settings[f"{name.removesuffix('ding')}_token_id"] = header.metadata.get(f"tokenizer.ggml.{name}_token_id")
+    return CONFIGS[architecture](**settings)
+
+
+def rope_parameters(header: Header, file: Path) -> dict[str, Any]:
+    """Return the rotary embedding; UserError for a kind that is not read from GGUF here."""
+    architecture = metadata(header, "general.architecture", file)
+    prefix = f"{architecture}.rope"
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": number(header, "rope.freq_base", file, 10_000.0)}
+    kind = header.metadata.get(f"{prefix}.scaling.type", "none")
+    if kind == "linear":
+        rope |= {"rope_type": "linear", "factor": number(header, "rope.scaling.factor", file)}
+    elif kind != "none":
+        raise UserError(f"{file}: {prefix}.scaling.type = {kind!r} is not supported; expected one of: none, linear")
+    if ROPE_FACTORS in header.tensors:
+        raise UserError(f"{file}: tensor {ROPE_FACTORS}, a rotary embedding with factors, is not supported")
+    rotated, head_dim = header.metadata.get(f"{prefix}.dimension_count"), head_dimension(header, file)
+    if rotated not in (None, head_dim):
+        raise UserError(f"{file}: {prefix}.dimension_count = {rotated}; expected the heads' size, {head_dim}")
+    return rope
+
+
+def count(header: Header, key: str, file: Path, default: int | None = None) -> int:
+    """Return a positive integer of the architecture's metadata, `default` where it is absent."""
+    key = f"{header.metadata['general.architecture']}.{key}"
+    value = metadata(header, key, file) if default is None else header.metadata.get(key, default)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{file}: {key} = {value!r}; expected a positive integer, the same for every layer")
+    return value
+
+
+def number(header: Header, key: str, file: Path, default: float | None = None) -> float:
+    """Return a positive number of the architecture's metadata, in the fewest digits that give the stored float32."""
+    key = f"{header.metadata['general.architecture']}.{key}"
+    value = metadata(header, key, file) if default is None else header.metadata.get(key, default)
+    if not isinstance(value, int | float) or not 0 < value < np.inf:
+        raise UserError(f"{file}: {key} = {value!r}; expected a positive number")
+    return float(str(np.float32(value)))
