@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from stages.base import from_scratch, gguf, hub, local_folder, package, shape
 from stages.base.params import BaseParams
 from stages.common import resume, training
-from stages.common.checkpoint import check_not_quantised
+from stages.common.model_config import check_not_quantised
 from stages.common.outputs import staged, write_details
 from stages.common.paging import save_model
 from stages.common.params import RunParams, load_section

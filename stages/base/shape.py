@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.base.from_scratch import TEXT
+from stages.base.local_folder import check_fits
 from stages.base.params import BaseParams
 from stages.base.tokenizer import train_tokenizer
-from stages.common.checkpoint import check_config, load_tokenizer
-from stages.common.errors import UserError
+from stages.common.checkpoint import has_tokenizer, load_tokenizer
+from stages.common.model_config import check_not_quantised, empty_model, read_config
+from stages.common.model_folder import check_inside, small_files
 from stages.common.training import Progress
 
 
@@ -23,16 +25,13 @@ def make(
     without the config of a supported model, or a tokenizer that is larger than the config's vocabulary.
     """
     folder = Path(str(params.path))
-    check_config(folder)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    own = (folder / "tokenizer_config.json").is_file()
+    check_inside(folder, small_files(folder))
+    config = read_config(folder)
+    check_not_quantised(config)
+    empty_model(config, folder)  # refuses what no model can be built from before any memory is taken
+    own = has_tokenizer(folder)
     tokenizer = load_tokenizer(folder) if own else train_tokenizer(text(), params.vocab_size)
-    if len(tokenizer) > config.vocab_size:
-        source = str(folder) if own else f"base.vocab_size = {params.vocab_size}"
-        raise UserError(
-            f"{source}: {len(tokenizer)} tokens are more than {folder / 'config.json'} has room for; "
-            f"allowed: up to {config.vocab_size}"
-        )
+    check_fits(tokenizer, config.vocab_size, folder, folder if own else f"base.vocab_size = {params.vocab_size}")
     # Drawn on the CPU and in the dtype that is saved: the same weights for any device, and no second copy.
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, params.dtype))
     return model.eval(), tokenizer, Progress()

@@ -1,39 +1,16 @@
 """Load and save models as ordinary Hugging Face folders of safetensors."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import GENERATION_CONFIG_NAME
+from transformers import AutoTokenizer, GenerationConfig, LlamaTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import gguf_weights
-from stages.common.gguf_header import read_header
-from stages.common.modeling_pruned import ARCHITECTURES
-from stages.common.safetensors_file import unread
-
-GGUF = ".gguf"
-SUPPORTED_MODEL_TYPES = (*ARCHITECTURES, *(f"pruned_{name}" for name in ARCHITECTURES))
-
-for _, pruned in ARCHITECTURES.values():
-    AutoConfig.register(pruned.config_class.model_type, pruned.config_class)
-    AutoModelForCausalLM.register(pruned.config_class, pruned)
-    # save_pretrained then copies the module into the folder and names it in config.json's auto_map.
-    pruned.config_class.register_for_auto_class("AutoConfig")
-    pruned.register_for_auto_class("AutoModelForCausalLM")
+from stages.common.model_config import architecture_of, is_quantised, read_config
+from stages.common.model_folder import GENERATION_CONFIG, TOKENIZER_SETTINGS, VOCABULARIES, one_line, read_json
+from stages.common.model_tensors import check_weight_files, model_tensors
 
 
 def load_model(folder: str | Path, device: torch.device | str = "cpu", **options) -> PreTrainedModel:
@@ -44,27 +21,30 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
     (`quantization_config` in config.json) whose library is not installed.
     """
     folder = Path(folder)
-    check_config(folder)
-    check_weight_files(folder)
+    config = read_config(folder)
+    # How the tensors of a quantised checkpoint belong together, transformers reads from its files itself.
+    source, tensors, dtype = None, None, options.pop("dtype", None)
+    if is_quantised(config):
+        check_weight_files(folder)
+        source, dtype = folder, dtype or "auto"
+    else:
+        # transformers would map the files, and they would stay resident beside whatever replaces a weight.
+        _, tensors = model_tensors(folder, config, dtype)
+        dtype = config.dtype
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        # The class itself, since AutoModelForCausalLM copies its arguments, the weights among them.
-        architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        # How the tensors of a quantised checkpoint belong together, transformers reads from its files itself.
-        quantised = hasattr(config, "quantization_config")
-        source = (folder, None) if quantised else (None, weights(folder))
-        loaded = architecture.from_pretrained(
-            source[0],
+        loaded = architecture_of(config).from_pretrained(
+            source,
             config=config,
-            dtype=options.pop("dtype", "auto"),
-            state_dict=source[1],
+            dtype=dtype,
+            state_dict=tensors,
             output_loading_info=True,
+            use_safetensors=True,  # never a pickle, whatever lies in the folder
             **options,
         )
     except ImportError as error:
-        raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
-    except RuntimeError as error:  # a tensor whose shape is not the config's
-        raise UserError(f"{folder}: the weights do not fit config.json ({' '.join(str(error).split())})") from None
+        raise UserError(f"{folder}: {one_line(error)}") from None
+    except (RuntimeError, OSError) as error:  # tensors that a quantisation does not know
+        raise UserError(f"{folder}: the weights do not fit config.json ({one_line(error)})") from None
     model, report = loaded
     note_origin(model, folder)
     if report["missing_keys"]:  # transformers would go on with random values
@@ -78,33 +58,22 @@ def load_model(folder: str | Path, device: torch.device | str = "cpu", **options
 def note_origin(model: PreTrainedModel, folder: Path) -> None:
     """Let `model` know the folder that it comes from, and the generation config there."""
     model.name_or_path = model.config.name_or_path = str(folder)  # what PEFT writes as an adapter's base
-    if (folder / GENERATION_CONFIG_NAME).is_file():
+    path = folder / GENERATION_CONFIG
+    if not path.is_file():
+        return
+    read_json(path)
+    try:
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-
-
-def check_not_quantised(config: PreTrainedConfig) -> None:
-    """Raise UserError for the config of a quantised checkpoint."""
-    if hasattr(config, "quantization_config"):
-        raise UserError(f"{config.name_or_path} is quantised; allowed: the weights in floating point, which are pruned")
+    except Exception as error:  # a value of another type
+        raise UserError(f"{path} is no generation config: {one_line(error)}") from None
 
 
 def check_finite(folder: Path, name: str, weight: torch.Tensor) -> None:
     """Raise UserError if the weight called `name` in `folder` is not finite."""
     # NaN and infinity show in the extremes, which take no copy of the weight to find.
     if not torch.stack(weight.aminmax()).isfinite().all():
-        raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity)")
-
-
-def weights(folder: Path) -> dict[str, Any]:
-    """Return the tensors of all safetensors files of `folder`, still to be read, each into memory of its own.
-
-    transformers would map the files, and they would stay resident beside whatever replaces a weight. Where there is a
-    GGUF instead, its tensors dequantised.
-    """
-    tensors: dict[str, Any] = {}
-    for file in weight_files(folder):
-        tensors |= gguf_weights(file) if file.suffix == GGUF else unread(file)
-    return tensors
+        dtype = str(weight.dtype).removeprefix("torch.")
+        raise UserError(f"{folder}: {name} holds values that are not finite (NaN or infinity) in {dtype}")
 
 
 def stored(parameter: torch.Tensor) -> list[torch.Tensor]:
@@ -116,55 +85,40 @@ def stored(parameter: torch.Tensor) -> list[torch.Tensor]:
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer in `folder`; UserError if there is none."""
-    if not (Path(folder) / "tokenizer_config.json").is_file():
-        raise UserError(f"{folder} has no tokenizer (tokenizer_config.json, tokenizer.json)")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    """Return the tokenizer in `folder`; UserError, naming the file, if there is none or it is damaged."""
+    folder = Path(folder)
+    found = [name for name in VOCABULARIES if (folder / name).is_file()]
+    if not found:
+        raise UserError(f"{folder} has no tokenizer: expected one of the files {', '.join(VOCABULARIES)}")
+    for name in (*TOKENIZER_SETTINGS, "tokenizer.json", "vocab.json"):
+        if (folder / name).is_file():
+            read_json(folder / name)
+    # AutoTokenizer reads a SentencePiece model that no tokenizer_config.json comes with as another kind of tokenizer.
+    alone = found == ["tokenizer.model"] and not (folder / TOKENIZER_SETTINGS[0]).is_file()
+    try:
+        return (LlamaTokenizer if alone else AutoTokenizer).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # whatever transformers, tokenizers or sentencepiece stumble over
+        reason = json_problem(folder / "tokenizer.json") if found[0] == "tokenizer.json" else ""
+        raise UserError(f"{folder}: no tokenizer can be made from {found[0]}: {reason or one_line(error)}") from None
+
+
+def json_problem(file: Path) -> str:
+    """Return why the library tokenizers refuses a tokenizer.json, "" where it does not."""
+    try:
+        Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more specific
+        return one_line(error)
+    return ""
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Return whether `folder` holds the files of a tokenizer."""
+    return any((folder / name).is_file() for name in VOCABULARIES)
 
 
 def save_checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Write config, generation config, safetensors and tokenizer to `folder`."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Return the safetensors files of `folder`; its GGUF files where it has none, as an export for llama.cpp does."""
-    return sorted(folder.glob("*.safetensors")) or sorted(folder.glob(f"*{GGUF}"))
-
-
-def check_config(folder: Path) -> None:
-    """Raise UserError unless `folder` has the config of a supported model."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder} is no checkpoint: config.json is missing")
-    try:
-        model_type = json.loads(path.read_text(encoding="utf-8")).get("model_type")
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if model_type not in SUPPORTED_MODEL_TYPES:
-        raise UserError(
-            f"{path}: model_type = {model_type!r} is not supported; allowed: {', '.join(SUPPORTED_MODEL_TYPES)}"
-        )
-
-
-def check_weight_files(folder: Path) -> None:
-    """Raise UserError unless the weight files of `folder` are all there and whole."""
-    files = weight_files(folder)
-    if not files:
-        raise UserError(f"{folder} has no weights: no *.safetensors file")
-    for file in files:
-        if file.suffix == GGUF:
-            read_header(file)
-            continue
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except SafetensorError as error:
-            raise UserError(f"{file} is truncated or corrupt ({error}); fetch or make it again") from None
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(named - {file.name for file in files})
-        if missing:
-            raise UserError(f"{folder} lacks weights that its index names: {', '.join(missing)}")

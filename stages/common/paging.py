@@ -14,14 +14,15 @@ from typing import Any, Protocol, TypeVar
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from stages.common import checkpoint
-from stages.common.errors import UserError
+from stages.common.model_config import check_not_quantised, read_config
+from stages.common.model_tensors import model_tensors
 from stages.common.safetensors_file import unread
 
-NORM, EMBEDDINGS = "model.norm.weight", "model.embed_tokens.weight"
+NORM = "model.norm.weight"
 SHARD = "model-{:05}-of-{:05}.safetensors"
 
 
@@ -62,27 +63,21 @@ def paged_parts(model: PreTrainedModel) -> list[nn.Module]:
     return [model.get_input_embeddings(), *model.model.layers, *head]
 
 
-def load_paged(folder: str | Path, changed: Path, device: torch.device | str = "cpu") -> PreTrainedModel:
+def load_paged(
+    folder: str | Path, changed: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> PreTrainedModel:
     """Return the model in `folder` with no part in memory; parts that change are put into folder `changed`.
 
-    Its dtype is that of config.json, or else of the embeddings. Raises UserError for a folder that is no complete
-    checkpoint; bringing a part in does for values that are not finite.
+    Its dtype is `dtype`, or else that of config.json, or else that of the weights; each weight is converted once, from
+    what is stored. Raises UserError for a folder that is no complete checkpoint; bringing a part in does for values
+    that are not finite.
     """
     folder = Path(folder)
-    checkpoint.check_config(folder)
-    checkpoint.check_weight_files(folder)
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    checkpoint.check_not_quantised(config)
-    architecture: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-    stored = checkpoint.weights(folder)
-    with torch.device("meta"):
-        model = architecture(config)
-    names = dict(model.named_parameters())  # a head that is the embeddings is not among them
-    if missing := sorted(names.keys() - stored.keys()):
-        raise UserError(f"{folder} lacks weights: {', '.join(missing)}")
-    if wrong := [name for name, weight in names.items() if tuple(weight.shape) != tuple(stored[name].shape)]:
-        raise UserError(f"{folder}: the weights do not fit config.json ({', '.join(wrong)})")
-    model = model.to(config.dtype or stored[EMBEDDINGS].dtype).requires_grad_(False).eval()
+    config = read_config(folder)
+    config.name_or_path = str(folder)
+    check_not_quantised(config)
+    model, stored = model_tensors(folder, config, dtype)
+    model = model.requires_grad_(False).eval()
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)  # it has no weights
     checkpoint.note_origin(model, folder)
     Pages(model, folder, stored, changed, torch.device(device))
@@ -147,10 +142,10 @@ class Pages:
 
     def read(self, place: Place, name: str, dtype: torch.dtype) -> nn.Parameter:
         """Return one weight of a part in `dtype`, read from its file; UserError if the base's is not finite."""
-        tensor = place.stored[name][...]
+        tensor = place.stored[name][...].to(self.device, dtype)
         if place.file is None:
             checkpoint.check_finite(self.folder, f"{place.name}.{name}", tensor)
-        weight: Any = nn.Parameter(tensor.to(self.device, dtype), requires_grad=False)
+        weight: Any = nn.Parameter(tensor, requires_grad=False)
         weight.as_read = weight._version
         return weight
 

@@ -8,7 +8,7 @@ from lm_eval.models.utils import _add_special_kwargs, has_bos_prefix
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.common.checkpoint import SUPPORTED_MODEL_TYPES
+from stages.common.model_config import SUPPORTED_MODEL_TYPES
 from stages.evaluate.trees import Tree, batches, plant, stack
 
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation), context tokens, continuation tokens

@@ -111,7 +111,7 @@ def test_mistakes_keep_the_earlier_model(hub, tmp_path):
     for changes, message in [
         ({"source": "hub", "model": "org/none", "revision": "main"}, "model org/none at revision main: not on the hub"),
         ({"source": "hub", "model": "org/gated", "revision": "main"}, "access is refused (403)"),
-        ({"source": "hub", "model": "org/pickle", "revision": COMMIT}, "has no weights: no *.safetensors file"),
+        ({"source": "hub", "model": "org/pickle", "revision": COMMIT}, "has no weights: no model.safetensors"),
         ({"source": "hub"}, "model = None; allowed with source = 'hub': a model id of the hub, organisation/name"),
         ({"source": "shape", "path": "nothing"}, "nothing is no checkpoint: config.json is missing"),
     ]:

@@ -86,7 +86,7 @@ def test_a_script_elsewhere_loads_it_with_transformers_alone(pruned_folder, tmp_
 
 def test_a_folder_without_config_tokenizer_or_weights_is_refused(pruned_folder):
     for name, message in (
-        ("tokenizer_config.json", "has no tokenizer"),
+        ("tokenizer.json", "has no tokenizer"),
         ("model.safetensors", "has no weights"),
         ("config.json", "config.json is missing"),
     ):
@@ -122,5 +122,5 @@ def test_missing_weights_are_refused(pruned_folder):
 def test_a_model_type_that_is_not_supported_is_refused_by_name(pruned_folder):
     config = json.loads((pruned_folder / "config.json").read_text())
     (pruned_folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    with pytest.raises(UserError, match=r"model_type = 'gpt2' is not supported; allowed: llama"):
+    with pytest.raises(UserError, match=r"model_type = 'gpt2' is not supported; expected one of: llama"):
         load_model(pruned_folder)

@@ -10,11 +10,11 @@ SLOW = {
     "accelerate", "datasets", "gguf", "huggingface_hub", "lm_eval", "matplotlib", "pandas", "peft", "ptflops",
     "pyarrow", "scipy", "sklearn", "tokenizers", "torch", "torchao", "transformers",
 }  # fmt: skip
-MODEL = {"torch", "transformers"}
+MODEL = {"tokenizers", "torch", "transformers"}
 USED = {
     "check": set(),
     "data": {"pandas", "pyarrow"},
-    "base": {*MODEL, "huggingface_hub", "pandas", "tokenizers"},
+    "base": {*MODEL, "huggingface_hub", "pandas"},
     "prune": {*MODEL, "huggingface_hub", "pyarrow"},
     "tune": {*MODEL, "huggingface_hub", "pandas", "peft"},
     "export": set(),

@@ -1,0 +1,127 @@
+"""Read config.json and refuse, naming the key, what no model can be built from."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.activations import ACT2FN
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from stages.common.errors import UserError
+from stages.common.model_folder import ADAPTER_CONFIG, CONFIG, one_line, read_json
+from stages.common.modeling_pruned import ARCHITECTURES
+
+SUPPORTED_MODEL_TYPES = (*ARCHITECTURES, *(f"pruned_{name}" for name in ARCHITECTURES))
+LAYERS_LIMIT = 10_000
+SIZES = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "max_position_embeddings",
+)  # fmt: skip
+
+for _, pruned in ARCHITECTURES.values():
+    AutoConfig.register(pruned.config_class.model_type, pruned.config_class)
+    AutoModelForCausalLM.register(pruned.config_class, pruned)
+    # save_pretrained then copies the module into the folder and names it in config.json's auto_map.
+    pruned.config_class.register_for_auto_class("AutoConfig")
+    pruned.register_for_auto_class("AutoModelForCausalLM")
+
+
+def read_config(folder: Path) -> PreTrainedConfig:
+    """Return the config of the model in `folder`; UserError names the file, the key and what was expected."""
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise UserError(
+            f"{folder} holds an adapter ({ADAPTER_CONFIG}); expected a whole model: merge the adapter first"
+        )
+    path = folder / CONFIG
+    if not path.exists() and not path.is_symlink():
+        raise UserError(f"{folder} is no checkpoint: {CONFIG} is missing")
+    content = read_json(path)
+    model_type = content.get("model_type")
+    if model_type not in SUPPORTED_MODEL_TYPES:
+        raise UserError(
+            f"{path}: model_type = {model_type!r} is not supported; expected one of: {', '.join(SUPPORTED_MODEL_TYPES)}"
+        )
+    quantisation = content.get("quantization_config")
+    if quantisation is not None and not isinstance(quantisation, dict):
+        raise UserError(f"{path}: quantization_config = {quantisation!r}; expected a mapping")
+    for problem in size_problems(content):  # before transformers makes a list of as many layers
+        raise UserError(f"{path}: {problem}")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # whatever transformers stumbles over
+        raise UserError(f"{path} is no config of {model_type}: {one_line(error)}") from None
+    for problem in config_problems(config):
+        raise UserError(f"{path}: {problem}")
+    return config
+
+
+def size_problems(content: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the sizes in `content`; their types are left to transformers."""
+    for key in SIZES:
+        value = content.get(key)
+        if isinstance(value, int) and value < 1:
+            yield f"{key} = {value}; expected at least 1"
+    layers = content.get("num_hidden_layers")
+    if isinstance(layers, int) and layers > LAYERS_LIMIT:
+        yield f"num_hidden_layers = {layers}; expected at most {LAYERS_LIMIT}"
+
+
+def config_problems(config: PreTrainedConfig) -> Iterator[str]:
+    """Yield what is wrong with values that transformers accepts and then fails on, or computes NaN from."""
+    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    if not hasattr(config, "per_layer_config") and heads % kv_heads:
+        yield f"num_key_value_heads = {kv_heads}; expected a divisor of num_attention_heads = {heads}"
+    if config.hidden_act not in ACT2FN:
+        yield f"hidden_act = {config.hidden_act!r}; expected one of: {', '.join(sorted(ACT2FN))}"
+    if not (math.isfinite(config.rms_norm_eps) and config.rms_norm_eps >= 0):
+        yield f"rms_norm_eps = {config.rms_norm_eps}; expected a number of at least 0"
+    rope = config.rope_parameters or {}
+    for each in rope.values() if all(isinstance(value, dict) for value in rope.values()) else [rope]:
+        kind, theta = each.get("rope_type", "default"), each.get("rope_theta", 1.0)
+        if not isinstance(kind, str) or kind not in ("default", *ROPE_INIT_FUNCTIONS):
+            yield f"rope_type = {kind!r}; expected one of: default, {', '.join(ROPE_INIT_FUNCTIONS)}"
+        if isinstance(theta, bool) or not isinstance(theta, int | float) or not 0 < theta < math.inf:
+            yield f"rope_theta = {theta!r}; expected a number above 0"
+    if not (config.dtype is None or (isinstance(config.dtype, torch.dtype) and config.dtype.is_floating_point)):
+        yield f"dtype = {config.dtype!r}; expected a floating-point type, such as float32 or bfloat16"
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(config, key, None)
+        for token in value if isinstance(value, list) else [value]:
+            if isinstance(token, int) and token >= config.vocab_size:
+                yield f"{key} = {token}; expected less than vocab_size = {config.vocab_size}"
+
+
+def empty_model(config: PreTrainedConfig, folder: Path) -> PreTrainedModel:
+    """Return the model of `config`, which is that of `folder`, on the meta device; UserError if none can be built."""
+    architecture = architecture_of(config)
+    try:
+        with torch.device("meta"):
+            return architecture(config)
+    except Exception as error:  # a combination of values that read_config does not know
+        raise UserError(f"{folder / CONFIG}: no model can be built from it: {one_line(error)}") from None
+
+
+def architecture_of(config: PreTrainedConfig) -> Any:
+    """Return the class of the causal language model that `config` describes."""
+    # The class itself, since AutoModelForCausalLM copies its arguments, the weights among them.
+    return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
+def is_quantised(config: PreTrainedConfig) -> bool:
+    """Return whether `config` is that of a quantised checkpoint."""
+    return getattr(config, "quantization_config", None) is not None
+
+
+def check_not_quantised(config: PreTrainedConfig) -> None:
+    """Raise UserError for the config of a quantised checkpoint."""
+    if is_quantised(config):
+        raise UserError(f"{config.name_or_path} is quantised; expected weights in floating point, which can be pruned")
