@@ -28,6 +28,8 @@ SECTIONS: dict[str, type[Section]] = {
     "report": ReportParams,
 }
 
+CONTROL = "models/control"  # the base tuned as the pruned model is
+
 
 def check_params(content: dict, source: str = "params.yaml") -> None:
     """Raise UserError for the first section that is unknown, missing or invalid, or for sections that do not fit.
@@ -47,7 +49,20 @@ def check_together(sections: dict[str, Any]) -> None:
     if base.source == "train":  # the layers of any other base are known once it is there
         for key in ("attention_layers", "mlp_layers"):
             layer_range(f"prune.{key}", getattr(prune, key), base.layers)
+    check_control(sections["tune"], sections["models"])
     tasks = list(TASKS) if data.source == "python-docs" else data.tasks
     for name in evaluate.tasks if evaluate.tasks != "all" else []:
         if name not in tasks:
             raise UserError(f"evaluate.tasks = {name!r} is not what data makes; allowed: all, {', '.join(tasks)}")
+
+
+def check_control(tune: Any, models: ModelsParams) -> None:
+    """Raise UserError where the control is made but not measured, or measured but not made.
+
+    A pipeline of DVC has no conditions, so `models` says that it is measured.
+    """
+    made, measured = getattr(tune, "control", False), models.folders.get("control")
+    if made and measured != CONTROL:
+        raise UserError(f"tune.control = true needs the model among those measured: models: {{control: {CONTROL}}}")
+    if measured and not made:
+        raise UserError(f"models.control = {measured!r} needs tune.control = true, which makes the model in {CONTROL}")

@@ -10,12 +10,13 @@ from stages.common.stage import run_stage
 from stages.report.arithmetic import shape_of, stored_mib
 from stages.report.audit import CONTRADICTION
 from stages.report.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
-from stages.report.comparison import compare, recovered_share
+from stages.report.comparison import compare
 from stages.report.further import further_section
 from stages.report.outcomes import accuracy_rows, majority_shares, perplexity_rows, read_outcomes, read_table
 from stages.report.params import Pruning, ReportParams, Window
 from stages.report.plots import draw_all
-from stages.report.results import FOLDERS, MODELS, perplexity_sets, read_by_model, read_chances, read_json, task_names
+from stages.report.recovery import recovered_metric
+from stages.report.results import model_folders, perplexity_sets, read_by_model, read_chances, read_json, task_names
 from stages.report.study import Study, study_report
 from stages.report.tables import baseline_table, cost_table, norm_table, quality_table, size_table
 from stages.report.thesis import thesis_report
@@ -27,12 +28,15 @@ def main() -> None:
     """Compare the models and tell it: numbers, tables, figures."""
     params, pruning = load_section("report", ReportParams), load_section("prune", Pruning)
     windows_of = {stage: load_section(stage, Window).sequence_length for stage in ("evaluate", "profile")}
-    evaluate, profile = read_by_model(METRICS, "evaluate"), read_by_model(METRICS, "profile")
-    questions, windows = read_outcomes(OUTCOMES, "questions.parquet"), read_outcomes(OUTCOMES, "windows.parquet")
+    further = load_section("models", ModelsParams).folders
+    folders = model_folders(further)
+    evaluate, profile = (read_by_model(METRICS, stage, folders) for stage in ("evaluate", "profile"))
+    questions, windows = (read_outcomes(OUTCOMES, f"{name}.parquet", folders) for name in ("questions", "windows"))
+    own_domain = read_json(METRICS / "details/data.json").get("own_domain")
     chances = read_chances(TASKS)
     layers = read_table(METRICS / "prune_layers.csv")
     losses = {stage: read_table(METRICS / f"{stage}_loss.csv") for stage in ("base", "tune")}
-    configs = {model: read_json(folder / "config.json") for model, folder in FOLDERS.items()}
+    configs = {model: read_json(folder / "config.json") for model, folder in folders.items()}
 
     comparison = compare(evaluate, chances, questions, windows, params)
     quality, norms, costs = quality_table(evaluate, comparison), norm_table(evaluate), cost_table(profile)
@@ -40,7 +44,7 @@ def main() -> None:
     answers, losses_of = ({model: [frame] for model, frame in each.items()} for each in (questions, windows))
     shapes = {model: [shape_of(config)] for model, config in configs.items() if config}
     stored = {model: [stored_mib(config)] for model, config in configs.items() if config}
-    on_cuda = {model for model in MODELS if profile[model].get("memory_on_cuda")}
+    on_cuda = {model for model in folders if profile[model].get("memory_on_cuda")}
     findings = check_quality(quality, task_names(evaluate), chances, answers, losses_of)
     findings += check_accuracies(norms, answers, "acc_norm") + check_weights(costs, stored, on_cuda)
     findings += check_costs(costs, shapes, windows_of["profile"]) + check_sizes(sizes, shapes)
@@ -49,12 +53,13 @@ def main() -> None:
 
     with staged(REPORTS / "plots") as folder:
         plots = draw_all(folder, evaluate, chances, layers, losses)
-        further = further_section(load_section("models", ModelsParams).folders, METRICS, folder)
+        beside = further_section(further, METRICS, folder)
     study = Study(
         pruning=pruning,
         level=round(1 - params.confidence, 10),
         evaluated_tokens=windows_of["evaluate"],
         profiled_tokens=windows_of["profile"],
+        own_domain=own_domain,
         evaluate=evaluate,
         profile=profile,
         comparison=comparison,
@@ -62,13 +67,13 @@ def main() -> None:
         baselines=baseline_table(task_names(evaluate), chances, majority_shares(questions)),
         losses=losses,
         layers=layers,
-        samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in MODELS},
+        samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in folders},
         quality=quality,
         norms=norms,
         costs=costs,
         sizes=sizes,
         findings=findings,
-        further=further,
+        further=beside,
         plots=plots,
     )
     for name, text in (("study", study_report(study)), ("thesis", thesis_report())):
@@ -77,9 +82,9 @@ def main() -> None:
     for name, rows in (("perplexity", perplexity_rows(evaluate)), ("accuracy", accuracy_rows(evaluate))):
         with staged(METRICS / "plots" / f"{name}.csv") as file:
             pd.DataFrame(rows).to_csv(file, index=False)
-    own_domain = read_json(METRICS / "details/data.json").get("own_domain")
-    write_metrics(METRICS / "comparison.json", recovered_share(comparison, perplexity_sets(evaluate), own_domain))
-    write_details(METRICS / "details/report.json", comparison)
+    write_metrics(METRICS / "comparison.json", recovered_metric(comparison, perplexity_sets(evaluate), own_domain))
+    told = {"models": list(folders), "own_domain": own_domain, "confidence": params.confidence}
+    write_details(METRICS / "details/report.json", told | comparison)
 
 
 if __name__ == "__main__":

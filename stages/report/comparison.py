@@ -5,7 +5,7 @@ import pandas as pd
 
 from stages.report.outcomes import side_by_side
 from stages.report.params import ReportParams
-from stages.report.results import CONTRASTS, MODELS, Metrics, task_names
+from stages.report.results import CONTRASTS, CONTROL, MODELS, Metrics, task_names
 from stages.report.significance import above_chance, bootstrap_losses, holm, interval, mcnemar, mean_loss
 
 
@@ -93,7 +93,7 @@ def compare_perplexities(windows: dict[str, pd.DataFrame], params: ReportParams)
         samples = params.bootstrap_samples if len(group) > 1 else 0
         drawn = dict(zip(group, bootstrap_losses(values, sizes, samples, params.seed).T, strict=True))
         metrics |= ratios(str(name), means, drawn, params.confidence)
-        if set(means) == set(MODELS):
+        if set(means) >= set(MODELS):
             metrics |= recovery(str(name), means, drawn, params.confidence)
     return metrics
 
@@ -113,27 +113,24 @@ def ratios(name: str, means: dict[str, float], drawn: dict[str, np.ndarray], con
 
 
 def recovery(name: str, means: dict[str, float], drawn: dict[str, np.ndarray], confidence: float) -> Metrics:
-    """Return the share of the log-perplexity lost by pruning that tuning won back; nothing where nothing was lost."""
-    lost, won = means["pruned"] - means["base"], means["pruned"] - means["tuned"]
-    if lost <= 0:
-        return {}
-    key = f"tuned_{name}_log_ppl_recovered"
-    drawn_lost, drawn_won = drawn["pruned"] - drawn["base"], drawn["pruned"] - drawn["tuned"]
-    # Where some samples lost nothing, the share has no finite interval.
-    shares = drawn_won / drawn_lost if (drawn_lost > 0).all() else np.empty(0)
-    return {key: float(won / lost), **bounds(key, shares, confidence)}
+    """Return the share of the log-perplexity lost by pruning that tuning won back; nothing where nothing was lost.
 
-
-def recovered_share(comparison: Metrics, sets: list[str], own_domain: str | None) -> Metrics:
-    """Return `<set>_recovered`, the share of `recovery` on the set that tells most; nothing where it has none.
-
-    That is the first set of another domain than the text the model was tuned on, which a model also adapts to; the own
-    set where there is no other.
+    `..._net` is the share without what tuning alone does: by how much less the tuned model lags behind the control,
+    the base tuned alike, than the pruned model lags behind the base.
     """
-    for name in sorted(sets, key=lambda name: (name == own_domain, name)):
-        share = comparison.get(f"tuned_{name}_log_ppl_recovered")
-        return {} if share is None else {f"{name}_recovered": share}
-    return {}
+    drawn_lost = drawn["pruned"] - drawn["base"]
+    if means["pruned"] <= means["base"]:
+        return {}
+    metrics: Metrics = {}
+    for suffix, reference in (("", "base"), ("_net", CONTROL)):
+        if reference in means:
+            key = f"tuned_{name}_log_ppl_recovered{suffix}"
+            metrics[key] = float(1 - (means["tuned"] - means[reference]) / (means["pruned"] - means["base"]))
+            # Where some samples lost nothing, the share has no finite interval.
+            some = (drawn_lost > 0).all()
+            shares = 1 - (drawn["tuned"] - drawn[reference]) / drawn_lost if some else np.empty(0)
+            metrics |= bounds(key, shares, confidence)
+    return metrics
 
 
 def bounds(key: str, values: np.ndarray, confidence: float) -> Metrics:

@@ -2,9 +2,12 @@
 
 import math
 
-from stages.report.results import CONTRASTS, MODELS, Metrics, perplexity_sets, task_names
+from stages.report.recovery import other_domains_first, share_key, won_by
+from stages.report.results import CONTRASTS, Metrics, perplexity_sets, task_names
 from stages.report.tables import markdown, number, p_value
 
+NET = """
+Net of adaptation: 1 - (tuned - control) / (pruned - base) in log-perplexity, where control is the base tuned alike."""
 CONTRAST_NAMES = {name: f"{model} against {reference}" for name, reference, model in CONTRASTS}
 
 
@@ -34,7 +37,9 @@ def listed(names: list[str]) -> str:
     return f"{len(names)} ({', '.join(names)})" if names else "none"
 
 
-def differences(comparison: Metrics, evaluate: dict[str, Metrics], chances: Metrics, level: float) -> str:
+def differences(
+    comparison: Metrics, evaluate: dict[str, Metrics], chances: Metrics, own_domain: str | None, level: float
+) -> str:
     """Return the section: accuracies by McNemar, perplexities by the bootstrap, everything against guessing."""
     if not any(evaluate.values()):
         return ""
@@ -42,8 +47,8 @@ def differences(comparison: Metrics, evaluate: dict[str, Metrics], chances: Metr
         "## Differences",
         accuracy_differences(comparison, task_names(evaluate), level),
         perplexity_differences(comparison, perplexity_sets(evaluate), level),
-        recovered(comparison, perplexity_sets(evaluate), level),
-        against_guessing(comparison, [task for task in task_names(evaluate) if task in chances]),
+        recovered(comparison, perplexity_sets(evaluate), own_domain, level),
+        against_guessing(comparison, list(evaluate), [task for task in task_names(evaluate) if task in chances]),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -90,25 +95,37 @@ Windows count as independent, also those of one document.
 {markdown(["contrast", "text", "perplexity ratio", interval, "significant"], rows, left=2)}"""
 
 
-def recovered(found: Metrics, sets: list[str], level: float) -> str:
-    """Return the shares of the lost log-perplexity that recovery won back as a table."""
-    rows = []
-    for name in sets:
-        key = f"tuned_{name}_log_ppl_recovered"
+def recovered(found: Metrics, sets: list[str], own_domain: str | None, level: float) -> str:
+    """Return the shares of the lost log-perplexity that tuning won back as a table, other domains first."""
+    rows, net = [], False
+    for name in other_domains_first(sets, own_domain):
+        key = share_key(name)
         if key in found:
-            low, high = 100 * found.get(f"{key}_low", math.nan), 100 * found.get(f"{key}_high", math.nan)
-            rows.append([name, number(100 * found[key], 2), span(low, high, 2)])
+            rows.append([name, won_by(name, own_domain), *share_cells(found, key), *share_cells(found, f"{key}_net")])
+            net = net or f"{key}_net" in found
     if not rows:
         return ""
-    table = markdown(["text", "recovered (%)", interval_name(level)], rows)
-    return f"Share of the log-perplexity lost by pruning that recovery won back:\n\n{table}"
+    headings = ["text", "won back by", "share (%)", interval_name(level), "net of adaptation (%)", interval_name(level)]
+    columns = len(headings) if net else 4
+    text = "Share of the log-perplexity lost by pruning that tuning won back."
+    if any(name == own_domain for name, *_ in rows):
+        text += f" {own_domain} is of the domain that the\nmodel was tuned on, so its share is adaptation as well."
+    if net:
+        text += NET
+    return f"{text}\n\n{markdown(headings[:columns], [row[:columns] for row in rows], left=2)}"
 
 
-def against_guessing(found: Metrics, tasks: list[str]) -> str:
+def share_cells(found: Metrics, key: str) -> list[str]:
+    """Return a share and its interval in percent as they are printed."""
+    value, low, high = (100 * found.get(f"{key}{suffix}", math.nan) for suffix in ("", "_low", "_high"))
+    return [number(value, 2), span(low, high, 2)]
+
+
+def against_guessing(found: Metrics, models: list[str], tasks: list[str]) -> str:
     """Return the tests of every accuracy against chance as a table."""
     if not tasks:
         return ""
-    rows = [[model, *(p_value(found.get(f"{model}_{task}_chance_p", math.nan)) for task in tasks)] for model in MODELS]
+    rows = [[model, *(p_value(found.get(f"{model}_{task}_chance_p", math.nan)) for task in tasks)] for model in models]
     return f"""Guessing: the probability of that many right answers, or more, by chance (exact binomial, not adjusted).
 
 {markdown(["model", *tasks], rows)}"""

@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from stages.report.plots import STYLE
-from stages.report.results import MODELS, Metrics, perplexity_sets, read_measured, task_names
+from stages.report.results import CONTROL, MODELS, Metrics, perplexity_sets, read_measured, task_names
 from stages.report.tables import DECIMALS, markdown, number
 
 COLUMNS = (
@@ -27,9 +27,9 @@ def further_section(folders: dict[str, str], metrics: Path, plots: Path) -> str:
 
     `folders`: section `models` of params.yaml; `metrics`: the folder that the stages write to.
     """
-    if not folders:
+    names = [*MODELS, *(name for name in folders if name != CONTROL)]
+    if len(names) == len(MODELS):
         return ""
-    names = [*MODELS, *folders]
     evaluate = {name: read_measured(metrics, "evaluate", name) for name in names}
     profile = {name: read_measured(metrics, "profile", name) for name in names}
     sets, tasks = perplexity_sets(evaluate), task_names(evaluate)

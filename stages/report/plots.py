@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
-from stages.report.results import MODELS, Metrics, perplexity_sets, task_names
+from stages.report.results import CONTROL, Metrics, perplexity_sets, task_names
 
 # Okabe and Ito's palette, told apart by every kind of colour vision; markers tell the models apart without colour.
-COLOURS = {"base": "#0072B2", "pruned": "#D55E00", "tuned": "#009E73"}
-MARKERS = {"base": "o", "pruned": "s", "tuned": "^"}
+COLOURS = {"base": "#0072B2", "pruned": "#D55E00", "tuned": "#009E73", CONTROL: "#CC79A7"}
+MARKERS = {"base": "o", "pruned": "s", "tuned": "^", CONTROL: "D"}
 GREY, LIGHT = "#555555", "#C8C8C8"
 TRAINING, VALIDATION = "#000000", "#CC79A7"
 STYLE: Any = {
@@ -92,7 +92,7 @@ def draw_losses(losses: dict[str, pd.DataFrame]) -> Figure:
 def draw_perplexities(evaluate: dict[str, Metrics]) -> Figure:
     """Draw the models' perplexities on a logarithmic axis, where equal distances are equal losses."""
     sets = perplexity_sets(evaluate)
-    measured = [model for model in MODELS if any(f"{name}_ppl" in evaluate[model] for name in sets)]
+    measured = [model for model, metrics in evaluate.items() if any(f"{name}_ppl" in metrics for name in sets)]
     figure, panels = plt.subplots(
         len(sets), 1, figsize=(7.2, 0.6 + (0.7 + 0.5 * len(measured)) * len(sets)), squeeze=False, layout="constrained"
     )
@@ -137,8 +137,9 @@ def draw_accuracies(evaluate: dict[str, Metrics], chances: Metrics) -> Figure:
     """Draw accuracies with 95 % intervals, task by task, and what guessing would score."""
     tasks = task_names(evaluate)
     figure, axes = plt.subplots(figsize=(max(6.5, 2.6 * len(tasks)), 4.2), layout="constrained")
-    for number, model in enumerate(MODELS):
-        places = [place + 0.27 * (number - 1) for place, task in enumerate(tasks) if f"{task}_acc" in evaluate[model]]
+    for number, model in enumerate(evaluate):
+        offset = 0.81 * (number - (len(evaluate) - 1) / 2) / len(evaluate)
+        places = [place + offset for place, task in enumerate(tasks) if f"{task}_acc" in evaluate[model]]
         scored = [task for task in tasks if f"{task}_acc" in evaluate[model]]
         values = [100 * evaluate[model][f"{task}_acc"] for task in scored]
         errors = [100 * NORMAL_95 * evaluate[model].get(f"{task}_acc_stderr", 0.0) for task in scored]
@@ -174,7 +175,7 @@ def draw_accuracies(evaluate: dict[str, Metrics], chances: Metrics) -> Figure:
     axes.grid(axis="y", color="#EEEEEE")
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda index: labels[index] == "guessing")
-    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper center", ncols=4)
+    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper center", ncols=5)
     return figure
 
 

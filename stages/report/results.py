@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -10,8 +11,14 @@ from stages.common.errors import UserError
 
 FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
 MODELS = tuple(FOLDERS)
+CONTROL = "control"  # the base tuned as the pruned model is, where section `models` names it
 # What is compared with what: the prefix of the metric, the reference, the model.
-CONTRASTS = (("pruned", "base", "pruned"), ("tuned", "base", "tuned"), ("tuned_vs_pruned", "pruned", "tuned"))
+CONTRASTS = (
+    ("pruned", "base", "pruned"),
+    ("tuned", "base", "tuned"),
+    ("tuned_vs_pruned", "pruned", "tuned"),
+    (CONTROL, "base", CONTROL),
+)
 SPARSE = 0.99  # a model is sparse if a smaller share of its parameters than this is not zero
 
 Metrics = dict[str, float]
@@ -27,14 +34,19 @@ def read_json(path: Path):
         raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
 
 
+def model_folders(further: dict[str, str]) -> dict[str, Path]:
+    """Return the folders of base, pruned, tuned and, where section `models` (`further`) names it, control."""
+    return FOLDERS | {name: Path(folder) for name, folder in further.items() if name == CONTROL}
+
+
 def read_measured(metrics: Path, stage: str, model: str) -> Metrics:
     """Return what `stage` (evaluate or profile) measured of a model: its metrics and its details."""
     return read_json(metrics / stage / f"{model}.json") | read_json(metrics / "details" / stage / f"{model}.json")
 
 
-def read_by_model(metrics: Path, stage: str) -> dict[str, Metrics]:
+def read_by_model(metrics: Path, stage: str, models: Iterable[str] = MODELS) -> dict[str, Metrics]:
     """Return what `stage` measured of every model."""
-    return {model: read_measured(metrics, stage, model) for model in MODELS}
+    return {model: read_measured(metrics, stage, model) for model in models}
 
 
 def names_with(metrics: dict[str, Metrics], suffix: str) -> list[str]:

@@ -4,18 +4,19 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from stages.report.recovery import recovered_sentence
 from stages.report.results import MODELS, Metrics, is_sparse, perplexity_sets, read_by_model, read_json, task_names
 
 METRICS, REPORT = Path("metrics"), Path("reports/study.md")
 MISSING = "-"
 
 
-def compare(evaluate: dict[str, Metrics], profile: dict[str, Metrics], comparison: Metrics) -> str:
+def compare(evaluate: dict[str, Metrics], profile: dict[str, Metrics]) -> str:
     """Return the table: a line per quantity, a column per model."""
-    lines = []
+    lines, models = [], list(dict.fromkeys([*MODELS, *evaluate]))
 
     def line(title: str, metrics: dict[str, Metrics], key: str, form: str, scale: float = 1) -> None:
-        values = [metrics.get(model, {}).get(key) for model in MODELS]
+        values = [metrics.get(model, {}).get(key) for model in models]
         if any(value is not None for value in values):
             lines.append([title, *(MISSING if value is None else format(scale * value, form) for value in values)])
 
@@ -23,12 +24,7 @@ def compare(evaluate: dict[str, Metrics], profile: dict[str, Metrics], compariso
         line(f"{name}, perplexity", evaluate, f"{name}_ppl", ",.2f")
     for task in task_names(evaluate):
         line(f"{task}, accuracy (%)", evaluate, f"{task}_acc", ".1f", 100)
-    averages = {
-        model: {"average": comparison[f"{model}_average_acc"]}
-        for model in MODELS
-        if f"{model}_average_acc" in comparison
-    }
-    line("average accuracy (%)", averages, "average", ".1f", 100)
+    line("average accuracy (%)", evaluate, "average_acc", ".1f", 100)
     line("parameters", profile, "parameters", ",")
     if any(map(is_sparse, profile.values())):
         line("nonzero parameters", profile, "parameters_nonzero", ",")
@@ -36,7 +32,7 @@ def compare(evaluate: dict[str, Metrics], profile: dict[str, Metrics], compariso
     line("weights (MiB)", profile, "weights_mib", ".2f")
     line("prefill (tokens/s)", profile, "prefill_tokens_per_second", ",.0f")
     line("decode (tokens/s)", profile, "decode_tokens_per_second", ",.0f")
-    return tabulate(lines, ["", *MODELS], colalign=["left", "right", "right", "right"], disable_numparse=True)
+    return tabulate(lines, ["", *models], colalign=["left", *["right"] * len(models)], disable_numparse=True)
 
 
 def stage_costs(folder: Path) -> str:
@@ -50,13 +46,11 @@ def stage_costs(folder: Path) -> str:
 
 def main() -> None:
     """Print the comparison."""
-    comparison = read_json(METRICS / "details/report.json")
-    print(compare(read_by_model(METRICS, "evaluate"), read_by_model(METRICS, "profile"), comparison))
-    for key, value in comparison.items():
-        if key.endswith("_log_ppl_recovered"):
-            name = key.removeprefix("tuned_").removesuffix("_log_ppl_recovered")
-            print(f"\nrecovery won back {100 * value:.1f} % of the log-perplexity that pruning lost on {name}")
-    print(f"\n{stage_costs(METRICS / 'runtime')}\n\nreport: {REPORT}")
+    report = read_json(METRICS / "details/report.json")
+    models = report.get("models", MODELS)
+    evaluate, profile = (read_by_model(METRICS, stage, models) for stage in ("evaluate", "profile"))
+    sentence, costs = recovered_sentence(report, perplexity_sets(evaluate)), stage_costs(METRICS / "runtime")
+    print("\n\n".join(part for part in (compare(evaluate, profile), sentence, costs, f"report: {REPORT}") if part))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pandas as pd
 from stages.report.audit import Finding
 from stages.report.differences import differences, verdicts
 from stages.report.params import Pruning
+from stages.report.recovery import other_domains_first, share_key, share_text, won_by
 from stages.report.results import MODELS, Metrics, perplexity_sets, task_names
 from stages.report.samples import samples_section
 from stages.report.tables import (
@@ -34,6 +35,7 @@ class Study:
     level: float  # of significance
     evaluated_tokens: int  # in a perplexity window
     profiled_tokens: int  # in the forward pass that was profiled
+    own_domain: str | None  # the perplexity set of the domain that the model was tuned on
     evaluate: dict[str, Metrics]
     profile: dict[str, Metrics]
     comparison: Metrics
@@ -58,7 +60,7 @@ def study_report(study: Study) -> str:
         f"# Pruning study: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
         summary(study),
         quality(study),
-        differences(study.comparison, study.evaluate, study.chances, study.level),
+        differences(study.comparison, study.evaluate, study.chances, study.own_domain, study.level),
         costs(study),
         study.further,
         removed(study),
@@ -83,16 +85,16 @@ def summary(study: Study) -> str:
             if not math.isnan(study.costs.loc[model, "parameters_nonzero_percent"])
         ]
         lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(told)} of the base's parameters.")
-    for name in perplexity_sets(study.evaluate):
+    for name in other_domains_first(perplexity_sets(study.evaluate), study.own_domain):
         base, pruned, tuned = (study.quality.loc[model, f"{name}_ppl"] for model in MODELS)
-        share = study.comparison.get(f"tuned_{name}_log_ppl_recovered")
         if math.isnan(base + pruned):
             continue
         line = f"Perplexity on {name} went from {base:,.2f} to {pruned:,.2f} by pruning"
         if not math.isnan(tuned):
-            line += f", and to {tuned:,.2f} by recovery"
-        if share is not None:
-            line += f", which won back {100 * share:.1f} % of the lost log-perplexity"
+            line += f", and to {tuned:,.2f} by {won_by(name, study.own_domain)}"
+        if share_key(name) in study.comparison:
+            share = share_text(study.comparison, share_key(name), 1 - study.level)
+            line += f", which won back {share} of the lost log-perplexity"
         lines.append(f"{line}.")
     lines += verdicts(study.comparison, task_names(study.evaluate), study.level)
     return "\n".join(f"- {line}" for line in lines)
@@ -170,7 +172,7 @@ def missing(study: Study) -> list[str]:
     evaluated = [f"{name}_ppl" for name in perplexity_sets(study.evaluate)]
     evaluated += [f"{task}_acc" for task in task_names(study.evaluate)]
     names = []
-    for model in MODELS:
+    for model in study.evaluate:
         for stage, metrics, keys in (
             ("evaluate", study.evaluate[model], evaluated),
             ("profile", study.profile[model], [metric for metric, _, _ in COSTS if metric in study.costs]),

@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from stages.report.audit import Finding, chance_corrected
 from stages.report.params import Pruning
-from stages.report.results import MODELS, Metrics, is_sparse, names_with, perplexity_sets, task_names
+from stages.report.results import CONTROL, Metrics, is_sparse, names_with, perplexity_sets, task_names
 
 MISSING = "-"
 MAJORITY = "Majority answer: always the one most often right, where a task's questions all have the same choices.\n"
@@ -68,7 +68,7 @@ def cost_table(profile: dict[str, Metrics]) -> pd.DataFrame:
     """
     rows = {}
     sparse = any(map(is_sparse, profile.values()))
-    for model in MODELS:
+    for model in profile:
         row = {}
         for metric, _, decimals in COSTS:
             if metric == "parameters_nonzero" and not sparse:
@@ -117,8 +117,8 @@ def markdown(headings: list[str], rows: list[list[str]], left: int = 1) -> str:
 
 def variant(model: str, pruning: Pruning) -> tuple[str, str]:
     """Return the thesis's first two columns, pruning ratio and method, for one of our models."""
-    if model == "base":
-        return "0 %", MISSING
+    if model in ("base", CONTROL):
+        return "0 % (tuned)" if model == CONTROL else "0 %", MISSING
     return pruning.goal + (" (tuned)" if model == "tuned" else ""), pruning.method
 
 

@@ -22,10 +22,10 @@ TINY = {
 KILLING = """
 import os, signal, sys
 from stages.base import __main__ as stage, from_scratch
-from stages.common import training
+from stages.common import resume, training
 training.SAVE_EVERY_SECONDS = -1
 from_scratch.VALIDATE_EVERY = 10
-owner = {"training": training, "from_scratch": from_scratch, "stage": stage}[sys.argv[1]]
+owner = {"resume": resume, "from_scratch": from_scratch, "stage": stage}[sys.argv[1]]
 name, left = sys.argv[2], int(sys.argv[3])
 whole = getattr(owner, name)
 def killed(*arguments, **options):
@@ -80,7 +80,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess:
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    files = [*(folder / "models/base").iterdir(), *(folder / "metrics").glob("base*")]
+    files = [*(folder / "models/base").iterdir(), *(folder / "metrics").rglob("base*")]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
         assert not (killed / "models/base").exists()
 
     kill("from_scratch", "batch", 5)  # in step 5
-    kill("training", "save_file", 8)  # while the state after step 12 is written
+    kill("resume", "save_file", 8)  # while the state after step 12 is written
     kill("stage", "save_model", 1)  # after the last step
     done = run(killed, "-c", KILLING, "stage", "main", "0")
     assert done.returncode == 0, done.stderr

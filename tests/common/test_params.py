@@ -1,14 +1,16 @@
 """Every mistake in params.yaml is one line that names the key, the value and what is allowed."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
 from ruamel.yaml import YAML
 
-from stages.check.sections import SECTIONS, check_params
+from stages.check.sections import SECTIONS, check_control, check_params
 from stages.common.errors import UserError
-from stages.common.params import RunParams, load_section, read_params_file
+from stages.common.params import ModelsParams, RunParams, load_section, read_params_file
 from stages.prune.methods import METHODS
 
 yaml = YAML()
@@ -118,6 +120,22 @@ def test_tasks_that_data_does_not_make_are_named(params):
     params("evaluate.tasks", ["piqa"])
     with pytest.raises(UserError, match=r"evaluate.tasks = 'pydocs_gap' is not what data makes; allowed: all, boolq, "):
         params("evaluate.tasks", ["pydocs_gap"])
+
+
+@pytest.mark.parametrize(
+    ("made", "models", "message"),
+    [
+        (True, {}, r"tune.control = true needs .*: models: \{control: models/control\}$"),
+        (True, {"control": "models/base"}, r"tune.control = true needs .*: models: \{control: models/control\}$"),
+        (False, {"control": "models/control"}, r"models.control = 'models/control' needs tune.control = true"),
+        (True, {"control": "models/control"}, None),
+        (False, {"mine": "models/mine"}, None),
+    ],
+)
+def test_a_control_is_made_and_measured_or_neither(made, models, message):
+    expected = pytest.raises(UserError, match=message) if message else nullcontext()
+    with expected:
+        check_control(SimpleNamespace(control=made), ModelsParams.model_validate(models))
 
 
 def test_both_ranges_null_leaves_nothing_to_prune(params):

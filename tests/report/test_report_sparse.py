@@ -43,7 +43,7 @@ def test_nonzero_parameters_are_told_where_the_others_do_not_fall(study_folder):
     assert "they lower neither parameters nor GMac nor\nmemory" in cost
     assert "None contradicts its source" in page
     profile = read_by_model(study_folder / "metrics", "profile")
-    assert "nonzero parameters" in compare({}, profile, {})
+    assert "nonzero parameters" in compare({}, profile)
 
 
 def test_a_few_zeros_do_not_make_a_model_sparse(study_folder):
