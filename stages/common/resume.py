@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+ATTEMPTS = 5
 RECORD, CHECKSUM = "record", "sha256"  # in the file's metadata
 
 
@@ -54,14 +55,14 @@ def write_state(file: Path, record: Any, tensors: dict[str, torch.Tensor] | None
     text = json.dumps(record)
     # The process in the name: two experiments that share this stage's inputs may run it at the same time.
     temporary = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    for last in (False, True):
-        file.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(ATTEMPTS):
         try:
+            file.parent.mkdir(parents=True, exist_ok=True)
             save_file(content, temporary, metadata={RECORD: text, CHECKSUM: checksum(text, content)})
             temporary.replace(file)
             return
-        except FileNotFoundError:  # the other one has finished and removed the folder
-            if last:
+        except (FileNotFoundError, FileExistsError, SafetensorError):  # the other one is removing the folder
+            if attempt == ATTEMPTS - 1:
                 raise
         finally:
             temporary.unlink(missing_ok=True)
