@@ -7,9 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 from stages.common import resume
 from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_details, write_metrics
@@ -19,8 +16,15 @@ from stages.common.torch_setup import setup_torch
 from stages.evaluate.harness import accuracies, merge, question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses, window_table
-from stages.evaluate.resume import remember
+from stages.evaluate.perplexity import (
+    evaluation_windows,
+    first_windows,
+    perplexity,
+    read_sets,
+    window_losses,
+    window_table,
+)
+from stages.evaluate.resume import Kept, remember
 from stages.evaluate.samples import continuations
 from stages.evaluate.tasks import read_tasks
 
@@ -31,7 +35,7 @@ METRICS, DETAILS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/details/eva
 def main(name: str, folder: str) -> None:
     """Measure perplexity on every set and accuracy on every task, and write samples.
 
-    An interrupted run continues with the first set or task that was not finished.
+    An interrupted run continues within the set or task that it was in.
     """
     params, run = load_section("evaluate", EvaluateParams), load_section("run", RunParams)
     device = setup_torch(run, params.seed)
@@ -42,22 +46,21 @@ def main(name: str, folder: str) -> None:
         inputs = resume.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)
         state = resume.state_folder("evaluate", run.model_dump_json(), params.model_dump_json(), inputs)
         windows = {key: evaluation_windows(key, sets[key], tokenizer, params.sequence_length) for key in sets}
-
-        def measure_losses(key: str) -> torch.Tensor:
-            measured = remember(
-                state, f"text {key}", lambda: window_losses(model, windows[key], params.batch_tokens, key).tolist()
-            )
-            return torch.tensor(measured, dtype=torch.float64)
+        used = {key: first_windows(each, params.tokens) for key, each in windows.items()}
+        losses = {
+            key: window_losses(model, each, params.batch_tokens, key, Kept(state / f"text {key}"))
+            for key, each in used.items()
+        }
 
         def measure_task(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-            settings = params.num_fewshot, params.limit, params.seed
+            name, settings = config["task"], (params.num_fewshot, params.limit, params.seed)
+            answers = Kept(state / f"answers {name}")
             return remember(
-                state, f"task {config['task']}", lambda: scores(run_tasks(language_model, [config], *settings))
+                state / f"task {name}", lambda: scores(run_tasks(language_model, [config], *settings, answers))
             )
 
-        losses = {key: measure_losses(key) for key in sets}
         language_model = BranchingLM(model, tokenizer, params.batch_tokens)
-        results = merge([measure_task(config) for config in tqdm(tasks, desc="tasks")])
+        results = merge([measure_task(config) for config in tasks])
         samples = continuations(model, tokenizer, params.prompts, params.new_tokens)
 
     with staged(OUTCOMES / name) as outcomes:
@@ -69,7 +72,10 @@ def main(name: str, folder: str) -> None:
     measured = task_metrics(results)
     compared = accuracies(measured)
     write_metrics(METRICS / f"{name}.json", perplexities | compared)
-    write_details(DETAILS / f"{name}.json", {key: measured[key] for key in measured if key not in compared})
+    details: dict[str, float] = {f"{key}_windows": len(used[key]) for key in used}
+    details |= {f"{key}_windows_in_text": len(windows[key]) for key in windows}
+    details |= {key: measured[key] for key in measured if key not in compared}
+    write_details(DETAILS / f"{name}.json", details)
     resume.forget(state)
 
 

@@ -13,6 +13,9 @@ from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
+from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.resume import Kept
+
 METRICS = ("acc", "acc_norm")
 
 # lm-eval compiles a task's templates anew for every document, a millisecond each: a third of a small model's ARC.
@@ -20,9 +23,14 @@ lm_eval.utils.env.from_string = functools.cache(lm_eval.utils.env.from_string)  
 
 
 def run_tasks(
-    model: LM, configs: list[dict[str, Any]], num_fewshot: int, limit: int | None, seed: int
+    model: LM,
+    configs: list[dict[str, Any]],
+    num_fewshot: int,
+    limit: int | None,
+    seed: int,
+    kept: Kept | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Return lm-eval's results for the tasks, with its `samples`.
+    """Return lm-eval's results for the tasks, with its `samples`; `kept` holds what an interrupted run has scored.
 
     This is what lm_eval.simple_evaluate does with a model object, without its three seconds of looking up hardware,
     git commits and hub revisions, none of which may enter a metric. As there, a task whose own config says
@@ -36,6 +44,8 @@ def run_tasks(
         if task.get_config("num_fewshot") != 0:
             task.set_config(key="num_fewshot", value=num_fewshot)
         task.set_fewshot_seed(seed=seed)
+    if isinstance(model, BranchingLM):
+        model.begin(loaded["tasks"], kept or Kept())
     return evaluate(model, loaded, limit=limit, log_samples=True)
 
 

@@ -1,17 +1,27 @@
 """The model as lm-eval sees it: HFLM, with the tokens that several requests share encoded once."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from lm_eval.api.instance import Instance
+from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import _add_special_kwargs, has_bos_prefix
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.common.errors import UserError
 from stages.common.model_config import SUPPORTED_MODEL_TYPES
+from stages.common.progress import Bar
+from stages.evaluate.head import sliced_logits
+from stages.evaluate.resume import Kept
+from stages.evaluate.tally import Tally
 from stages.evaluate.trees import Tree, batches, plant, stack
 
+UNBRANCHED = 32  # requests that HFLM scores in one call
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation), context tokens, continuation tokens
+Result = tuple[float, bool]  # summed log-probability of the continuation, whether it is the greedy one
 
 
 class BranchingLM(HFLM):
@@ -27,20 +37,65 @@ class BranchingLM(HFLM):
 
         Log-softmax is taken in float32 whatever the model's dtype: half precision makes ties of different answers.
         """
-        super().__init__(model, tokenizer=tokenizer, batch_size=1, softmax_dtype=torch.float32)
+        # HFLM's cache of logits mixes up positions where one text is split into context and answer at two places.
+        super().__init__(model, tokenizer=tokenizer, batch_size=1, softmax_dtype=torch.float32, logits_cache=False)
         self.batch_tokens = batch_tokens
         self.batch_size_per_gpu = max(1, batch_tokens // self.max_length)
         self.encoded: dict[str, list[int]] = {}
+        self.tasks: dict[str, Task] = {}
+        self.kept, self.tally = Kept(), Tally({}, [])
 
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Encode all texts in one call, each distinct one once, before HFLM asks for them one by one."""
+    def begin(self, tasks: dict[str, Task], kept: Kept) -> None:
+        """Take the next requests as those of `tasks`, by name, whose batches are kept in `kept`."""
+        self.tasks, self.kept = tasks, kept
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Result]:
+        """Encode all texts in one call, each distinct one once, and score the continuations."""
         contexts = {context.rstrip() for context, _ in (request.args for request in requests)}
         texts = sorted(contexts | {"".join(request.args) for request in requests} - {""})
         # Those that begin with a BOS of their own are left to HFLM, which adds no second one.
-        texts = [text for text in texts if not has_bos_prefix(text, self.tokenizer.decode(self.prefix_token_id))]
+        bos = self.tokenizer.decode(self.prefix_token_id) if self.prefix_token_id is not None else None
+        texts = [text for text in texts if not has_bos_prefix(text, bos)]
         options = _add_special_kwargs(None, self.add_bos_token)
         self.encoded = dict(zip(texts, self.tokenizer(texts, **options)["input_ids"], strict=True)) if texts else {}
-        return super().loglikelihood(requests, disable_tqdm)
+        self.tally = Tally(self.tasks, requests)
+        return self._loglikelihood_tokens([self.encode(request) for request in requests], disable_tqdm)
+
+    def encode(self, request: Instance) -> Request:
+        """Return the tokens of a request, split as HFLM splits them.
+
+        Raises UserError where HFLM fails an assertion: where context or continuation has no token of its own, or a
+        continuation is longer than the model's context.
+        """
+        context, continuation = request.args
+        question = f"task {request.task_name}, question {request.doc_id}"
+        if context:
+            before, answer = self._encode_pair(context, continuation)
+        else:
+            before, answer = self.prefix(question), self.tok_encode(continuation, add_special_tokens=False)
+            answer = answer[1:] if answer[:1] == before else answer
+        if not before:
+            raise UserError(f"{question}: its prompt {context!r} has no token; take the task out of evaluate.tasks")
+        if not answer:
+            raise UserError(
+                f"{question}: the answer {continuation!r} has no token of its own after its prompt, which this "
+                "tokenizer joins with it; take the task out of evaluate.tasks"
+            )
+        if len(answer) > self.max_length:
+            raise UserError(
+                f"{question}: an answer of {len(answer)} tokens exceeds the model's context of {self.max_length}; "
+                "take the task out of evaluate.tasks"
+            )
+        return (context, continuation), before, answer
+
+    def prefix(self, question: str) -> list[int]:
+        """Return what stands before a continuation without a context: the tokenizer's BOS, or its EOS."""
+        if self.prefix_token_id is None:
+            raise UserError(
+                f"{question}: its prompt is empty, and the tokenizer has neither a BOS nor an EOS token to begin with; "
+                "take the task out of evaluate.tasks"
+            )
+        return [self.prefix_token_id]
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs
@@ -48,29 +103,47 @@ class BranchingLM(HFLM):
         """Return HFLM's encoding of `string`, looked up where it is known."""
         if add_special_tokens is None and left_truncate_len is None and string in self.encoded:
             return self.encoded[string]
+        if add_special_tokens is None and self.prefix_token_id is None:  # HFLM would compare the text with that token's
+            return self.tokenizer.encode(string, **_add_special_kwargs(None, self.add_bos_token))
         return super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[tuple[float, bool]]:
+    ) -> list[Result]:
         """Return per request the summed log-probability of its continuation, and whether that is the greedy one."""
+        kept, self.kept = self.kept, Kept()
+        for index, *result in (each for batch in kept.results for each in batch):
+            self.tally.add(index, tuple(result))
+        done = sum(map(len, kept.results))
+        with Bar(" ".join(["task", *self.tasks]), len(requests), done) as bar:
+            for score in self.batches(requests)[len(kept.results) :]:
+                scored = score()
+                kept.add([[index, *result] for index, result in scored])
+                for index, result in scored:
+                    self.tally.add(index, result)
+                bar.advance(len(scored), str(self.tally))
+        kept.save()
+        results = {index: (total, greedy) for batch in kept.results for index, total, greedy in batch}
+        return [results[index] for index in range(len(requests))]
+
+    def batches(self, requests: list[Request]) -> list[Callable[[], list[tuple[int, Result]]]]:
+        """Return what scores the requests, batch by batch; each call returns (index, result) of those it scores."""
         # As HFLM does: what is too long is cut from the left, and the last token predicts nothing.
         inputs = [(context + answer)[-(self.max_length + 1) :][:-1] for _, context, answer in requests]
-        if not can_branch(self.model, max(map(len, inputs), default=0)):
-            return super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-        trees = plant(inputs, [len(answer) for _, _, answer in requests], self.batch_tokens)
-        results: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
-        with tqdm(total=len(requests), desc="log-likelihoods", disable=disable_tqdm, mininterval=1) as progress:
-            for batch in batches(trees, self.batch_tokens):
-                for index, result in self.score(batch, requests):
-                    results[index] = result
-                    if requests[index][0] is not None:  # rolling windows have no text
-                        self.cache_hook.add_partial("loglikelihood", requests[index][0], result)
-                    progress.update()
-        return results
+        if can_branch(self.model, max(map(len, inputs), default=0)):
+            trees = plant(inputs, [len(answer) for _, _, answer in requests], self.batch_tokens)
+            return [partial(self.score, batch, requests) for batch in batches(trees, self.batch_tokens)]
+        order = sorted(range(len(requests)), key=lambda index: (-len(inputs[index]), inputs[index]))
+        parts = [order[start : start + UNBRANCHED] for start in range(0, len(order), UNBRANCHED)]
+        return [partial(self.score_unbranched, part, requests) for part in parts]
+
+    def score_unbranched(self, part: list[int], requests: list[Request]) -> list[tuple[int, Result]]:
+        """Return (index, result) of the requests with the indices `part`, by HFLM."""
+        results = super()._loglikelihood_tokens([requests[index] for index in part], disable_tqdm=True)
+        return list(zip(part, results, strict=True))
 
     @torch.no_grad()
-    def score(self, trees: list[Tree], requests: list[Request]) -> list[tuple[int, tuple[float, bool]]]:
+    def score(self, trees: list[Tree], requests: list[Request]) -> list[tuple[int, Result]]:
         """Return (index, result) of every request in `trees`, from one forward pass."""
         tokens, depths, visible = (each.to(self.device) for each in stack(trees))
         # Additive, since eager attention takes no boolean mask.
@@ -82,20 +155,21 @@ class BranchingLM(HFLM):
 
         leaves = [(index, row, nodes) for row, tree in enumerate(trees) for index, nodes in tree.leaves]
         flat = [row * tokens.shape[1] + node for _, row, nodes in leaves for node in nodes]
-        targets = [token for index, _, _ in leaves for token in requests[index][2]]
+        wanted = torch.tensor([token for index, _, _ in leaves for token in requests[index][2]], device=self.device)
         # Answers of one context ask for the same last node of it.
         nodes, where = torch.unique(torch.tensor(flat, device=self.device), return_inverse=True)
-        logits = self.model.get_output_embeddings()(hidden.flatten(0, 1)[nodes])
-        log_probabilities = F.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)
-        wanted = torch.tensor(targets, device=self.device)
-        greedy = (log_probabilities.argmax(-1)[where] == wanted).tolist()
+        values = torch.empty(len(wanted), dtype=torch.float64, device=self.device)
+        greedy = torch.empty(len(wanted), dtype=torch.bool, device=self.device)
+        for part, logits in sliced_logits(self.model.get_output_embeddings(), hidden.flatten(0, 1)[nodes]):
+            asked = (where >= part.start) & (where < part.stop)
+            rows, targets = where[asked] - part.start, wanted[asked]
+            values[asked] = F.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)[rows, targets].double()
+            greedy[asked] = logits.argmax(-1)[rows] == targets
+
         lengths = [len(requests[index][2]) for index, _, _ in leaves]
-        sums = [part.sum().item() for part in log_probabilities[where, wanted].double().cpu().split(lengths)]
-        results, start = [], 0
-        for (index, _, _), length, total in zip(leaves, lengths, sums, strict=True):
-            results.append((index, (total, all(greedy[start : start + length]))))
-            start += length
-        return results
+        sums = [part.sum().item() for part in values.cpu().split(lengths)]
+        best = [part.all().item() for part in greedy.cpu().split(lengths)]
+        return [(index, (total, one)) for (index, _, _), total, one in zip(leaves, sums, best, strict=True)]
 
 
 def can_branch(model: PreTrainedModel, longest: int) -> bool:

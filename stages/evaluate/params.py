@@ -1,8 +1,8 @@
 """Section `evaluate` of params.yaml."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stages.common.params import Positive, Section, Seed
 
@@ -12,6 +12,7 @@ class EvaluateParams(Section):
 
     seed: Seed
     sequence_length: Annotated[int, Field(ge=2)]
+    tokens: Positive | None
     tasks: Literal["all"] | list[str]
     limit: Positive | None
     num_fewshot: Annotated[int, Field(ge=0)]
@@ -23,7 +24,17 @@ class EvaluateParams(Section):
     @classmethod
     def check_tasks(cls, tasks: Any) -> Any:
         """Answer in one line where pydantic would report every member of the union."""
-        names = isinstance(tasks, list) and tasks and all(isinstance(name, str) for name in tasks)
+        names = isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)
         if tasks != "all" and not names:
             raise ValueError("is not allowed; allowed: all, or a list of names from data/tasks")
         return tasks
+
+    @model_validator(mode="after")
+    def check_tokens(self) -> Self:
+        """At least one window of every text is measured."""
+        if self.tokens is not None and self.tokens < self.sequence_length:
+            raise ValueError(
+                f"tokens = {self.tokens} is less than a window; allowed: null, or at least sequence_length = "
+                f"{self.sequence_length}"
+            )
+        return self

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
+from stages.common.progress import Bar
 from stages.common.windows import consecutive_windows, token_stream
+from stages.evaluate.head import sliced_logits
+from stages.evaluate.resume import Kept
 
 
 def read_sets(folder: Path) -> dict[str, list[str]]:
@@ -42,27 +43,52 @@ def evaluation_windows(name: str, texts: list[str], tokenizer: PreTrainedTokeniz
     return windows
 
 
+def first_windows(windows: torch.Tensor, tokens: int | None) -> torch.Tensor:
+    """Return the first windows, at most `tokens` tokens of them: published figures on a part of a text take these."""
+    return windows if tokens is None else windows[: tokens // windows.shape[1]]
+
+
 @torch.no_grad()
-def window_losses(model: PreTrainedModel, windows: torch.Tensor, batch_tokens: int, name: str) -> torch.Tensor:
+def window_losses(
+    model: PreTrainedModel, windows: torch.Tensor, batch_tokens: int, name: str, kept: Kept | None = None
+) -> torch.Tensor:
     """Return each window's mean loss in nats per predicted token, shape (windows,), float64.
 
-    `batch_tokens` bounds the tokens of one forward pass. Raises UserError for windows longer than the model's context
-    and for a loss that is not finite.
+    `batch_tokens` bounds the tokens of one forward pass; `kept` holds what an interrupted run has measured. Raises
+    UserError for windows longer than the model's context and for a loss that is not finite.
     """
     length, context = windows.shape[1], model.config.max_position_embeddings
     if length > context:
         raise UserError(f"evaluate.sequence_length = {length} exceeds the model's context; allowed: 2 to {context}")
-    losses = []
     batches = windows.split(max(1, batch_tokens // length))
-    for batch in tqdm(batches, desc=f"perplexity of {name}", mininterval=1):
-        batch = batch.to(model.device)
-        logits = model(batch, use_cache=False).logits[:, :-1].float()
-        token_losses = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
-        losses.append(token_losses.double().view(len(batch), -1).mean(1).cpu())
-    result = torch.cat(losses)
-    if not torch.isfinite(result).all():
-        raise UserError(f"the loss on {name} is not finite: the model's activations overflow; use a wider base.dtype")
-    return result
+    kept = kept or Kept()
+    done = len(kept.results)
+    with Bar(f"perplexity of {name}", len(batches), done) as bar:
+        for batch in batches[done:]:
+            losses = batch_losses(model, batch.to(model.device)).tolist()
+            if not all(map(math.isfinite, losses)):
+                raise UserError(
+                    f"the loss on {name} is not finite: the model's activations overflow; use a wider base.dtype"
+                )
+            kept.add(losses)
+            bar.advance(measured=f"perplexity {perplexity(flat(kept.results)):,.2f}")
+    kept.save()
+    return flat(kept.results)
+
+
+def batch_losses(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:
+    """Return each window's mean loss, shape (windows,), float64."""
+    hidden = model.get_decoder()(input_ids=windows, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
+    targets = windows[:, 1:].flatten()
+    losses = torch.empty(len(targets), dtype=torch.float64, device=windows.device)
+    for positions, logits in sliced_logits(model.get_output_embeddings(), hidden):
+        losses[positions] = torch.nn.functional.cross_entropy(logits, targets[positions], reduction="none").double()
+    return losses.view(len(windows), -1).mean(1)
+
+
+def flat(losses: list[list[float]]) -> torch.Tensor:
+    """Return the losses of all batches' windows in one row."""
+    return torch.tensor([loss for batch in losses for loss in batch], dtype=torch.float64)
 
 
 def perplexity(losses: torch.Tensor) -> float:

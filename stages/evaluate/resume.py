@@ -1,21 +1,50 @@
-"""Keep what an interrupted evaluation has measured, one file for every text and task."""
+"""Keep what an interrupted evaluation has measured: the results of a text's or task's batches, and a task's scores."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stages.common.outputs import staged
+from stages.common.resume import read_state, write_state
+
+SAVE_EVERY_SECONDS = 5
 
 
-def remember(folder: Path, name: str, measure: Callable[[], Any]) -> Any:
-    """Return what `measure` returns, from `folder` where an interrupted run left it.
+class Kept:
+    """The results of batches that are measured in a fixed order, in a file that is written every few seconds.
 
-    It has to be JSON, and is read back either way, so a run that was interrupted ends as one that was not.
+    A result is JSON. A run that finds the file continues after its last result and ends as one that measured them all.
     """
-    file = folder / f"{name}.json"
-    if not file.is_file():
-        measured = measure()
-        with staged(file) as temporary:
-            temporary.write_text(json.dumps(measured), encoding="utf-8")
-    return json.loads(file.read_text(encoding="utf-8"))
+
+    def __init__(self, file: Path | None = None):
+        """Read what an interrupted run left in `file`; without one, nothing is kept beyond this run."""
+        self.file = file
+        state = read_state(file) if file else None
+        self.results: list[Any] = state[0] if state else []
+        self.saved = time.monotonic()
+
+    def add(self, result: Any) -> None:
+        """Keep the result of the next batch."""
+        self.results.append(result)
+        if time.monotonic() - self.saved >= SAVE_EVERY_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """Write all results so far."""
+        if self.file:
+            write_state(self.file, self.results)
+        self.saved = time.monotonic()
+
+
+def remember(file: Path, measure: Callable[[], Any]) -> Any:
+    """Return what `measure` returns, from `file` where an interrupted run left it.
+
+    It has to be JSON, and passes through it either way, so a run that was interrupted ends as one that was not.
+    """
+    state = read_state(file)
+    if state:
+        return state[0]
+    measured = measure()
+    write_state(file, measured)
+    return json.loads(json.dumps(measured))

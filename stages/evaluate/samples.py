@@ -1,8 +1,9 @@
 """Continuations of fixed prompts, to read beside the numbers."""
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.common.progress import progress
 
 
 @torch.no_grad()
@@ -11,12 +12,12 @@ def continuations(
 ) -> list[dict[str, str]]:
     """Return each prompt with its greedy continuation of at most `new_tokens` tokens."""
     samples = []
-    for prompt in tqdm(prompts, desc="samples", mininterval=1):
+    for prompt in progress(prompts, "samples"):
         # One prompt at a time: padding a batch would change the last bits of the others.
         inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False).to(model.device)
         output = model.generate(  # type: ignore[operator]
             **inputs, max_new_tokens=new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id or 0
         )
-        text = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        text = str(tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
         samples.append({"prompt": prompt, "continuation": text})
     return samples

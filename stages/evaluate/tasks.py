@@ -12,18 +12,16 @@ STOCK = Path(lm_eval.tasks.__file__).parent
 
 
 def read_tasks(folder: Path, chosen: Literal["all"] | list[str], cache: Path) -> list[dict[str, Any]]:
-    """Return the full configs of the chosen tasks, whose datasets will be cached in `cache`.
+    """Return the full configs of the chosen tasks, none if there are none; their datasets will be cached in `cache`.
 
     The copy that `datasets` makes of every file goes to `cache` and not to the user's home, where it would outlive the
     run. Raises UserError for a task that is unknown or that is not multiple choice with an accuracy.
     """
     files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
-    if not files:
-        raise UserError(f"{folder} holds no tasks (*.yaml)")
     names = list(files) if chosen == "all" else list(dict.fromkeys(chosen))
     for name in names:
         if name not in files:
-            raise UserError(f"evaluate.tasks = {name!r} is not a known task; allowed: all, {', '.join(files)}")
+            raise UserError(f"evaluate.tasks = {name!r} is not a known task; allowed: {', '.join(['all', *files])}")
     return [with_cache(read_task(files[name]), cache) for name in names]
 
 

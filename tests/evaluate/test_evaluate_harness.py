@@ -11,8 +11,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from stages.common.errors import UserError
-from stages.evaluate.harness import question_outcomes, run_tasks, scores, task_metrics
+from stages.evaluate.harness import merge, question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.tally import Tally
 from stages.evaluate.tasks import read_tasks
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -92,8 +93,6 @@ def test_chosen_tasks(tasks):
 
 
 def test_task_files_this_stage_cannot_score(tmp_path):
-    with pytest.raises(UserError, match="holds no tasks"):
-        read_tasks(tmp_path, "all", tmp_path)
     write_tasks(tmp_path)
     for key, value in {"task": "gaps", "output_type": "generate_until", "metric_list": [{"metric": "f1"}]}.items():
         config = yaml.safe_load((tmp_path / "ending.yaml").read_text()) | {key: value}
@@ -112,3 +111,39 @@ def test_a_changed_file_is_read_again(tmp_path):
         configs = read_tasks(tmp_path / "tasks", ["gap"], tmp_path / f"cache{label}")
         outcomes.append(question_outcomes(run(configs, tiny_model()))["acc"])
     assert (outcomes[0] != outcomes[1]).all()
+
+
+def test_no_tasks(tmp_path):
+    write_tasks(tmp_path / "tasks")
+    (tmp_path / "empty").mkdir()
+    assert read_tasks(tmp_path / "empty", "all", tmp_path) == read_tasks(tmp_path / "tasks", [], tmp_path) == []
+    with pytest.raises(UserError, match=r"evaluate\.tasks = 'boolq' is not a known task; allowed: all$"):
+        read_tasks(tmp_path / "empty", ["boolq"], tmp_path)
+    nothing = merge([])
+    assert task_metrics(nothing) == {}
+    outcomes = question_outcomes(nothing)
+    assert len(outcomes) == 0 and list(outcomes) == ["task", "question", "acc", "acc_norm", "answer"]
+    outcomes.to_parquet(tmp_path / "questions.parquet", index=False)
+    assert pd.read_parquet(tmp_path / "questions.parquet").dtypes.equals(outcomes.dtypes)
+
+
+def test_accuracy_so_far_ends_as_the_accuracy(tasks):
+    language_model = BranchingLM(tiny_model(), TOKENIZER, 100)
+    for name in ("ending", "gap"):
+        results = run_tasks(language_model, tasks([name]), num_fewshot=0, limit=None, seed=1)
+        accuracy = task_metrics(results)[f"{name}_acc"]
+        assert language_model.tally.answered == 12
+        assert str(language_model.tally) == f"accuracy {accuracy:.3f}"
+
+
+def test_a_question_counts_once_all_its_answers_are_scored(tasks):
+    language_model = BranchingLM(tiny_model(), TOKENIZER, 100)
+    samples = run_tasks(language_model, tasks(["gap"]), num_fewshot=0, limit=2, seed=1)["samples"]["gap"]
+    tally = Tally(language_model.tasks, language_model.tally.requests)
+    shown = []
+    for index, (first, second) in enumerate([(0, 1), (2, 3)]):
+        tally.add(second, samples[index]["filtered_resps"][1])
+        shown.append(str(tally))
+        tally.add(first, samples[index]["filtered_resps"][0])
+    assert shown == ["", f"accuracy {samples[0]['acc']:.3f}"]
+    assert tally.right / tally.answered == (samples[0]["acc"] + samples[1]["acc"]) / 2

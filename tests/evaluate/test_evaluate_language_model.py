@@ -10,9 +10,13 @@ from evaluate_helpers import VOCABULARY, text, tiny_model, tiny_tokenizer
 from helpers import FAMILIES, tiny_family
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tokenizers import processors
+from tokenizers import Tokenizer, models, processors
+from transformers import PreTrainedTokenizerFast
 
+from stages.common.errors import UserError
+from stages.evaluate import language_model
 from stages.evaluate.language_model import BranchingLM, can_branch
+from stages.evaluate.resume import Kept
 
 TOKENIZER = tiny_tokenizer()
 
@@ -69,9 +73,9 @@ def test_long_contexts_are_cut_from_the_left():
     model.config.max_position_embeddings = 16
     requests = token_requests(seed=2)
     assert any(len(context) + len(answer) > 17 for _, context, answer in requests)
-    language_model = BranchingLM(model, TOKENIZER, 64)
-    assert language_model.max_length == 16
-    ours = language_model._loglikelihood_tokens(requests, disable_tqdm=True)
+    branching = BranchingLM(model, TOKENIZER, 64)
+    assert branching.max_length == 16
+    ours = branching._loglikelihood_tokens(requests, disable_tqdm=True)
     assert_same(ours, stock(model)._loglikelihood_tokens(requests, disable_tqdm=True))
 
 
@@ -187,3 +191,89 @@ def test_same_as_hflm_for_every_architecture(family, attention, longest):
 def test_which_models_can_branch(changed, expected):
     config = {"model_type": "llama", "_attn_implementation": "sdpa", "rope_parameters": {"rope_type": "default"}}
     assert can_branch(SimpleNamespace(config=SimpleNamespace(**config | changed)), longest=10) is expected
+
+
+def tokenizer_without_bos_and_eos():
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = tokenizer.pad_token = None
+    return tokenizer
+
+
+def test_a_tokenizer_with_neither_bos_nor_eos():
+    """HFLM fails with a TypeError; the numbers are those that it gives with an EOS, which stands in no request."""
+    requests = text_requests([("the tree", " grows"), ("the tree ", "flat"), ("a wall", " by pruning every branch")])
+    model = tiny_model()
+    ours = BranchingLM(model, tokenizer_without_bos_and_eos(), 100)
+    assert ours.prefix_token_id is None
+    assert_same(ours.loglikelihood(requests, True), stock(model).loglikelihood(requests, True))
+    assert ours.tok_encode("not seen") == TOKENIZER("not seen")["input_ids"]
+    (request,) = text_requests([("", "year")])
+    request.task_name, request.doc_id = "ending", 3
+    with pytest.raises(UserError, match=r"^task ending, question 3: its prompt is empty, and the tokenizer"):
+        ours.loglikelihood([request])
+
+
+def crossing_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer for which "Answer: yes" is one token."""
+    vocabulary = {"<end>": 0, **{symbol: i for i, symbol in enumerate("Answer: yeso", 1) if symbol not in "re"}}
+    vocabulary |= {"r": 20, "e": 21, "Answer:": 22, "Answer: yes": 23}
+    merges, merged = [], "A"
+    for symbol in "nswer: yes":
+        merges.append((merged, symbol))
+        merged += symbol
+        vocabulary.setdefault(merged, len(vocabulary) + 30)
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
+
+
+def test_an_answer_without_a_token_of_its_own():
+    tokenizer, model = crossing_tokenizer(), tiny_model()
+    assert len(tokenizer("Answer: yes")["input_ids"]) == len(tokenizer("Answer:")["input_ids"]) == 1
+    ours, theirs = BranchingLM(model, tokenizer, 100), HFLM(model, tokenizer=tokenizer, logits_cache=False)
+    sound = text_requests([("Answer:", " no")])
+    assert_same(ours.loglikelihood(sound, True), theirs.loglikelihood(sound, True))
+    for pair in [("Answer:", " yes"), ("Answer:", ""), ("", "")]:
+        (request,) = text_requests([pair])
+        request.task_name, request.doc_id = "boolq", 7
+        with pytest.raises((AssertionError, IndexError)):
+            theirs.loglikelihood([request], True)
+        with pytest.raises(UserError, match=f"^task boolq, question 7: the answer '{pair[1]}' has no token of its own"):
+            ours.loglikelihood([request])
+
+
+def test_prompts_without_a_token_and_answers_longer_than_the_context():
+    model = tiny_model()
+    model.config.max_position_embeddings = 16
+    ours = BranchingLM(model, TOKENIZER, 100)
+    for pair, message in [
+        (("  ", "the tree"), "its prompt '  ' has no token"),
+        (("the tree", " y" * 17), "an answer of 34 tokens exceeds the model's context of 16"),
+    ]:
+        with pytest.raises(AssertionError):
+            stock(model).loglikelihood(text_requests([pair]), True)
+        with pytest.raises(UserError, match=message):
+            ours.loglikelihood(text_requests([pair]))
+
+
+@pytest.mark.parametrize("branch", [True, False])
+def test_requests_go_on_from_what_was_kept(branch, monkeypatch, tmp_path):
+    model, requests = tiny_model(), token_requests(seed=8)
+    if not branch:
+        monkeypatch.setattr(language_model, "can_branch", lambda *_: False)
+        monkeypatch.setattr(language_model, "UNBRANCHED", 5)
+    ours = BranchingLM(model, TOKENIZER, 100)
+    whole = ours._loglikelihood_tokens(requests)
+    assert_same(whole, stock(model)._loglikelihood_tokens(requests, disable_tqdm=True))
+    scores = ours.batches(requests)
+    assert len(scores) > 4
+    kept = Kept(tmp_path / "answers")
+    for score in scores[:3]:
+        kept.add([[index, *result] for index, result in score()])
+    kept.save()
+    ours.begin({}, Kept(tmp_path / "answers"))
+    counted = []
+    monkeypatch.setattr(ours, "batches", lambda requests: [lambda s=s: counted.append(s) or s() for s in scores])
+    assert ours._loglikelihood_tokens(requests) == whole
+    assert counted == scores[3:]
+    ours._loglikelihood_tokens(requests)
+    assert len(counted) == 2 * len(scores) - 3, "what was kept is for one call"

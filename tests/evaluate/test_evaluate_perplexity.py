@@ -9,7 +9,8 @@ import torch
 from evaluate_helpers import VOCABULARY, text, tiny_model, tiny_tokenizer
 
 from stages.common.errors import UserError
-from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses
+from stages.evaluate import head
+from stages.evaluate.perplexity import evaluation_windows, first_windows, perplexity, read_sets, window_losses
 
 TOKENIZER = tiny_tokenizer()
 
@@ -78,3 +79,41 @@ def test_windows_longer_than_the_context():
     model = tiny_model()
     with pytest.raises(UserError, match=r"sequence_length = 257 exceeds the model's context; allowed: 2 to 256"):
         window_losses(model, torch.zeros(1, 257, dtype=torch.int64), 64, "docs")
+
+
+@pytest.mark.parametrize("logits", [1, 7 * VOCABULARY, 10_000 * VOCABULARY])
+@pytest.mark.parametrize("kind", ["tied", "pruned"])
+def test_slices_of_the_head_give_the_losses_of_all_logits_at_once(kind, logits, monkeypatch):
+    monkeypatch.setattr(head, "LOGITS_AT_ONCE", logits)
+    model, windows = tiny_model(kind), evaluation_windows("docs", documents(), TOKENIZER, 16)
+    with torch.no_grad():
+        naive = torch.nn.functional.cross_entropy(
+            model(windows).logits[:, :-1].transpose(1, 2), windows[:, 1:], reduction="none"
+        ).mean(1)
+    measured = window_losses(model, windows, 48, "docs")
+    assert torch.allclose(measured, naive.double(), rtol=1e-6)
+
+
+def test_no_more_logits_are_held_than_said(monkeypatch):
+    model, windows, seen = tiny_model(), evaluation_windows("docs", documents(), TOKENIZER, 16), []
+    monkeypatch.setattr(head, "LOGITS_AT_ONCE", 10 * VOCABULARY)
+    model.lm_head.register_forward_hook(lambda module, inputs, output: seen.append(output.shape[:-1].numel()))
+    window_losses(model, windows, 64, "docs")
+    assert max(seen) == 10
+    assert sum(seen) == len(windows) * 15, "the last token of a window predicts nothing"
+
+
+def test_half_precision_is_summed_in_float32():
+    model, windows = tiny_model().bfloat16(), evaluation_windows("docs", documents(), TOKENIZER, 16)
+    with torch.no_grad():
+        logits = model(windows).logits[:, :-1].double()
+    naive = torch.nn.functional.cross_entropy(logits.transpose(1, 2), windows[:, 1:], reduction="none").mean(1)
+    assert torch.allclose(window_losses(model, windows, 10_000, "docs"), naive, rtol=1e-3)
+
+
+def test_the_first_windows_are_taken():
+    windows = torch.arange(60).view(10, 6)
+    assert first_windows(windows, None) is windows
+    assert torch.equal(first_windows(windows, 6), windows[:1])
+    assert torch.equal(first_windows(windows, 29), windows[:4])
+    assert torch.equal(first_windows(windows, 10_000), windows)

@@ -22,6 +22,7 @@ from stages.evaluate.samples import continuations
 PARAMS = {
     "seed": 1,
     "sequence_length": 16,
+    "tokens": None,
     "tasks": "all",
     "limit": None,
     "num_fewshot": 0,
@@ -124,9 +125,11 @@ def test_mistakes_are_one_line_and_keep_earlier_outputs(workspace):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("tasks", []),
         ("tasks", "boolq"),
         ("tasks", [1]),
+        ("tokens", 15),
+        ("tokens", 0),
+        ("tokens", 1e6),
         ("limit", 0),
         ("limit", 0.5),
         ("num_fewshot", -1),
