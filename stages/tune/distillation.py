@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.tune.examples import IGNORE
+from stages.tune.sliced import sliced_sum
 
 
 class Distillation:
@@ -25,10 +26,15 @@ class Distillation:
         learnt = labels[:, 1:] != IGNORE
         with torch.no_grad():
             goals = self.states(self.base, tokens, learnt)
-            goal = self.log_probabilities(self.base, goals[-1])
         states = self.states(model, tokens, learnt)
-        found = self.log_probabilities(model, states[-1])
-        loss = F.kl_div(found, goal, reduction="sum", log_target=True) * self.temperature**2
+
+        def score(part: torch.Tensor, rows: slice) -> torch.Tensor:
+            with torch.no_grad():
+                goal = self.log_probabilities(self.base, goals[-1][rows])
+            found = self.log_probabilities(model, part)
+            return F.kl_div(found, goal, reduction="sum", log_target=True) * self.temperature**2
+
+        loss = sliced_sum(score, states[-1], model.get_output_embeddings())
         if self.hidden_weight:
             errors = [relative_error(state, goal) for state, goal in zip(states, goals, strict=True)]
             loss = loss + self.hidden_weight * torch.stack(errors).mean(0).sum()

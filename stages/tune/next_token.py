@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from stages.tune.examples import IGNORE
+from stages.tune.sliced import sliced_sum
 
 
 def next_token_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -18,5 +19,9 @@ def next_token_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.
     """
     hidden = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
     predicted = labels[:, 1:] != IGNORE
-    logits = model.get_output_embeddings()(hidden[:, :-1][predicted])
-    return F.cross_entropy(logits.float(), labels[:, 1:][predicted], reduction="sum")
+    wanted, head = labels[:, 1:][predicted], model.get_output_embeddings()
+
+    def score(part: torch.Tensor, rows: slice) -> torch.Tensor:
+        return F.cross_entropy(head(part).float(), wanted[rows], reduction="sum")
+
+    return sliced_sum(score, hidden[:, :-1][predicted], head)
