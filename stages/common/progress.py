@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 
-SHORT_SECONDS = 1.0  # on a terminal, no bar for work that takes less
-QUIET_SECONDS = 10.0  # elsewhere, no line before this
+QUIET_SECONDS = 10.0  # where there is no terminal, no line before this
 
 
 class Bar:
@@ -27,9 +26,7 @@ class Bar:
         self.bar = None
         if sys.stderr.isatty():
             # `disable` as an argument, since TQDM_DISABLE may silence the bars of libraries.
-            self.bar = tqdm(
-                desc=description, total=total, initial=done, delay=SHORT_SECONDS, dynamic_ncols=True, disable=False
-            )
+            self.bar = tqdm(desc=description, total=total, initial=done, dynamic_ncols=True, disable=False)
 
     def __enter__(self) -> Self:
         """Return the bar."""

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from stages.common.errors import UserError
 from stages.common.outputs import staged
+from stages.common.progress import Bar
 from stages.common.resume import read_state, write_state
 
 SAVE_EVERY_SECONDS = 15
+SHOWN_STEPS = 20  # whose mean loss the progress bar shows
 STATE_FILE = "state.safetensors"
 
 
@@ -68,44 +69,52 @@ def train(
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     diverged = f"{name}.learning_rate = {peaks[0][0]:g} is too high: {{}}; allowed: a rate that keeps it finite"
     progress, best = restore(parameters, optimizers, state_folder)
-    if not best:
-        progress.validation_loss[0] = validate()
-        best = snapshot(parameters)
-        if not math.isfinite(progress.validation_loss[0]):
-            raise UserError(
-                f"{name}: the validation loss is {progress.validation_loss[0]} before the first step; "
-                "allowed: a model and data that give a finite one"
-            )
-    saved = time.monotonic()
-    steps = range(progress.step, plan.steps)
-    for step in tqdm(steps, desc=name, initial=progress.step, total=plan.steps, mininterval=1):
-        for optimizer, rates in zip(optimizers, peaks, strict=True):
-            for group, peak in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = peak * plan.rate(step)
-        torch.manual_seed(plan.seed * 1_000_003 + step)
-        loss = backward(step)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), plan.clip_norm))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise UserError(diverged.format(f"the loss is {loss}, its gradient's norm {norm}, at step {step + 1}"))
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        progress.step = step + 1
-        progress.train_loss.append(loss)
-        if progress.step % plan.validate_every == 0 or progress.step == plan.steps:
-            measured = validate()
-            if not math.isfinite(measured):
-                raise UserError(diverged.format(f"the validation loss is {measured} after step {progress.step}"))
-            if measured < min(progress.validation_loss.values()):
-                progress.best_step, best = progress.step, snapshot(parameters)
-            progress.validation_loss[progress.step] = measured
-        if time.monotonic() - saved > SAVE_EVERY_SECONDS:
-            save(progress, parameters, best, optimizers, state_folder)
-            saved = time.monotonic()
+    with Bar(name, plan.steps, progress.step) as bar:
+        if not best:
+            progress.validation_loss[0] = validate()
+            best = snapshot(parameters)
+            if not math.isfinite(progress.validation_loss[0]):
+                raise UserError(
+                    f"{name}: the validation loss is {progress.validation_loss[0]} before the first step; "
+                    "allowed: a model and data that give a finite one"
+                )
+        saved = time.monotonic()
+        for step in range(progress.step, plan.steps):
+            for optimizer, rates in zip(optimizers, peaks, strict=True):
+                for group, peak in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = peak * plan.rate(step)
+            torch.manual_seed(plan.seed * 1_000_003 + step)
+            loss = backward(step)
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), plan.clip_norm))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise UserError(diverged.format(f"the loss is {loss}, its gradient's norm {norm}, at step {step + 1}"))
+            for optimizer in optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            progress.step = step + 1
+            progress.train_loss.append(loss)
+            if progress.step % plan.validate_every == 0 or progress.step == plan.steps:
+                measured = validate()
+                if not math.isfinite(measured):
+                    raise UserError(diverged.format(f"the validation loss is {measured} after step {progress.step}"))
+                if measured < min(progress.validation_loss.values()):
+                    progress.best_step, best = progress.step, snapshot(parameters)
+                progress.validation_loss[progress.step] = measured
+            bar.advance(measured=losses_so_far(progress))
+            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+                save(progress, parameters, best, optimizers, state_folder)
+                saved = time.monotonic()
     with torch.no_grad():
         for key, value in parameters.items():
             value.copy_(best[key])
     return progress
+
+
+def losses_so_far(progress: Progress) -> str:
+    """Return the latest losses as a progress bar shows them; of training their mean, since one batch's says little."""
+    recent = progress.train_loss[-SHOWN_STEPS:]
+    (*_, held_out) = progress.validation_loss.values()
+    return f"loss {sum(recent) / len(recent):.3f}, held-out {held_out:.3f}"
 
 
 def snapshot(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,10 +5,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-from tqdm import tqdm
-
 from stages.common import llama_cpp
 from stages.common.gguf_header import read_header
+from stages.common.progress import progress
 from stages.profile.memory import CLEAR_REFS, MIB, reset_peak, resident_bytes
 from stages.profile.params import ProfileParams
 
@@ -30,7 +29,7 @@ def engine_metrics(file: Path, params: ProfileParams, threads: int) -> dict[str,
     tokens = [draw.randrange(llama.n_vocab()) for _ in range(params.sequence_length + params.decode_tokens)]
     prompt, following = tokens[: params.sequence_length], tokens[params.sequence_length :]
     prefill, decode = [], []
-    for _ in tqdm(range(params.repetitions + 1), desc="tokens per second", mininterval=1):
+    for _ in progress(range(params.repetitions + 1), "tokens per second"):
         llama.reset()
         start = time.perf_counter()
         llama.eval(prompt)

@@ -4,8 +4,9 @@ import time
 from statistics import median
 
 import torch
-from tqdm import tqdm
 from transformers import PreTrainedModel
+
+from stages.common.progress import progress
 
 
 @torch.no_grad()
@@ -18,7 +19,7 @@ def speed_metrics(
     generation does; decode continues greedily from that cache, one token a step.
     """
     prefill, decode = [], []
-    for _ in tqdm(range(repetitions + 1), desc="tokens per second", mininterval=1):
+    for _ in progress(range(repetitions + 1), "tokens per second"):
         start = clock(tokens)
         output = model(tokens, use_cache=True, logits_to_keep=1)
         middle = clock(tokens)

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from stages.common import progress as progress_bar
 from stages.common import training
 from stages.common.errors import UserError
 from stages.common.resume import forget
 from stages.common.training import (
     Plan,
     Progress,
+    losses_so_far,
     restore,
     save,
     snapshot,
@@ -235,3 +237,18 @@ def test_progress_survives_as_it_is(tmp_path):
     restored, _ = restore({"w": torch.zeros(1)}, [], tmp_path)
     assert json.dumps(vars(restored)) == json.dumps(vars(progress))
     assert restored == progress
+
+
+def test_the_losses_so_far_are_a_mean_and_the_last_held_out_one():
+    losses = [9.0] * 10 + [1.0, 2.0] * 10
+    progress = Progress(step=30, train_loss=losses, validation_loss={0: 5.0, 30: 1.25}, best_step=30)
+    assert losses_so_far(progress) == "loss 1.500, held-out 1.250"
+    assert losses_so_far(Progress(step=1, train_loss=[4.0], validation_loss={0: 5.0})) == "loss 4.000, held-out 5.000"
+
+
+def test_progress_is_shown_with_the_losses(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress_bar, "QUIET_SECONDS", 0)
+    noisy_fit(tmp_path, Plan(steps=20, warmup_steps=2, validate_every=10, seed=1))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"fit: {10 * i} % ({2 * i} of 20)" for i in range(1, 11)]
+    assert all(" loss " in line and " held-out " in line for line in lines)
