@@ -23,6 +23,8 @@ class Hub:
     cuts: dict[str, list[int]] = field(default_factory=dict)  # file: bytes after which one answer each breaks off
     after_cut: Callable[[], object] = lambda: None  # called when an answer has broken off
     forged: dict[str, bytes] = field(default_factory=dict)  # file: what is sent in its place
+    names: dict[str, str] = field(default_factory=dict)  # file: what its content is called in place of its hash
+    commit: str = COMMIT  # what the hub says a revision is
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     url: str = ""
 
@@ -68,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         elif not revision:
             self.answer(404, "RevisionNotFound")
         elif api and verb in ("", "revision"):
-            self.answer_json({"id": repository, "sha": COMMIT})
+            self.answer_json({"id": repository, "sha": self.hub.commit})
         elif verb == "tree":
             self.answer_json(listing(inside, files, recursive="recursive=true" in self.path.lower()))
         else:
@@ -81,7 +83,11 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404, "EntryNotFound")
         content = self.hub.forged.get(name, files[name])
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{digest(name, files[name])}"', "Accept-Ranges": "bytes"}
+        headers = {
+            "X-Repo-Commit": COMMIT,
+            "ETag": f'"{self.hub.names.get(name) or digest(name, files[name])}"',
+            "Accept-Ranges": "bytes",
+        }
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         cut = self.hub.cuts[name].pop(0) if self.command == "GET" and self.hub.cuts.get(name) else None

@@ -1,18 +1,16 @@
 """base.source = hub: a model of a Hugging Face hub at a pinned revision."""
 
+from glob import escape
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.base.local_folder import load
 from stages.base.params import BaseParams
-from stages.common.checkpoint import load_tokenizer
 from stages.common.hub import fetch
-from stages.common.paging import load_paged
+from stages.common.model_folder import INDEX, SMALL_FILES, WEIGHTS, indexed_names
 from stages.common.training import Progress
-
-# safetensors alone: the pickles that many repositories hold beside them could run code.
-FILES = ["*.json", "*.safetensors", "tokenizer.model", "README.md"]
 
 
 def make(
@@ -20,8 +18,12 @@ def make(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Progress]:
     """Return model and tokenizer of `params.model` at `params.revision`, and the progress of no training.
 
-    The model is a paged one, so that it may be larger than memory.
-    Raises UserError for what cannot be fetched, and for what is not a complete checkpoint of a supported model.
+    What transformers reads of a folder is fetched, and nothing else: no pickles, which could run code, and none of the
+    same weights in another format. Raises UserError for what cannot be fetched, and for what `load` does not take.
     """
-    folder = fetch("model", str(params.model), str(params.revision), FILES).folder
-    return load_paged(folder, state), load_tokenizer(folder), Progress()
+    name, revision = str(params.model), str(params.revision)
+    snapshot = fetch("model", name, revision, [*SMALL_FILES, WEIGHTS])
+    if not (snapshot.folder / WEIGHTS).is_file() and (snapshot.folder / INDEX).is_file():
+        shards = [escape(shard) for shard in indexed_names(snapshot.folder / INDEX)]
+        snapshot = fetch("model", name, snapshot.commit, shards)
+    return load(snapshot.folder, params, state)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from stages.common.errors import UserError
+from stages.common.hub_names import BadNameError, check_client, is_revision
+from stages.common.model_folder import check_inside
 
 CHUNK = 2**20
 
@@ -32,17 +34,27 @@ class Snapshot:
 def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns: list[str]) -> Snapshot:
     """Return the files of `repo` at `revision` that match one of `patterns`, downloaded where the cache lacks them.
 
+    A pattern without a slash matches in the repository's top folder only.
     A connection that breaks is taken up where it broke. After a killed process the file that it was in starts anew: the
     client, from 1.18 on, takes nothing up that another process left. Every file is checked against the hash that the
-    hub gave for it. Raises UserError when there is no such repository, revision or file, no right to it, no connection,
-    nothing in the cache while offline, or a wrong hash; what is not whole does not stay in the cache.
+    hub gave for it, and lies in the cache. Raises UserError when there is no such repository, revision or file, no
+    right to it, no connection, nothing in the cache while offline, a wrong hash, or a name from the hub that is a path;
+    what is not whole does not stay in the cache.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 
     what = f"{kind} {repo} at revision {revision}"
+    if not is_revision(revision):
+        raise UserError(f"{what}: this is no revision; expected a commit, branch or tag")
+    below = [f"*/{pattern}" for pattern in patterns if "/" not in pattern]
+    check_client()
     try:
-        folder = Path(snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns))
+        folder = Path(
+            snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns, ignore_patterns=below)
+        )
+    except BadNameError as error:
+        raise UserError(f"{what}: {error}") from None
     except LocalEntryNotFoundError as error:
         raise UserError(f"{what}: {explain_absence(error)}") from None
     except HfHubHTTPError as error:
@@ -57,12 +69,18 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
             raise
         raise UserError(f"{what}: a file came with another size than announced; run `dvc repro` again") from None
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
-    files = [path for path, name in names.items() if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
+    files = [path for path, name in names.items() if matches(name, patterns) and not matches(name, below)]
     if not files:
         raise UserError(f"{what} has no file named like {', '.join(patterns)}")
+    check_inside(folder, files)
     for file in files:
         check_hash(file, what)
     return Snapshot(folder, files)
+
+
+def matches(name: str, patterns: list[str]) -> bool:
+    """Return whether one of `patterns` matches `name`, as the hub's client takes them: * stands for / too."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 def explain_absence(error: Exception) -> str:
@@ -97,18 +115,22 @@ def check_hash(file: Path, what: str) -> None:
     The cache names a file's content by that hash: sha256 of large files, git's sha1 of the others. Where the file
     system has no symbolic links the name is lost, and nothing is checked.
     """
-    content = file.resolve()
-    if not file.is_symlink() or len(content.name) not in (40, 64):
+    if not file.is_symlink():
         return
-    digest = hashlib.sha256() if len(content.name) == 64 else hashlib.sha1(usedforsecurity=False)
-    if len(content.name) == 40:
+    blob = file.parent / file.readlink()  # it may be a link itself, into what repositories share
+    name, content = blob.name, file.resolve()
+    if len(name) not in (40, 64):
+        return
+    digest = hashlib.sha256() if len(name) == 64 else hashlib.sha1(usedforsecurity=False)
+    if len(name) == 40:
         digest.update(f"blob {content.stat().st_size}\0".encode())
     with content.open("rb") as stream:
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
-    if digest.hexdigest() != content.name:
-        file.unlink()
-        content.unlink()
+    if digest.hexdigest() != name:
+        for path in (file, blob, content):
+            path.unlink(missing_ok=True)
         raise UserError(
-            f"{what}: {file.name} has not the hash that the hub gives for it; it was dropped, run `dvc repro` again"
+            f"{what}: the hash of {file.name} differs from the one that the hub reports; it was removed, "
+            "run `dvc repro` again"
         )

@@ -12,7 +12,9 @@ ADAPTER_CONFIG, GENERATION_CONFIG = "adapter_config.json", "generation_config.js
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")  # one of them makes a tokenizer
 # What transformers, or the stage base, reads of a folder beside its weights.
-SMALL_FILES = ("*.json", "merges.txt", "chat_template.jinja", "tokenizer.model", "README.md")
+SMALL_FILES = (
+    "*.json", "merges.txt", "chat_template.jinja", "additional_chat_templates/*.jinja", "tokenizer.model", "README.md",
+)  # fmt: skip
 OTHER_WEIGHTS = ("*.safetensors", "*.gguf", "pytorch_model*", "*.pth")
 GGUF = ".gguf"
 JSON_LIMIT = 100 * 2**20  # bytes; the largest tokenizers are a third of that
@@ -39,13 +41,18 @@ def weight_files(folder: Path) -> list[Path]:
 
 def indexed_files(index: Path) -> list[Path]:
     """Return the files that `index` names, sorted; UserError, naming it, where it is damaged or a file is missing."""
+    names = indexed_names(index)
+    if missing := [name for name in names if not (index.parent / name).exists()]:
+        raise UserError(f"{index.parent} lacks weights that {index.name} names: {listed(missing)}")
+    return [regular_file(index.parent / name) for name in names]
+
+
+def indexed_names(index: Path) -> list[str]:
+    """Return the names of the files in `index`, sorted; UserError, naming it, where it is damaged."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index} has no weight_map, which names the file of each tensor")
-    names = sorted({file_name(name, index) for name in weight_map.values()})
-    if missing := [name for name in names if not (index.parent / name).exists()]:
-        raise UserError(f"{index.parent} lacks weights that {index.name} names: {', '.join(missing)}")
-    return [regular_file(index.parent / name) for name in names]
+    return sorted({file_name(name, index) for name in weight_map.values()})
 
 
 def file_name(name: Any, source: Path) -> str:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from helpers import ROOT, tiny_llama, tiny_tokenizer
 from hub_server import COMMIT, Hub
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from stages.base.params import BaseParams
 from stages.base.shape import make
@@ -78,6 +78,36 @@ def test_hub_and_path_give_the_checkpoint_in_the_asked_dtype(hub, checkpoint, tm
     assert json.loads((tmp_path / "models/base/config.json").read_text())["dtype"] == "bfloat16"
     assert card.is_file()
     assert not hub.requests, "a network was used that the params do not ask for"
+
+
+@pytest.mark.slow
+def test_hub_gives_the_folder_that_path_gives(hub, checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "shards")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = {key: f"model-0000{1 + number % 2}-of-00002.safetensors" for number, key in enumerate(sorted(tensors))}
+    for shard in set(names.values()):
+        save_file({key: tensors[key] for key in names if names[key] == shard}, folder / shard, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    # A tokenizer of vocab.json and merges.txt, as GPT-2 and Qwen have one.
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer", "eos_token": "<eos>"}')
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    vocabulary = {token: number for number, token in enumerate(["<eos>", *letters, "ab", "Ġ"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\na b\n")
+    unwanted = {"consolidated.safetensors": b"x", "original/params.json": b"{", "pytorch_model.bin": b"x"}
+    hub.models["org/shards"] = {file.name: file.read_bytes() for file in folder.iterdir()} | unwanted
+    outputs = []
+    for source in ({"source": "hub", "model": "org/shards", "revision": "main"}, {"source": "path", "path": "shards"}):
+        done = run(tmp_path, hub, **source)
+        assert done.returncode == 0, done.stderr
+        outputs.append({file.name: file.read_bytes() for file in (tmp_path / "models/base").iterdir()})
+    assert outputs[0] == outputs[1]
+    assert "chat_template.jinja" in outputs[0] and "README.md" in outputs[0]
+    assert json.loads(outputs[0]["tokenizer.json"])["model"]["merges"] == [["a", "b"]]
+    assert not any(path.endswith(name) for _, path, _ in hub.requests for name in unwanted)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import hub_server
 import pytest
 from helpers import ROOT
 from hub_server import COMMIT, Hub
@@ -116,7 +117,7 @@ def test_a_killed_download_leaves_nothing_to_be_taken_for_a_file(hub, tmp_path):
 def test_a_wrong_hash_is_told_and_does_not_stay(hub, tmp_path):
     hub.forged["model.safetensors"] = CONTENT[:-1] + b"!"
     line = refusal(fetch(hub, tmp_path))
-    assert f"model org/model at revision {COMMIT}: model.safetensors has not the hash" in line
+    assert f"model org/model at revision {COMMIT}: the hash of model.safetensors differs" in line
     assert contents(tmp_path) == [FILES["config.json"]]
     hub.forged.clear()
     assert fetch(hub, tmp_path).returncode == 0
@@ -127,7 +128,7 @@ def test_another_size_than_announced(hub, tmp_path):
     hub.forged["config.json"] = b"{}"
     hub.models["org/model"]["config.json"] = FILES["config.json"]
     line = refusal(fetch(hub, tmp_path, patterns=["config.json"]))
-    assert "has not the hash" in line or "another size" in line
+    assert "the hash of config.json differs" in line or "another size" in line
     assert contents(tmp_path) == []
 
 
@@ -183,3 +184,93 @@ def test_a_part_in_the_cache_is_no_model(hub, tmp_path):
     assert fetch(hub, tmp_path, patterns=["config.json"]).returncode == 0
     line = refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
     assert "not, or not wholly, in the cache" in line
+
+
+def test_a_pattern_without_a_slash_matches_in_the_top_folder(hub, tmp_path):
+    hub.models["org/model"] |= {"original/params.json": b"{}", "original/model.safetensors": CONTENT[:9]}
+    for revision in ("main", COMMIT):
+        done = fetch(hub, tmp_path, revision=revision)
+        assert done.stdout.split() == [COMMIT, "config.json", "model.safetensors"], done.stderr
+    assert not any("original" in path for _, path, _ in hub.requests)
+
+
+OUTSIDE = [
+    "../../../token",
+    "../../secret",
+    "..",
+    "/tmp/espalier-outside",
+    "a/../../../../token",
+    "W/../../token",
+    "a b",
+]
+
+
+def test_the_name_of_a_content_is_no_path(hub, tmp_path):
+    """The client would read, replace or remove the file of that name."""
+    (tmp_path / "hub/models--org--model").mkdir(parents=True)
+    kept = {"token": tmp_path / "token", "secret": tmp_path / "hub/models--org--model/secret"}
+    for name, file in kept.items():
+        file.write_text(name)
+    before = {file for file in tmp_path.rglob("*") if "hub" not in file.parts}
+    for name in OUTSIDE:
+        for file in ("config.json", "model.safetensors"):
+            hub.names = {file: name}
+            line = refusal(fetch(hub, tmp_path, patterns=[file]))
+            assert f"model org/model at revision {COMMIT}: the hub calls a file's content" in line, name
+    assert {file for file in tmp_path.rglob("*") if "hub" not in file.parts} == before
+    assert all(file.read_text() == name for name, file in kept.items())
+    assert not Path("/tmp/espalier-outside").exists()
+
+
+@pytest.mark.parametrize("commit", ["../../..", "main", "/tmp/espalier-outside", "0" * 39])
+def test_the_name_of_a_commit_is_a_hash(hub, tmp_path, commit):
+    hub.commit = commit
+    assert f"the hub calls a commit {commit!r}; expected a hash" in refusal(fetch(hub, tmp_path, revision="main"))
+    assert not list(tmp_path.glob("hub/*/snapshots/*"))
+
+
+@pytest.mark.parametrize("revision", ["../../../x", "/etc/passwd", "a/../../b", "", "-x"])
+def test_a_revision_is_no_path(hub, tmp_path, revision):
+    assert "this is no revision; expected a commit, branch or tag" in refusal(fetch(hub, tmp_path, revision=revision))
+    assert not hub.requests and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../x.json", "a/../../x.json", "/x.json", "..\\x.json"])
+def test_a_file_is_inside_its_repository(hub, tmp_path, name):
+    hub.models["org/model"][name] = b"{}"
+    assert f"the hub lists the file {name!r}" in refusal(fetch(hub, tmp_path, patterns=["*.json", "*/*.json"]))
+    assert not list(tmp_path.rglob("x.json"))
+
+
+@pytest.mark.parametrize("oid", ["../../../token", "/tmp/espalier-outside"])
+def test_what_the_tree_calls_a_content_is_no_path(hub, tmp_path, oid, monkeypatch):
+    """The client takes it for the ETag of a large file when the file comes by Xet."""
+    monkeypatch.setattr(hub_server, "digest", lambda name, content: oid)
+    assert "the hub calls a file's content" in refusal(fetch(hub, tmp_path))
+    assert not list(tmp_path.glob("hub/*/blobs/*"))
+
+
+def test_a_link_out_of_the_cache_is_not_followed(hub, tmp_path):
+    assert fetch(hub, tmp_path).returncode == 0
+    (pointer,) = tmp_path.glob("hub/*/snapshots/*/config.json")
+    (tmp_path / ("0" * 40)).write_text("kept")
+    pointer.unlink()
+    pointer.symlink_to(tmp_path / ("0" * 40))
+    assert "is a link out of its folder" in refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
+    assert (tmp_path / ("0" * 40)).read_text() == "kept"
+
+
+def test_a_content_that_repositories_share_is_checked_by_its_own_hash(hub, tmp_path):
+    """A file that came by Xet is a link to a link: its name in the shared store is another hash."""
+    assert fetch(hub, tmp_path).returncode == 0
+    (pointer,) = tmp_path.glob("hub/*/snapshots/*/model.safetensors")
+    blob = pointer.resolve()
+    shared = tmp_path / "hub/blobs/ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    done = fetch(hub, tmp_path, HF_HUB_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    shared.write_bytes(CONTENT[:-1] + b"!")
+    assert "the hash of model.safetensors differs" in refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
+    assert not shared.exists() and not blob.is_symlink() and not pointer.is_symlink()
