@@ -38,9 +38,7 @@ for _, pruned in ARCHITECTURES.values():
 def read_config(folder: Path) -> PreTrainedConfig:
     """Return the config of the model in `folder`; UserError names the file, the key and what was expected."""
     if (folder / ADAPTER_CONFIG).is_file():
-        raise UserError(
-            f"{folder} holds an adapter ({ADAPTER_CONFIG}); expected a whole model: merge the adapter first"
-        )
+        raise UserError(f"{folder} holds an adapter ({ADAPTER_CONFIG}); merge it into its model first")
     path = folder / CONFIG
     if not path.exists() and not path.is_symlink():
         raise UserError(f"{folder} is no checkpoint: {CONFIG} is missing")
@@ -78,7 +76,7 @@ def size_problems(content: dict[str, Any]) -> Iterator[str]:
 def config_problems(config: PreTrainedConfig) -> Iterator[str]:
     """Yield what is wrong with values that transformers accepts and then fails on, or computes NaN from."""
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    if not hasattr(config, "per_layer_config") and heads % kv_heads:
+    if config.model_type in ARCHITECTURES and heads % kv_heads:  # layers that differ have heads of their own
         yield f"num_key_value_heads = {kv_heads}; expected a divisor of num_attention_heads = {heads}"
     if config.hidden_act not in ACT2FN:
         yield f"hidden_act = {config.hidden_act!r}; expected one of: {', '.join(sorted(ACT2FN))}"
