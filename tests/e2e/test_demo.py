@@ -15,8 +15,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The project after `dvc repro` with its own params, but for the second core, which has other tests to run."""
-    project = new_project(tmp_path_factory.mktemp("demo") / "project", params={"run": {"threads": 1}})
+    """The project after `dvc repro` with the base that it trains, on one core: other tests run on the second."""
+    params = {"run": {"threads": 1}, "base": {"source": "train"}}
+    project = new_project(tmp_path_factory.mktemp("demo") / "project", params)
     project.run("dvc", "repro")
     return project
 
