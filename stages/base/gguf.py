@@ -104,16 +104,19 @@ def load(
     GenerationConfig(**special).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card(header, file, origin, params.dtype), encoding="utf-8")
-    return load_paged(folder, state), load_tokenizer(folder), Progress()
+    try:
+        return load_paged(folder, state), load_tokenizer(folder), Progress()
+    except UserError as error:
+        raise UserError(str(error).replace(str(link), str(file)).replace(str(folder), str(file))) from None
 
 
 def card(header: Header, file: Path, origin: Origin, dtype: str) -> str:
     """Return the card of the model in `file`: its origin, what the weights were, and the licence."""
-    stated = header.metadata.get("general.license") or origin.licence
+    stated = str(header.metadata.get("general.license") or origin.licence or "")
     counts = Counter(tensor.kind for tensor in header.tensors.values())
     quantised = set(counts) - UNQUANTISED
     return CARD.format(
-        metadata=ModelCardData(license=stated.lower() if stated else "unknown", library_name="transformers").to_yaml(),
+        metadata=ModelCardData(license=stated.lower() or "unknown", library_name="transformers").to_yaml(),
         name=header.metadata.get("general.name") or file.stem,
         source=origin.source,
         sha256=origin.sha256,

@@ -7,7 +7,7 @@ import numpy as np
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import ROPE_FACTORS, head_dimension, metadata
+from stages.common.gguf_file import ROPE_FACTORS, architecture_of, count, head_dimension, metadata
 from stages.common.gguf_header import Header
 
 CONFIGS: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
@@ -18,7 +18,7 @@ def read_config(header: Header, file: Path) -> PreTrainedConfig:
 
     Mistral's models are `llama` in GGUF, which they are but for their name.
     """
-    architecture = metadata(header, "general.architecture", file)
+    architecture = architecture_of(header, file)
     if architecture not in CONFIGS:
         raise UserError(
             f"{file}: general.architecture = {architecture!r} is not supported; expected one of: {', '.join(CONFIGS)}"
@@ -44,13 +44,16 @@ def read_config(header: Header, file: Path) -> PreTrainedConfig:
         settings["attention_bias"] = "blk.0.attn_output.bias" in header.tensors
         settings["mlp_bias"] = "blk.0.ffn_down.bias" in header.tensors
     for name in ("bos", "eos", "padding"):
-        settings[f"{name.removesuffix('ding')}_token_id"] = header.metadata.get(f"tokenizer.ggml.{name}_token_id")
+        key = f"tokenizer.ggml.{name}_token_id"
+        token = settings[f"{name.removesuffix('ding')}_token_id"] = header.metadata.get(key)
+        if token is not None and token not in range(settings["vocab_size"]):
+            raise UserError(f"{file}: {key} = {token!r}; expected one of {settings['vocab_size']} tokens")
     return CONFIGS[architecture](**settings)
 
 
 def rope_parameters(header: Header, file: Path) -> dict[str, Any]:
     """Return the rotary embedding; UserError for a kind that is not read from GGUF here."""
-    architecture = metadata(header, "general.architecture", file)
+    architecture = architecture_of(header, file)
     prefix = f"{architecture}.rope"
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": number(header, "rope.freq_base", file, 10_000.0)}
     kind = header.metadata.get(f"{prefix}.scaling.type", "none")
@@ -66,18 +69,9 @@ def rope_parameters(header: Header, file: Path) -> dict[str, Any]:
     return rope
 
 
-def count(header: Header, key: str, file: Path, default: int | None = None) -> int:
-    """Return a positive integer of the architecture's metadata, `default` where it is absent."""
-    key = f"{header.metadata['general.architecture']}.{key}"
-    value = metadata(header, key, file) if default is None else header.metadata.get(key, default)
-    if not isinstance(value, int) or value < 1:
-        raise UserError(f"{file}: {key} = {value!r}; expected a positive integer, the same for every layer")
-    return value
-
-
 def number(header: Header, key: str, file: Path, default: float | None = None) -> float:
     """Return a positive number of the architecture's metadata, in the fewest digits that give the stored float32."""
-    key = f"{header.metadata['general.architecture']}.{key}"
+    key = f"{architecture_of(header, file)}.{key}"
     value = metadata(header, key, file) if default is None else header.metadata.get(key, default)
     if not isinstance(value, int | float) or not 0 < value < np.inf:
         raise UserError(f"{file}: {key} = {value!r}; expected a positive number")

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import metadata
+from stages.common.gguf_file import count, metadata
 from stages.common.gguf_header import Header
 
 MODELS = ("gpt2", "llama")  # byte-level BPE, SentencePiece's BPE
@@ -23,7 +23,7 @@ def read_tokenizer(header: Header, link: Path, file: Path) -> PreTrainedTokenize
     """
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
-    kind, pre = metadata(header, "tokenizer.ggml.model", file), header.metadata.get("tokenizer.ggml.pre")
+    kind, pre = metadata(header, "tokenizer.ggml.model", file), str(header.metadata.get("tokenizer.ggml.pre"))
     if kind not in MODELS:
         raise UserError(
             f"{file}: tokenizer.ggml.model = {kind!r} is not supported; expected one of: {', '.join(MODELS)}"
@@ -35,14 +35,29 @@ def read_tokenizer(header: Header, link: Path, file: Path) -> PreTrainedTokenize
         read = PreTrainedTokenizerFast.from_pretrained(link.parent, gguf_file=link.name, local_files_only=True)
     except Exception as error:  # whatever transformers stumbles over in a damaged vocabulary
         raise UserError(f"{file}: its tokenizer cannot be read ({' '.join(str(error).split())})") from None
-    if pre == "smollm":  # which transformers does not know
+    if kind == "llama":
+        cut_as_sentencepiece(read.backend_tokenizer, header.metadata.get("tokenizer.ggml.add_space_prefix", True))
+    elif pre == "smollm":  # which transformers does not know
         read.backend_tokenizer.pre_tokenizer = SMOLLM
     special = {name: getattr(read, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=read.backend_tokenizer,
-        model_max_length=metadata(header, f"{metadata(header, 'general.architecture', file)}.context_length", file),
+        model_max_length=count(header, "context_length", file),
         clean_up_tokenization_spaces=False,
         **{name: token for name, token in special.items() if token is not None},
     )
     tokenizer.chat_template = read.chat_template
     return tokenizer
+
+
+def cut_as_sentencepiece(tokenizer: Tokenizer, prefixed: bool) -> None:
+    """Let `tokenizer` write blanks as SentencePiece does, one in front of the text if `prefixed`.
+
+    transformers joins a blank that begins the text with the one that it puts in front.
+    """
+    prefix, strip = ([normalizers.Prepend("▁")], [decoders.Strip(" ", 1, 0)]) if prefixed else ([], [])
+    tokenizer.normalizer = normalizers.Sequence([*prefix, normalizers.Replace(" ", "▁")])
+    tokenizer.pre_tokenizer = None
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )

@@ -108,7 +108,7 @@ def gguf_weights(file: Path) -> dict[str, Packed]:
     that cannot be dequantised.
     """
     header = read_header(file)
-    architecture = metadata(header, "general.architecture", file)
+    architecture = architecture_of(header, file)
     head_dim = head_dimension(header, file)
     weights = {}
     for name, tensor in header.tensors.items():
@@ -123,15 +123,29 @@ def gguf_weights(file: Path) -> dict[str, Packed]:
     return weights
 
 
+def architecture_of(header: Header, file: Path) -> str:
+    """Return llama.cpp's name for the architecture, with which the keys of its metadata begin."""
+    return str(metadata(header, "general.architecture", file))
+
+
 def head_dimension(header: Header, file: Path) -> int:
     """Return the size of one attention head, which files leave out where it is hidden_size / heads."""
-    architecture = metadata(header, "general.architecture", file)
-    stated = header.metadata.get(f"{architecture}.attention.key_length")
-    hidden, heads = (f"{architecture}.{key}" for key in ("embedding_length", "attention.head_count"))
-    size = stated or metadata(header, hidden, file) // metadata(header, heads, file)
+    if f"{architecture_of(header, file)}.attention.key_length" in header.metadata:
+        size = count(header, "attention.key_length", file)
+    else:
+        size = count(header, "embedding_length", file) // count(header, "attention.head_count", file)
     if size < 2 or size % 2:
         raise UserError(f"{file}: heads of {size}; expected an even number of components")
     return size
+
+
+def count(header: Header, key: str, file: Path, default: int | None = None) -> int:
+    """Return a positive integer of the architecture's metadata, `default` where it is absent."""
+    key = f"{architecture_of(header, file)}.{key}"
+    value = metadata(header, key, file) if default is None else header.metadata.get(key, default)
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"{file}: {key} = {value!r}; expected a positive integer, the same for every layer")
+    return value
 
 
 def metadata(header: Header, key: str, file: Path) -> Any:
