@@ -14,14 +14,13 @@ import torch
 from huggingface_hub import ModelCardData
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.base import local_folder
 from stages.base.gguf_config import read_config
 from stages.base.gguf_tokenizer import read_tokenizer
 from stages.base.params import BaseParams
-from stages.common.checkpoint import load_tokenizer
 from stages.common.errors import UserError
 from stages.common.gguf_header import Header, read_header
 from stages.common.outputs import remove
-from stages.common.paging import load_paged
 from stages.common.training import Progress
 
 UNQUANTISED = {"F32", "F16", "BF16"}
@@ -105,7 +104,7 @@ def load(
     tokenizer.save_pretrained(folder)
     (folder / "README.md").write_text(card(header, file, origin, params.dtype), encoding="utf-8")
     try:
-        return load_paged(folder, state), load_tokenizer(folder), Progress()
+        return local_folder.load(folder, params, state)
     except UserError as error:
         raise UserError(str(error).replace(str(link), str(file)).replace(str(folder), str(file))) from None
 

@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import ROPE_FACTORS, architecture_of, count, head_dimension, metadata
+from stages.common.gguf_file import ROPE_FACTORS, Packed, architecture_of, count, head_dimension, metadata
 from stages.common.gguf_header import Header
 
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 CONFIGS: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
 
 
@@ -61,11 +64,25 @@ def rope_parameters(header: Header, file: Path) -> dict[str, Any]:
         rope |= {"rope_type": "linear", "factor": number(header, "rope.scaling.factor", file)}
     elif kind != "none":
         raise UserError(f"{file}: {prefix}.scaling.type = {kind!r} is not supported; expected one of: none, linear")
-    if ROPE_FACTORS in header.tensors:
-        raise UserError(f"{file}: tensor {ROPE_FACTORS}, a rotary embedding with factors, is not supported")
     rotated, head_dim = header.metadata.get(f"{prefix}.dimension_count"), head_dimension(header, file)
     if rotated not in (None, head_dim):
         raise UserError(f"{file}: {prefix}.dimension_count = {rotated}; expected the heads' size, {head_dim}")
+    return rope | llama3_rope(header, file, rope["rope_theta"], head_dim) if ROPE_FACTORS in header.tensors else rope
+
+
+def llama3_rope(header: Header, file: Path, theta: float, head_dim: int) -> dict[str, Any]:
+    """Return the settings of Llama 3.1 and later, of which GGUF holds only what the frequencies are divided by.
+
+    The largest divisor is the factor, and the others must be what follows from it with the settings that all these
+    models share.
+    """
+    factors = Packed(file, header.tensors[ROPE_FACTORS], None)[...]
+    rope = {"rope_type": "llama3", "rope_theta": theta, "factor": float(str(factors.max().numpy())), **LLAMA3}
+    config = LlamaConfig(hidden_size=head_dim, num_attention_heads=1, head_dim=head_dim, rope_parameters=rope)
+    scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
+    plain = 1 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
+    if factors.shape != plain.shape or not torch.allclose(plain / scaled, factors, rtol=1e-3):
+        raise UserError(f"{file}: tensor {ROPE_FACTORS} holds other factors than Llama 3's, which is not supported")
     return rope
 
 

@@ -1,5 +1,6 @@
 """The tokenizer of a GGUF file, as transformers reads it."""
 
+import json
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
@@ -35,19 +36,30 @@ def read_tokenizer(header: Header, link: Path, file: Path) -> PreTrainedTokenize
         read = PreTrainedTokenizerFast.from_pretrained(link.parent, gguf_file=link.name, local_files_only=True)
     except Exception as error:  # whatever transformers stumbles over in a damaged vocabulary
         raise UserError(f"{file}: its tokenizer cannot be read ({' '.join(str(error).split())})") from None
+    own = own_tokens(read.backend_tokenizer, header.lengths["tokenizer.ggml.tokens"])
     if kind == "llama":
-        cut_as_sentencepiece(read.backend_tokenizer, header.metadata.get("tokenizer.ggml.add_space_prefix", True))
+        cut_as_sentencepiece(own, header.metadata.get("tokenizer.ggml.add_space_prefix", True))
     elif pre == "smollm":  # which transformers does not know
-        read.backend_tokenizer.pre_tokenizer = SMOLLM
+        own.pre_tokenizer = SMOLLM
     special = {name: getattr(read, name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=read.backend_tokenizer,
+        tokenizer_object=own,
         model_max_length=count(header, "context_length", file),
         clean_up_tokenization_spaces=False,
         **{name: token for name, token in special.items() if token is not None},
     )
     tokenizer.chat_template = read.chat_template
     return tokenizer
+
+
+def own_tokens(tokenizer: Tokenizer, count: int) -> Tokenizer:
+    """Return `tokenizer` with the file's `count` tokens alone.
+
+    transformers adds GPT-2's unknown token to those of a file that lacks it.
+    """
+    description = json.loads(tokenizer.to_str())
+    description["added_tokens"] = [token for token in description["added_tokens"] if token["id"] < count]
+    return Tokenizer.from_str(json.dumps(description))
 
 
 def cut_as_sentencepiece(tokenizer: Tokenizer, prefixed: bool) -> None:

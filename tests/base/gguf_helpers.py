@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from export_helpers import byte_level
+from export_helpers import TEXTS
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 from helpers import ROOT
 
 from stages.base.params import BaseParams
+from stages.base.tokenizer import train_tokenizer
 from stages.common.gguf_file import gguf_name, interleave
 from stages.export.gguf_tokenizer import write_tokenizer
 
@@ -40,7 +41,7 @@ def converted(model, file: Path, architecture: str, kind: str = "F32", tokenizer
     for key, value in metadata.items():
         add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32, list: writer.add_array}
         add[type(value)](f"{architecture}.{key.replace('__', '.')}", value)
-    write_tokenizer(writer, tokenizer or byte_level(), config.vocab_size)
+    write_tokenizer(writer, tokenizer or train_tokenizer(TEXTS, 300), config.vocab_size)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue

@@ -128,6 +128,8 @@ def test_the_tokenizer_encodes_as_the_one_that_was_converted(tokenizer, tmp_path
     for text in ("The quick  brown\n\n fox's 12 jumps; x**2", " 1 2  345", "naïve ☃", "\t7\n8", "<|end|>a"):
         assert found(text).input_ids == tokenizer(text).input_ids, text
         assert found.decode(found(text).input_ids) == tokenizer.decode(tokenizer(text).input_ids)
+    own = {token: number for token, number in found.get_vocab().items() if not token.startswith("[PAD")}
+    assert own == tokenizer.get_vocab()
     assert found.chat_template == tokenizer.chat_template
     assert (found.bos_token, found.eos_token, found.unk_token) == (
         tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token
@@ -150,6 +152,29 @@ def test_linear_rope_is_kept(tmp_path):
     file = converted(model, tmp_path / "tiny.gguf", "llama", rope__scaling__type="linear", rope__scaling__factor=4.0)
     loaded, _ = saved(file, tmp_path)
     assert loaded.config.rope_parameters == {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+
+
+@pytest.mark.parametrize("changes", [{}, {"low_freq_factor": 2.0}])
+def test_llama_3s_rope_is_kept_and_another_of_its_kind_refused(changes, tmp_path):
+    rope = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    model = tiny_llama(vocab=300)
+    model.config.rope_parameters = rope | {"original_max_position_embeddings": 8192} | changes
+    model = type(model)(model.config).eval()
+    write_gguf(model, byte_level(), "f32", tmp_path / "tiny.gguf")
+    if changes:
+        with pytest.raises(UserError, match=r"tiny\.gguf: tensor rope_freqs\.weight holds other factors"):
+            saved(tmp_path / "tiny.gguf", tmp_path)
+    else:
+        loaded, _ = saved(tmp_path / "tiny.gguf", tmp_path)
+        assert loaded.config.rope_parameters == model.config.rope_parameters
+        with torch.no_grad():
+            assert torch.equal(loaded(TOKENS).logits, model(TOKENS).logits)
+
+
+def test_biases_that_a_llama_has_not_are_named(tmp_path):
+    write_gguf(tiny_family("qwen2", vocab=300), byte_level(), "f32", tmp_path / "tiny.gguf")
+    with pytest.raises(UserError, match=r"tiny\.gguf holds tensors .* has no place for: .*self_attn\.k_proj\.bias"):
+        saved(tmp_path / "tiny.gguf", tmp_path)
 
 
 @pytest.mark.parametrize(
