@@ -1,8 +1,10 @@
 """What DVC shows of a run: few metrics, each of them a number that a person compares."""
 
 import json
+import re
 
 import pytest
+from project import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -42,3 +44,13 @@ def test_a_model_of_the_users_has_metrics_too(project):
     project.set(models={"mine": "models/pruned"})
     project.run("dvc", "repro", "profile@mine", "evaluate@mine")
     assert shown(project)["metrics/profile/mine.json"] == COSTS
+
+
+def test_every_metric_and_detail_is_documented(finished):
+    page = (ROOT / "docs/metrics.md").read_text()
+    found = [name for name in re.findall(r"`([a-z<][\w<>]*)`", page) if not re.fullmatch(r"<\w+>", name)]
+    documented = [re.sub(r"<\w+>", r"\\w+", name) for name in found]
+    paths = [path for path in (finished.folder / "metrics").rglob("*.json") if "outcomes" not in path.parts]
+    names = {(path.name, name) for path in paths for name in json.loads(path.read_text())}
+    assert len(names) > 100
+    assert [each for each in sorted(names) if not re.fullmatch("|".join(documented), each[1])] == []
