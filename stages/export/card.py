@@ -31,6 +31,7 @@ llama-cpp-python:
     llama_cpp.Llama("{folder}/model.gguf")
 
 config.json and the tokenizer beside it let Espalier evaluate and profile the folder, the weights dequantised."""
+RECOVERED = {"lora": " Recovered with LoRA, merged.", "full": " Recovered by training every weight."}
 MEANINGS = {
     "ppl": "perplexity on the compared windows",
     "ppl_ratio": "that, over the model's before the export",
@@ -94,14 +95,23 @@ def origin(name: str, facts: Facts) -> str:
     if name == "base":
         return text
     text += (
-        f" Pruned with Espalier's method `{prune['method']}`, ratio {prune['ratio']:g} of {prune['ratio_of']}: "
+        f" Pruned with Espalier's method `{prune['method']}`, {goal(prune)}: "
         f"{facts.prune['parameters_before']:,} parameters before, {facts.prune['parameters']:,} after."
     )
     sections = ["prune", *(["tune"] if name == "tuned" else [])]
     if name == "tuned":
-        text += " Recovered with LoRA, merged."
+        text += RECOVERED[facts.params["tune"]["method"]]
     rows = [(f"{section}.{key}", f"`{value}`") for section in sections for key, value in facts.params[section].items()]
     return f"{text}\n\n{tabulate(rows, ['param', 'value'], tablefmt='pipe', disable_numparse=True)}"
+
+
+def goal(prune: dict[str, Any]) -> str:
+    """Return how far section `prune` says to prune: a budget and a pattern n:m take the place of the ratio."""
+    if prune["budget"]:
+        return f"budget {prune['budget']}"
+    if ":" in (prune["pattern"] or ""):
+        return f"pattern {prune['pattern']}"
+    return f"ratio {prune['ratio']:g} of {prune['ratio_of']}"
 
 
 def quality(evaluate: dict[str, Metrics]) -> str:

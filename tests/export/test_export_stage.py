@@ -19,7 +19,7 @@ from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
 from stages.common.outputs import write_details, write_metrics
 from stages.export import __main__ as stage
-from stages.export import formats, verify
+from stages.export import card, formats, verify
 from stages.report.results import read_measured
 
 EVALUATED = {"pydocs_ppl": 26.7512, "pydocs_gap_acc": 0.82, "pydocs_gap_acc_stderr": 0.0157, "pydocs_gap_acc_norm": 0.8}
@@ -107,6 +107,25 @@ def test_a_card_names_base_revision_and_licence_in_the_hubs_format(workspace, so
         assert "at revision `abc123`" in card.text and "Inherited from the base model: apache-2.0." in card.text
     else:
         assert "trained from scratch" in card.text and "inherit no licence" in card.text
+
+
+@pytest.mark.parametrize(
+    ("prune", "tune", "said"),
+    [
+        ({}, {}, ["ratio 0.5 of groups: 1,234,567", "Recovered with LoRA, merged."]),
+        ({"budget": "1 GiB"}, {"method": "full"}, ["budget 1 GiB: 1,234,567", "Recovered by training every weight."]),
+        ({"structure": "weight", "pattern": "2:4"}, {}, ["pattern 2:4: 1,234,567"]),
+        ({"structure": "weight", "pattern": "row"}, {}, ["ratio 0.5 of groups: 1,234,567"]),
+    ],
+)
+def test_a_card_says_what_was_done(prune, tune, said):
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    params["prune"] |= {"method": "l2", "ratio": 0.5, "ratio_of": "groups", "budget": None, "pattern": None} | prune
+    params["tune"] |= {"method": "lora"} | tune
+    facts = card.Facts(params, {}, {"parameters_before": 1234567, "parameters": 765432})
+    text = card.origin("tuned", facts)
+    assert all(each in text for each in said)
+    assert "Recovered" not in card.origin("pruned", facts)
 
 
 def test_what_does_not_fit_leaves_earlier_exports_as_they_were(workspace):
