@@ -47,6 +47,7 @@ class RunParams(Section):
 
     device: Literal["auto", "cpu", "cuda"]
     threads: Positive
+    precision: Literal["auto", "float32", "bfloat16"]
 
 
 class ModelsParams(Section):

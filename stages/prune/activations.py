@@ -1,31 +1,31 @@
-"""The calibration windows on their way through the model, layer by layer, as the model is when they pass.
+"""The calibration windows on their way through the model, half a layer at a time, as the model is when they pass.
 
-A layer that is cut before the windows leave it hands the next one the activations of the model as pruned so far. What
-is held at a time is the hidden states of the windows and one layer's statistics (as in SparseGPT, Frantar & Alistarh
-2023).
+A half is a layer's attention or its MLP, with the norm before it. A half that is cut before the windows leave it hands
+the next one the activations of the model as pruned so far. Whatever is read there, the half computes what its output
+matrix reads once; the dense model's residual stream, where an update aims at it, takes one pass more. What is held at a
+time is the hidden states of the windows and one half's activations (SparseGPT, Frantar & Alistarh 2023, holds a
+layer's).
 """
 
 from collections.abc import Iterator
-from functools import cached_property
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from stages.common.errors import UserError
 from stages.common.paging import bring_in
-from stages.prune.readers import Readers
-from stages.prune.units import Module
+from stages.common.torch_setup import arithmetic
+from stages.prune.inputs import Inputs, Matrices
+from stages.prune.units import Kind
 
-TOKENS_PER_PASS = 8192
-DAMPING = 0.01  # of the mean diagonal: keeps the Hessian invertible when tokens are few or channels dead
-ZERO = 1e-3  # an activation this small beside the module's root mean square counts as zero
+TOKENS_PER_PASS = 2048
 
 
 class Activations:
-    """The windows' hidden states at one layer of `model`; asking for a module's inputs moves them to its layer."""
+    """The windows' hidden states before one half of `model`; asking for a half's inputs moves them there."""
 
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor, with_targets: bool = False):
-        """Embed `windows`, tokens of shape (count, length); `with_targets`: pass them through the dense layers too."""
+        """Embed `windows`, tokens of shape (count, length); `with_targets`: pass them through the dense model too."""
         self.layers, self.last_norm = model.model.layers, model.model.norm
         embeddings = model.get_input_embeddings()
         per_pass = max(1, TOKENS_PER_PASS // windows.shape[1])
@@ -33,149 +33,96 @@ class Activations:
         with torch.no_grad():
             self.hidden = [embeddings(each.to(embeddings.weight.device)) for each in windows.split(per_pass)]
         self.settings = layer_settings(model, self.hidden[0][:1])
-        self.reference = list(self.hidden) if with_targets else []
-        self.layer = 0
-        self.targets: dict[str, list[torch.Tensor]] = {}
+        self.layer, self.kind = 0, "attention"
+        self.reference = list(self.hidden) if with_targets else []  # the dense model's residual stream here
+        self.targets: list[torch.Tensor] = []  # and behind this half
+        self.caught: list[torch.Tensor] = []
+        self.arrive()
 
-    def inputs(self, module: Module | Readers) -> "Inputs":
-        """Return the inputs of the module's output matrix; modules are asked for in the order of their layers."""
-        self.go_to(module.layer)
-        bring_in(self.layers[self.layer])
-        self.note_targets()
-        return Inputs(self, module)
+    def inputs(self, matrices: Matrices) -> Inputs:
+        """Return the statistics of what `matrices` read; they are asked for in the order in which the windows pass."""
+        self.go_to(matrices.layer, matrices.kind)
+        return Inputs(self, matrices)
 
-    def go_to(self, layer: int) -> None:
-        """Pass the layers before `layer`, as they are now."""
-        assert layer >= self.layer, "the windows pass each layer once"
-        while self.layer < layer:
+    def go_to(self, layer: int, kind: Kind = "attention") -> None:
+        """Pass what comes before the half `kind` of `layer`, as it is now; layer len(layers) is behind the last one."""
+        assert (layer, kind) >= (self.layer, self.kind), "the windows pass each half once"
+        while (self.layer, self.kind) != (layer, kind):
             self.advance()
 
     @torch.no_grad()
     def advance(self) -> None:
-        """Pass the layer that the windows are at, as it is now."""
-        bring_in(self.layers[self.layer])
-        self.note_targets()
-        self.reference, self.targets = self.targets["mlp"], {}
-        self.hidden = [self.run(each)[0] for each in self.hidden]
-        self.layer += 1
+        """Pass the half that the windows are at, as it is now."""
+        outputs = zip(self.hidden, self.read_by_output(), strict=True)
+        with arithmetic():
+            self.hidden = [hidden + self.output(x) for hidden, x in outputs]
+        self.reference, self.caught = self.targets, []
+        self.layer, self.kind = (self.layer, "mlp") if self.kind == "attention" else (self.layer + 1, "attention")
+        self.arrive()
 
     @torch.no_grad()
-    def note_targets(self) -> None:
-        """Keep what this layer, while it is still dense, makes of the dense model's hidden states."""
-        if not self.targets:
-            passed = [self.run(each) for each in self.reference]
-            self.targets = {"attention": [middle for _, middle in passed], "mlp": [output for output, _ in passed]}
+    def arrive(self) -> None:
+        """Bring the half's weights in and keep what it makes of the dense model's stream, while it is still dense."""
+        if self.layer < len(self.layers):
+            bring_in(self.layers[self.layer])
+            with arithmetic():
+                self.targets = [each + self.output(self.inner(each)) for each in self.reference]
 
-    def read(self, kind: str) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield what the norm before this layer's attention or MLP puts out, and what it did in the dense model.
-
-        Behind the last layer `kind` is "head". Both have shape (tokens, hidden), in float64.
-        """
-        if kind == "mlp":
-            norm, dense = self.layers[self.layer].post_attention_layernorm, self.targets["attention"]
-        else:
-            norm = self.last_norm if kind == "head" else self.layers[self.layer].input_layernorm
-            dense = self.reference
-        for hidden, reference in zip(self.hidden, dense, strict=True):
-            now = self.run(hidden)[1] if kind == "mlp" else hidden
-            yield norm(now).flatten(0, 1).double(), norm(reference).flatten(0, 1).double()
-
-    def run(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the layer's output for `hidden` and the residual stream between its attention and its MLP."""
-        caught: list[torch.Tensor] = []
+    @property
+    def norm(self) -> nn.Module:
+        """The norm before this half; behind the last layer, the one before the head."""
+        if self.layer == len(self.layers):
+            return self.last_norm
         layer = self.layers[self.layer]
-        hook = layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
-        try:
-            return layer(hidden, **self.settings[self.layer]), caught[0]
-        finally:
-            hook.remove()
+        return layer.input_layernorm if self.kind == "attention" else layer.post_attention_layernorm
 
-
-class Inputs:
-    """Statistics of the inputs X of one matrix W, a module's output (o_proj, down_proj) or any, one row per token.
-
-    Each is computed when it is first read, in float64, from the model as it is then.
-    """
-
-    def __init__(self, activations: Activations, module: Module | Readers):
-        """Describe `module` on the windows of `activations`, which stand at its layer."""
-        self.activations, self.module = activations, module
-        self.linear = module.output
+    @property
+    def output(self) -> nn.Linear:
+        """The matrix that writes this half's result to the residual stream."""
+        layer = self.layers[self.layer]
+        return layer.self_attn.o_proj if self.kind == "attention" else layer.mlp.down_proj
 
     @torch.no_grad()
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield X, shape (tokens, in), and the residual stream before the module, shape (tokens, out), in float64."""
-        caught: list[torch.Tensor] = []
-        hook = self.linear.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+    def inner(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what the output matrix reads, given the residual stream before this half."""
+        layer, output = self.layers[self.layer], self.output
+        # Past the output matrix: its product is not wanted here, or wanted only once the matrix is another.
+        output.forward = lambda x: x  # type: ignore[assignment]
         try:
-            for hidden in self.activations.hidden:
-                _, middle = self.activations.run(hidden)
-                stream = hidden if self.module.kind == "attention" else middle
-                yield caught.pop().flatten(0, 1).double(), stream.flatten(0, 1).double()
+            with arithmetic():
+                if self.kind == "attention":
+                    return layer.self_attn(hidden_states=self.norm(hidden), **self.settings[self.layer])[0]
+                return layer.mlp(self.norm(hidden))
         finally:
-            hook.remove()
+            del output.forward
 
-    @cached_property
-    def tokens(self) -> int:
-        """The number of rows of X."""
-        return sum(hidden.shape[0] * hidden.shape[1] for hidden in self.activations.hidden)
+    def read_by_output(self) -> list[torch.Tensor]:
+        """Return what the output matrix reads, (windows, length, in) a batch; computed when it is first asked for."""
+        if not self.caught:
+            self.caught = [self.inner(each) for each in self.hidden]
+        return self.caught
 
-    @cached_property
-    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean and the mean square of every column of X, shape (in,) each."""
-        sums = torch.stack([torch.stack([x.sum(0), x.square().sum(0)]) for x, _ in self.batches()])
-        first, second = finite(sums.sum(0) / self.tokens, self.module)
-        return first, second
+    @torch.no_grad()
+    def normed(self, streams: list[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Yield what the norm of this half makes of `streams`, the hidden states or the reference, batch by batch."""
+        for stream in streams:
+            yield self.norm(stream)
 
-    @cached_property
-    def zeros(self) -> torch.Tensor:
-        """The share of tokens at which a column of X is next to zero, shape (in,)."""
-        threshold = ZERO * self.moments[1].mean().sqrt()
-        return torch.stack([(x.abs() <= threshold).double().sum(0) for x, _ in self.batches()]).sum(0) / self.tokens
+    @torch.no_grad()
+    def rest(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the last hidden states of the model as it is now, given the residual stream before this half."""
+        with arithmetic():
+            if self.kind == "mlp":
+                hidden = hidden + self.output(self.inner(hidden))
+            for layer, settings in list(zip(self.layers, self.settings, strict=True))[
+                self.layer + (self.kind == "mlp") :
+            ]:
+                hidden = layer(hidden, **settings)
+            return self.last_norm(hidden)
 
-    @cached_property
-    def hessian(self) -> torch.Tensor:
-        """H = X'X / n + 0.01 mean(diag) I, shape (in, in)."""
-        width = self.linear.in_features
-        hessian = torch.zeros(width, width, dtype=torch.float64, device=self.linear.weight.device)
-        for x, _ in self.batches():
-            hessian.addmm_(x.T, x)
-        hessian = finite(hessian.div_(self.tokens), self.module)
-        hessian.diagonal().add_(damping(hessian))
-        return hessian
-
-    @cached_property
-    def inverse_factor(self) -> torch.Tensor:
-        """U, upper triangular, with H^-1 = U'U, shape (in, in)."""
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(self.hessian))
-        return torch.linalg.cholesky(inverse, upper=True)
-
-    @cached_property
-    def aim(self) -> torch.Tensor:
-        """T'X / n, damped as H towards W, shape (out, in).
-
-        T is what the output W X must be for the residual stream behind the module to be the dense model's.
-        """
-        bias = 0 if self.linear.bias is None else self.linear.bias
-        targets = self.activations.targets[self.module.kind]
-        pairs = zip(self.batches(), targets, strict=True)
-        cross = sum((target.flatten(0, 1) - stream - bias).T @ x for (x, stream), target in pairs) / self.tokens
-        undamped = self.hessian.diagonal().mean() / (1 + DAMPING)
-        return cross + DAMPING * undamped * self.linear.weight.double()
-
-
-def damping(hessian: torch.Tensor) -> float:
-    """Return what is added to the diagonal; where all inputs are zero, any number will do."""
-    return DAMPING * hessian.diagonal().mean().item() or 1.0
-
-
-def finite(statistics: torch.Tensor, module: Module | Readers) -> torch.Tensor:
-    """Return `statistics`; UserError if they are not finite."""
-    if not torch.isfinite(statistics).all():
-        raise UserError(
-            f"the calibration activations of {module.name} are not finite; the base model or its dtype is not usable"
-        )
-    return statistics
+    def cut(self, columns: torch.Tensor) -> None:
+        """Keep of what the output matrix reads the `columns` that it has been cut down to."""
+        self.caught = [each[..., columns.to(each.device)] for each in self.caught]
 
 
 @torch.no_grad()
@@ -210,9 +157,9 @@ def block_influence(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tens
     """
     activations = Activations(model, windows)
     influences = []
-    for _ in model.model.layers:
+    for layer in range(len(model.model.layers)):
         before = activations.hidden
-        activations.advance()
+        activations.go_to(layer + 1)
         pairs = zip(before, activations.hidden, strict=True)
         cosines = [torch.cosine_similarity(a.double(), b.double(), dim=-1).flatten() for a, b in pairs]
         influences.append(1 - torch.cat(cosines).mean().cpu())

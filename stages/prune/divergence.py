@@ -9,6 +9,11 @@ from stages.prune.activations import Activations
 TOKENS = 2048  # at most so many, the first: a divergence is measured hundreds of times, and differs little by token
 
 
+def first_windows(windows: torch.Tensor) -> torch.Tensor:
+    """Return the first of `windows`, tokens of shape (count, length), that a divergence is taken on."""
+    return windows[: max(1, TOKENS // windows.shape[1])]
+
+
 class Dense:
     """The dense model's outputs on the first of `windows`, tokens of shape (count, length), as last hidden states."""
 
@@ -16,7 +21,7 @@ class Dense:
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor):
         """Run `model`, as it is now, on those windows."""
         self.model, self.head = model, model.get_output_embeddings()
-        self.windows = windows[: max(1, TOKENS // windows.shape[1])].to(model.device)
+        self.windows = first_windows(windows).to(model.device)
         self.hidden = model.get_decoder()(self.windows, use_cache=False).last_hidden_state
 
     @torch.no_grad()
@@ -32,9 +37,5 @@ class Dense:
 
     @torch.no_grad()
     def from_layer(self, activations: Activations) -> float:
-        """Return the divergence of the model as it is now, starting from the layer that `activations` stand at."""
-        hidden = activations.hidden[0][: len(self.windows)]  # one pass holds more tokens than these
-        pairs = zip(activations.layers, activations.settings, strict=True)
-        for layer, settings in list(pairs)[activations.layer :]:
-            hidden = layer(hidden, **settings)
-        return self.divergence(self.model.get_decoder().norm(hidden))
+        """Return the divergence of the model as it is now, starting from the half that `activations` stand at."""
+        return self.divergence(activations.rest(activations.hidden[0][: len(self.windows)]))

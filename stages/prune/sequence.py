@@ -27,6 +27,7 @@ def cut_modules(task: Task, counts: list[int]) -> None:
         score = criteria.score_module(criterion, module, inputs, task.params) if afresh else scores[i]
         keep = strongest(score, count)
         then.update(module, keep, inputs)
+        activations.cut(module.columns(keep))
         keep_units(module, keep)
     if hasattr(then, "finish"):
         then.finish(activations)

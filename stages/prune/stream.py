@@ -51,7 +51,7 @@ def readers(model: PreTrainedModel) -> list[tuple[Any, list[nn.Linear]]]:
 
 @dataclass(frozen=True)
 class Read:
-    """What a norm puts out and what reads it: the part of activations.Inputs that criteria of channels look at."""
+    """What a norm puts out and what reads it: the part of inputs.Inputs that criteria of channels look at."""
 
     linear: Any  # its weight: the rows of all matrices that read, (out, hidden)
     moments: tuple[torch.Tensor, torch.Tensor]  # mean and mean square of every channel, (hidden,), float64

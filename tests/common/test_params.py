@@ -228,6 +228,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):
-    (tmp_path / "params.yaml").write_text("run: {device: cpu, threads: 2}\nrate: 1e-4\n")
+    run = {"device": "cpu", "threads": 2, "precision": "float32"}
+    (tmp_path / "params.yaml").write_text(f"run: {run}\nrate: 1e-4\n")
     assert read_params_file(tmp_path / "params.yaml")["rate"] == 1e-4
-    assert load_section("run", RunParams, tmp_path / "params.yaml") == RunParams(device="cpu", threads=2)
+    assert load_section("run", RunParams, tmp_path / "params.yaml") == RunParams(
+        device="cpu", threads=2, precision="float32"
+    )

@@ -67,7 +67,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "data" / "perplexity").mkdir()
     texts = pd.DataFrame({"text": [text(random.Random(0), 40) for _ in range(5)]})
     texts.to_parquet(tmp_path / "data/perplexity/one.parquet")
-    sections = {"run": {"device": "cpu", "threads": 1}, "evaluate": PARAMS}
+    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "evaluate": PARAMS}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
     (tmp_path / ".dvc").mkdir()
     yield tmp_path

@@ -60,7 +60,7 @@ def workspace(tmp_path_factory):
 
 
 def run(workspace, changes=None, home=None, model="model"):
-    sections = {"run": {"device": "cpu", "threads": 1}, "evaluate": PARAMS | (changes or {})}
+    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "evaluate": PARAMS | (changes or {})}
     (workspace / "params.yaml").write_text(yaml.safe_dump(sections))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"PYTHONPATH": str(ROOT), "HOME": str(home or workspace)}

@@ -8,10 +8,11 @@ from activation_helpers import damped, recorded
 from helpers import prune_params, tiny_llama
 
 from stages.common.errors import UserError
-from stages.prune import activations as activations_module
 from stages.prune import criteria, structures
-from stages.prune.activations import ZERO, Activations, Inputs, block_influence
+from stages.prune import inputs as inputs_module
+from stages.prune.activations import Activations, block_influence
 from stages.prune.criteria.obs import removal_errors
+from stages.prune.inputs import ZERO, Inputs
 from stages.prune.structures.block import prune
 from stages.prune.units import block_modules
 
@@ -100,8 +101,8 @@ def test_activations_are_those_of_the_whole_model(attention, windows):
     modules = block_modules(model, range(3), range(3))
     activations = Activations(model, windows)
     for module, x in zip(modules, recorded(model, modules, windows), strict=True):
-        got = torch.cat([batch for batch, _ in activations.inputs(module).batches()])
-        torch.testing.assert_close(got, x, rtol=1e-3, atol=1e-4)
+        got = torch.cat(list(activations.inputs(module).batches()))
+        torch.testing.assert_close(got.double(), x, rtol=1e-3, atol=1e-4)
 
 
 def test_block_influence_is_the_cosine_between_input_and_output(windows):
@@ -117,7 +118,7 @@ def test_block_influence_is_the_cosine_between_input_and_output(windows):
 @pytest.mark.parametrize("method", ["flap", "obs", "best", "wanda", "sparsegpt"])
 def test_the_statistics_of_one_matrix_are_held_at_a_time(method, windows, monkeypatch):
     alive: weakref.WeakSet[Inputs] = weakref.WeakSet()
-    create, check, held = Inputs.__init__, activations_module.finite, []
+    create, check, held = Inputs.__init__, inputs_module.finite, []
 
     def created(inputs, *arguments):
         create(inputs, *arguments)
@@ -128,7 +129,7 @@ def test_the_statistics_of_one_matrix_are_held_at_a_time(method, windows, monkey
         return check(statistics, module)
 
     monkeypatch.setattr(Inputs, "__init__", created)
-    monkeypatch.setattr(activations_module, "finite", checked)
+    monkeypatch.setattr(inputs_module, "finite", checked)
     params = prune_params(method=method)
     structures.load(params.chosen.structure).prune(tiny_llama(), windows, params)
     assert len(held) >= 4

@@ -26,7 +26,7 @@ def stage(tmp_path, monkeypatch):
     def run(**changes):
         yaml = YAML()
         content = yaml.load(ROOT / "params.yaml")
-        content["run"] = {"device": "cpu", "threads": 1}
+        content["run"] = {"device": "cpu", "threads": 1, "precision": "float32"}
         content["prune"].update(TINY | changes)
         yaml.dump(content, tmp_path / "params.yaml")
         main()

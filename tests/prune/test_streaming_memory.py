@@ -55,7 +55,7 @@ def test_a_model_of_3_gib_is_pruned_in_2(tmp_path):
     yaml = YAML()
     content = yaml.load(ROOT / "params.yaml")
     ranges = {"attention_layers": [0, LAYERS], "mlp_layers": [0, LAYERS], "calibration": CALIBRATION}
-    content["run"] = {"device": "cpu", "threads": 1}
+    content["run"] = {"device": "cpu", "threads": 1, "precision": "float32"}
     content["prune"].update({"method": "wanda_sp", **ranges})
 
     content["prune"]["streaming"] = True

@@ -32,7 +32,7 @@ def test_refit_is_least_squares_and_never_increases_the_error(seed, kind, data):
     expected[:, kept] = weight @ hessian[:, kept] @ torch.linalg.inv(hessian[kept][:, kept])
     refit.update(module, keep, Activations(model, windows).inputs(module))
     got = module.output.weight.detach().double()
-    torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=1e-3, atol=5e-5)  # products are taken in float32
 
     def error(new):
         return (x @ (new - weight).T).square().sum().item()

@@ -110,7 +110,7 @@ def write_workspace(folder: Path, model: PreTrainedModel, **changes) -> None:
 
 def write_params(folder: Path, **changes) -> None:
     """Write params.yaml with sections run and tune."""
-    sections = {"run": {"device": "cpu", "threads": 1}, "tune": tune_section(**changes)}
+    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "tune": tune_section(**changes)}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
 
 

@@ -24,7 +24,7 @@ SHARES = (0.25, 0.125, 0.0625)  # of a module's units that a move shifts, at the
 
 def keys(task) -> list[torch.Tensor]:
     """Return keys below 1 for the units of the best allocation found, and of those beyond it the share gone plus 1."""
-    best, dense = sensitivity.best_counts(task), Dense(task.model, task.windows)
+    best, dense = sensitivity.best_counts(task, sensitivity.measured_losses(task)), Dense(task.model, task.windows)
     least = joint_divergence(task, best, dense)
     generator = random.Random(task.params.seed)
     if all(len(pool.bundles) == 1 for pool in task.pools(POOLED)):

@@ -6,6 +6,9 @@ such that the sum is least and the budget reached: a multiple-choice knapsack, s
 Frantar & Alistarh 2022, algorithm 1; ZipLM, Kurtic et al. 2023).
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -15,6 +18,8 @@ from stages.prune.activations import Activations
 from stages.prune.divergence import Dense
 from stages.prune.units import Module
 
+Loss = Callable[[], float]  # of the model as it is by then, in nats per token
+
 POOLED = True
 LEVELS = 10
 BUCKETS = 4000  # of the budget: the resolution of the knapsack; single units make up the rest
@@ -22,12 +27,17 @@ BUCKETS = 4000  # of the budget: the resolution of the knapsack; single units ma
 
 def keys(task) -> list[torch.Tensor]:
     """Return keys below 1 for the units of the best allocation, and of those beyond it the share gone plus 1."""
-    return keys_of(task, best_counts(task))
+    return keys_of(task, best_counts(task, measured_losses(task)))
 
 
-def best_counts(task) -> list[int]:
+def measured_losses(task) -> list[dict[int, float]]:
+    """Return for every module the divergence from the dense model by the number of units removed from it alone."""
+    dense = Dense(task.model, task.windows)
+    return losses_by_level(task, lambda activations: partial(dense.from_layer, activations))
+
+
+def best_counts(task, losses: list[dict[int, float]]) -> list[int]:
     """Return the number of units that each module gives in the allocation of least summed loss."""
-    losses = measured_losses(task)
     counts = [0] * len(task.modules)
     for pool in task.pools(POOLED):
         tables = [summed([losses[i] for i in bundle.members]) for bundle in pool.bundles]
@@ -55,27 +65,30 @@ def levels(bundle) -> list[int]:
     return sorted({min(bundle.counts, key=lambda count: abs(count - each)) for each in wanted} | {bundle.counts[-1]})
 
 
-def measured_losses(task) -> list[dict[int, float]]:
-    """Return for every module the divergence in nats per token by the number of units removed from it alone."""
+def losses_by_level(task, loss_at: Callable[[Activations], Loss]) -> list[dict[int, float]]:
+    """Return for every module the loss in nats per token by the number of units removed from it alone.
+
+    `loss_at` is given the activations at each module while it is whole, and returns the function that tells the loss of
+    what its output matrix has become.
+    """
     tried = {i: levels(bundle) for bundle in task.bundles for i in bundle.members}
     chosen = task.params.chosen
     then = update.load(chosen.update)
-    dense = Dense(task.model, task.windows)
     activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
     losses: list[dict[int, float]] = []
-    for i, module in enumerate(tqdm(task.modules, desc="sensitivity", mininterval=1)):
+    for i, module in enumerate(tqdm(task.modules, desc=chosen.allocation, mininterval=1)):
         inputs = activations.inputs(module)
         if criteria.reads_activations(chosen.criterion):
             score = criteria.score_module(chosen.criterion, module, inputs, task.params)
         else:
             score = task.scores[i]
-        order = score.argsort(stable=True)
+        order, loss = score.argsort(stable=True), loss_at(activations)
         losses.append({})
         weight = module.output.weight.detach().clone()
         for count in tried.get(i, [0]):
             then.update(module, order[count:].sort().values, inputs)
             silence(module, order[:count])
-            losses[-1][count] = dense.from_layer(activations) if count else 0.0
+            losses[-1][count] = loss() if count else 0.0
             with torch.no_grad():
                 module.output.weight.copy_(weight)
     return losses

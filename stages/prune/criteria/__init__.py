@@ -5,7 +5,7 @@ module a float32 tensor of shape (matrices, units): the worth of each unit's sli
 `prune.grouping` to combine.
 
 A criterion of activations is a module with `score_inputs(module, inputs)`, which returns one such tensor for one module
-from the statistics of its output matrix's inputs (activations.Inputs). When units are chosen, those statistics come
+from the statistics of its output matrix's inputs (inputs.Inputs). When units are chosen, those statistics come
 from the model as pruned so far.
 
 The structures weight and layer have criteria of their own, in the folders of that name.

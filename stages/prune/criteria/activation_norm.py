@@ -5,7 +5,7 @@ There their mean or their deviation; here the root of the mean square, sqrt(E ||
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.units import Module
 
 

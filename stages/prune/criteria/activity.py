@@ -5,7 +5,7 @@ A gated MLP with SiLU is hardly ever exactly zero: next to zero counts (activati
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.units import Module
 
 

@@ -6,7 +6,7 @@ once a bias stands in for its mean (update `bias`).
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.units import Module
 
 

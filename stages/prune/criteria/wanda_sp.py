@@ -6,7 +6,7 @@ name and the sum are those of An et al. 2024.
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.units import Module
 
 

@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from stages.common.errors import UserError
 from stages.common.paging import bring_in, each_in_memory
 from stages.prune import criteria, update
-from stages.prune.activations import Activations, Inputs
+from stages.prune.activations import Activations
+from stages.prune.inputs import Inputs
 from stages.prune.masks import Choose, Quota, lowest
 from stages.prune.patterns import group_size, n_of_m
 from stages.prune.readers import Readers, all_readers

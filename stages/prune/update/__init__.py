@@ -2,7 +2,7 @@
 
 An update is a module with `update(module, keep, inputs)`, which changes the module's output matrix (o_proj, down_proj)
 in place while all its units are still there; those not in `keep` are cut afterwards. `inputs` are the statistics of
-that matrix's inputs in the model as pruned so far (activations.Inputs). `READS` says what of them it looks at: ""
+that matrix's inputs in the model as pruned so far (inputs.Inputs). `READS` says what of them it looks at: ""
 nothing, "inputs", or "targets" too: what the matrix must put out for the dense model's residual stream. An
 update that adds parameters has `prepare(model)`, which makes room for them. One that changes a module before its units
 are scored has `receive(module, inputs)`, and one that changes what comes behind the last layer `finish(activations)`.

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.paging import bring_in
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.units import Module
 
 READS = "inputs"

@@ -2,7 +2,7 @@
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.units import Module
 
 READS = ""

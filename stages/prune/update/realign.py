@@ -13,7 +13,8 @@ the rest, and the head would be surer than it has reason to be. Modules that los
 
 import torch
 
-from stages.prune.activations import DAMPING, Activations, Inputs, damping, finite
+from stages.prune.activations import Activations
+from stages.prune.inputs import DAMPING, Inputs, damping, finite, products
 from stages.prune.units import Module
 from stages.prune.update.refit import divided, set_columns
 
@@ -23,8 +24,9 @@ READS = "targets"
 @torch.no_grad()
 def receive(module: Module, inputs: Inputs) -> None:
     """Set the matrices that read the stream to the least-squares solution, by one factor, then the output matrix."""
-    products = [torch.stack([x.T @ x, dense.T @ x]) for x, dense in inputs.activations.read(module.kind)]
-    square, cross = torch.stack(products).sum(0)
+    here = inputs.activations
+    square = products(here.normed(here.hidden), here.normed(here.hidden))
+    cross = products(here.normed(here.reference), here.normed(here.hidden))
     strength = damping(finite(square, module))
     square.diagonal().add_(strength)
     cross.diagonal().add_(strength)
@@ -45,8 +47,9 @@ def update(module: Module, keep: torch.Tensor, inputs: Inputs) -> None:
 def finish(activations: Activations) -> None:
     """Set the weights of the last norm to the least-squares solution, each for its channel."""
     activations.go_to(len(activations.layers))
-    products = [torch.stack([(x * x).sum(0), (dense * x).sum(0)]) for x, dense in activations.read("head")]
-    square, cross = torch.stack(products).sum(0)
+    states, dense = activations.normed(activations.hidden), activations.normed(activations.reference)
+    pairs = [(x.flatten(0, 1).double(), y.flatten(0, 1).double()) for x, y in zip(states, dense, strict=True)]
+    square, cross = torch.stack([torch.stack([(x * x).sum(0), (y * x).sum(0)]) for x, y in pairs]).sum(0)
     strength = DAMPING * square.mean().item() or 1.0
     weight = activations.last_norm.weight
     weight.copy_((weight.double() * (cross + strength) / (square + strength)).to(weight.dtype))

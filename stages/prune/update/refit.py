@@ -7,7 +7,7 @@ Least squares on the calibration activations: with S the kept columns, W' = W H[
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.units import Module
 
 READS = "inputs"

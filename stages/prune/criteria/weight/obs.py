@@ -7,7 +7,7 @@ does make up.
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 
 READS = True
 

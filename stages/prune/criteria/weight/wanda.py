@@ -5,7 +5,7 @@
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 
 READS = True
 

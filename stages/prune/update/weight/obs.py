@@ -8,7 +8,7 @@ n:m; the columns behind a block are updated once a block. H is damped by 1 % of 
 
 import torch
 
-from stages.prune.activations import Inputs
+from stages.prune.inputs import Inputs
 from stages.prune.masks import Choose
 
 READS = True

@@ -1,0 +1,126 @@
+"""Statistics of what the matrices of one half of a layer read, for criteria and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import nn
+
+from stages.common.errors import UserError
+from stages.prune.units import Kind
+
+if TYPE_CHECKING:
+    from stages.prune.activations import Activations
+
+DAMPING = 0.01  # of the mean diagonal: keeps the Hessian invertible when tokens are few or channels dead
+ZERO = 1e-3  # an activation this small beside the root mean square of all counts as zero
+
+
+class Matrices(Protocol):
+    """Matrices of one half of a layer that read the same: a module's output matrix, or q, k and v, or gate and up."""
+
+    @property
+    def layer(self) -> int:
+        """The layer's index."""
+
+    @property
+    def kind(self) -> Kind:
+        """Which half of the layer."""
+
+    @property
+    def name(self) -> str:
+        """The name in messages."""
+
+    @property
+    def output(self) -> nn.Linear:
+        """The matrix whose inputs stand for those of all."""
+
+
+class Inputs:
+    """Statistics of the inputs X of one matrix W, a module's output (o_proj, down_proj) or any, one row per token.
+
+    Each is computed when it is first read, from the model as it is then, and summed over batches in float64.
+    """
+
+    def __init__(self, activations: Activations, matrices: Matrices):
+        """Describe `matrices` on the windows of `activations`, which stand at their half."""
+        self.activations, self.matrices = activations, matrices
+        self.linear = matrices.output
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Yield X, shape (tokens, in)."""
+        here = self.activations
+        for x in here.read_by_output() if self.linear is here.output else here.normed(here.hidden):
+            yield x.flatten(0, 1)
+
+    @cached_property
+    def tokens(self) -> int:
+        """The number of rows of X."""
+        return sum(hidden.shape[0] * hidden.shape[1] for hidden in self.activations.hidden)
+
+    @cached_property
+    def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean and the mean square of every column of X, shape (in,) each."""
+        doubles = (x.double() for x in self.batches())
+        sums = torch.stack([torch.stack([x.sum(0), x.square().sum(0)]) for x in doubles])
+        first, second = finite(sums.sum(0) / self.tokens, self.matrices)
+        return first, second
+
+    @cached_property
+    def zeros(self) -> torch.Tensor:
+        """The share of tokens at which a column of X is next to zero, shape (in,)."""
+        threshold = ZERO * self.moments[1].mean().sqrt()
+        return torch.stack([(x.abs() <= threshold).double().sum(0) for x in self.batches()]).sum(0) / self.tokens
+
+    @cached_property
+    def hessian(self) -> torch.Tensor:
+        """H = X'X / n + 0.01 mean(diag) I, shape (in, in)."""
+        hessian = finite(products(self.batches(), self.batches()) / self.tokens, self.matrices)
+        hessian.diagonal().add_(damping(hessian))
+        return hessian
+
+    @cached_property
+    def inverse_factor(self) -> torch.Tensor:
+        """U, upper triangular, with H^-1 = U'U, shape (in, in)."""
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(self.hessian))
+        return torch.linalg.cholesky(inverse, upper=True)
+
+    @cached_property
+    def aim(self) -> torch.Tensor:
+        """T'X / n, damped as H towards W, shape (out, in).
+
+        T is what the output W X must be for the residual stream behind the module to be the dense model's.
+        """
+        bias = 0 if self.linear.bias is None else self.linear.bias
+        streams = zip(self.activations.targets, self.activations.hidden, strict=True)
+        cross = products((target - stream - bias for target, stream in streams), self.batches())
+        undamped = self.hessian.diagonal().mean() / (1 + DAMPING)
+        return cross / self.tokens + DAMPING * undamped * self.linear.weight.double()
+
+
+@torch.no_grad()
+def products(left: Iterable[torch.Tensor], right: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the sum over batches of A'B, whose rows are tokens, in float64.
+
+    A batch's own product is taken in float32: it has few thousand terms, and its error is far below the damping.
+    """
+    pairs = zip(left, right, strict=True)
+    sums = ((a.flatten(0, -2).float().T @ b.flatten(0, -2).float()).double() for a, b in pairs)
+    return sum(sums, start=torch.zeros((), dtype=torch.float64))
+
+
+def damping(hessian: torch.Tensor) -> float:
+    """Return what is added to the diagonal; where all inputs are zero, any number will do."""
+    return DAMPING * hessian.diagonal().mean().item() or 1.0
+
+
+def finite(statistics: torch.Tensor, matrices: Matrices) -> torch.Tensor:
+    """Return `statistics`; UserError if they are not finite."""
+    if not torch.isfinite(statistics).all():
+        raise UserError(
+            f"the calibration activations of {matrices.name} are not finite; the base model or its dtype is not usable"
+        )
+    return statistics
