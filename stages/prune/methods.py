@@ -35,7 +35,6 @@ METHODS = {
     "slimgpt": Method("block", "obs", "logarithmic", "refit"),
     "influence": Method("block", "obs", "influence", "refit"),
     "adapt": Method("block", "taylor", "adaptive", "none"),
-    "obs_fisher": Method("block", "obs", "fisher", "realign"),
     "knapsack": Method("block", "obs", "sensitivity", "refit"),
     "best": Method("block", "obs", "sensitivity", "realign"),
     "search": Method("block", "obs", "search", "realign"),
