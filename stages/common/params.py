@@ -46,7 +46,7 @@ class RunParams(Section):
     """Section `run`: how every stage computes."""
 
     device: Literal["auto", "cpu", "cuda"]
-    threads: Positive
+    threads: Annotated[int, Field(ge=1, le=1024)]
     precision: Literal["auto", "float32", "bfloat16"]
 
 

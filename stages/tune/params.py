@@ -4,7 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from stages.common.params import Positive, Rate, Section, Seed, Share
+from stages.common.params import Positive, Rate, Section, Seed, Share, one_of
+
+# Of every supported model; that it has them, lm_head of its own included, is checked when it is there.
+LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
 
 
 class TuneParams(Section):
@@ -24,7 +27,7 @@ class TuneParams(Section):
     lora_rank: Positive
     lora_alpha: Positive
     lora_dropout: Share
-    target_modules: Annotated[list[str], Field(min_length=1)]
+    target_modules: Annotated[list[Annotated[str, one_of(LINEAR_LAYERS)]], Field(min_length=1)]
     window: Annotated[int, Field(ge=2)]
     batch_size: Positive
     micro_batch_size: Positive

@@ -56,6 +56,12 @@ def test_details_may_be_texts_and_lists_but_numbers_are_finite(tmp_path):
 STAGES = {
     "user": ("raise UserError('ratio = 2 is not allowed')", 2, "espalier: demo: ratio = 2 is not allowed\n"),
     "bug": ("raise KeyError('x')", 1, "espalier: demo: KeyError: 'x' (ESPALIER_TRACEBACK=1 shows where)\n"),
+    "rights": (
+        "raise PermissionError(13, 'Permission denied', 'models/.base.partial')",
+        1,
+        "models/.base.partial: Permission denied; give yourself the right to write there (chmod, chown), then run",
+    ),
+    "read-only": ("raise OSError(30, 'Read-only file system', 'metrics/x')", 1, "metrics/x: Read-only file system; "),
     "disk": ("raise OSError(28, 'No space left on device', 'models/x')", 1, "no space left on the disk of models/x"),
     "memory": ("raise MemoryError()", 1, "espalier: demo: out of memory"),
     "torch memory": ("import torch; torch.empty(1 << 60)", 1, "espalier: demo: out of memory"),

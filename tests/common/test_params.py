@@ -77,6 +77,16 @@ def test_the_projects_own_params_are_valid(params):
         ("models.other", 3, r"models.other = 3 is not allowed; allowed: a valid string"),
         ("run.device", "tpu", r"run.device = 'tpu' is not allowed; allowed: 'auto', 'cpu' or 'cuda'"),
         ("run.threads", 0, r"run.threads = 0 is not allowed"),
+        (
+            "run.threads",
+            10**23,
+            r"run.threads = 10{23} is not allowed; allowed: less than or equal to 1024",
+        ),
+        (
+            "tune.target_modules",
+            ["q_proj", "foo"],
+            r"tune.target_modules.1 = 'foo' is not allowed; allowed: q_proj, k",
+        ),
         ("data.tasks", [], r"data.tasks = \[\] is not allowed; allowed: at least one of arc_challenge, .*boolq"),
         ("data.perplexity", [], r"data.perplexity = \[\] is not allowed; allowed: at least one of c4, ptb, wikitext2"),
         (

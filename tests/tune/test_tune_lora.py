@@ -113,7 +113,7 @@ def test_the_adapter_folder_names_its_base_and_is_the_same_for_every_hash_seed(t
 )
 def test_a_target_that_names_no_linear_layer(targets, tied, named):
     with pytest.raises(UserError) as caught:
-        prepare(tiny_model(tied=tied), tune_params(target_modules=targets))
+        prepare(tiny_model(tied=tied), tune_params().model_copy(update={"target_modules": targets}))
     line = str(caught.value)
     assert line.startswith(f"tune.target_modules = {targets}")
     assert named in line
