@@ -40,13 +40,22 @@ def training_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def validation_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
-    """Return `params.validation_sequences` windows of the validation text, drawn by the seed."""
+    """Return `params.validation_sequences` windows of the validation text, drawn by the seed; all if it holds fewer.
+
+    A line says so then. Raises UserError if it holds none.
+    """
     stream = token_stream(read(VALIDATION, ["text"])["text"].tolist(), tokenizer)
     windows = consecutive_windows(stream, params.window)
-    if len(windows) < params.validation_sequences:
+    if not len(windows):
         raise UserError(
-            f"tune.validation_sequences = {params.validation_sequences} is more than {VALIDATION} holds; allowed: "
-            f"at most {len(windows)} with tune.window = {params.window}, or a smaller window"
+            f"tune.window = {params.window} is more than {VALIDATION} holds; allowed: 2 to {len(stream)} tokens, "
+            "or a larger data.validation_share"
+        )
+    if len(windows) < params.validation_sequences:
+        print(
+            f"tune: {VALIDATION} holds {len(windows)} of tune.validation_sequences = {params.validation_sequences}; "
+            "the validation loss is taken over those",
+            flush=True,
         )
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(params.seed))
     return [Example(windows[index], windows[index]) for index in order[: params.validation_sequences].tolist()]

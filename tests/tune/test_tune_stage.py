@@ -7,13 +7,24 @@ import pytest
 import torch
 from helpers import ROOT
 from peft import PeftModel
-from tune_helpers import VOCABULARY, output_bytes, read_metrics, tiny_model, tune_params, write_params, write_workspace
+from tune_helpers import (
+    VOCABULARY,
+    output_bytes,
+    read_metrics,
+    tiny_model,
+    tiny_tokenizer,
+    tune_params,
+    write_params,
+    write_workspace,
+)
 
 from stages.common import training
 from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.errors import UserError
 from stages.common.params import load_section
+from stages.common.windows import token_stream
 from stages.tune.__main__ import main
+from stages.tune.data import VALIDATION, validation_examples
 from stages.tune.params import TuneParams
 
 
@@ -154,7 +165,6 @@ def empty(file: str, **columns) -> None:
         ({"window": 100_000}, "tune.window = 100000 leaves nothing of data/text/train.parquet to learn; allowed: "),
         ({"data": "instructions", "window": 20}, "tune.window = 20 leaves nothing of data/instructions.parquet to"),
         ({"batch_size": 10_000}, "tune.batch_size = 10000 is more than the training data holds; allowed: 1 to "),
-        ({"validation_sequences": 999}, "tune.validation_sequences = 999 is more than data/text/validation.parquet"),
         ({"learning_rate": 1e30}, "tune.learning_rate = 1e+30 is too high: the loss is nan"),
     ],
 )
@@ -166,6 +176,17 @@ def test_a_wrong_value_is_one_line_with_what_is_allowed(workspace, changes, line
     assert "allowed: " in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (workspace / "models/adapter").exists()
+
+
+def test_a_short_validation_text_is_used_whole_and_a_line_says_so(workspace, capsys):
+    params, tokenizer = tune_params(validation_sequences=999), tiny_tokenizer()
+    stream = token_stream(pd.read_parquet(VALIDATION)["text"].tolist(), tokenizer)
+    count = len(stream) // params.window
+    assert len(validation_examples(params, tokenizer)) == count < 999
+    assert capsys.readouterr().out.startswith(f"tune: {VALIDATION} holds {count} of tune.validation_sequences = 999; ")
+    pd.DataFrame({"text": ["ab"]}).to_parquet(VALIDATION)
+    with pytest.raises(UserError, match=rf"tune\.window = {params.window} is more than {VALIDATION} holds; allowed"):
+        validation_examples(params, tokenizer)
 
 
 @pytest.mark.parametrize(
