@@ -6,7 +6,6 @@ from stages.base.params import BaseParams
 from stages.common.errors import UserError
 from stages.common.params import ModelsParams, RunParams, Section, validate_section
 from stages.data.params import DataParams
-from stages.data.tasks import TASKS
 from stages.evaluate.params import EvaluateParams
 from stages.export.params import ExportParams
 from stages.profile.params import ProfileParams
@@ -31,8 +30,8 @@ SECTIONS: dict[str, type[Section]] = {
 CONTROL = "models/control"  # the base tuned as the pruned model is
 
 
-def check_params(content: dict, source: str = "params.yaml") -> None:
-    """Raise UserError for the first section that is unknown, missing or invalid, or for sections that do not fit.
+def check_params(content: dict, source: str = "params.yaml") -> dict[str, Any]:
+    """Return the sections; UserError for the first that is unknown, missing or invalid, or that does not fit another.
 
     `source` is what the message says the params came from.
     """
@@ -41,6 +40,7 @@ def check_params(content: dict, source: str = "params.yaml") -> None:
             raise UserError(f"{source}: `{name}` is not a known section; allowed: {', '.join(SECTIONS)}")
     sections = {name: validate_section(content, name, model, source) for name, model in SECTIONS.items()}
     check_together(sections)
+    return sections
 
 
 def check_together(sections: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ def check_together(sections: dict[str, Any]) -> None:
         for key in ("attention_layers", "mlp_layers"):
             layer_range(f"prune.{key}", getattr(prune, key), base.layers)
     check_control(sections["tune"], sections["models"])
-    tasks = list(TASKS) if data.source == "python-docs" else data.tasks
+    tasks = data.task_names
     for name in evaluate.tasks if evaluate.tasks != "all" else []:
         if name not in tasks:
             raise UserError(f"evaluate.tasks = {name!r} is not what data makes; allowed: all, {', '.join(tasks)}")

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.common.errors import UserError
 from stages.common.outputs import staged, write_details
 from stages.common.params import load_section
 from stages.common.stage import run_stage
-from stages.data import embedded, public
-from stages.data.params import DataParams, FewShot
+from stages.data import embedded, files, public
+from stages.data.params import DataParams, FewShot, TuneData
 from stages.data.task_files import write_task
 
 OUT = Path("data")
-SOURCES = {"python-docs": embedded.collect, "hub": public.collect, "mirror": public.collect}
+SOURCES = {"python-docs": embedded.collect, "files": files.collect, "hub": public.collect, "mirror": public.collect}
 
 
 def main() -> None:
@@ -21,6 +22,12 @@ def main() -> None:
     params = load_section("data", DataParams)
     few_shot = load_section("evaluate", FewShot).num_fewshot > 0
     collected = SOURCES[params.source](params, few_shot)
+    learnt = load_section("tune", TuneData).data
+    if learnt in ("instructions", "both") and collected.instructions.empty:
+        raise UserError(
+            f"tune.data = {learnt!r}, but data.source = {params.source!r} gives no instructions; expected: tune.data: "
+            "text, or rows with the columns instruction, input and output"
+        )
 
     with staged(OUT / "text") as folder:
         folder.mkdir()

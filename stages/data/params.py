@@ -1,13 +1,19 @@
-"""Section `data` of params.yaml, and what the stage reads of section `evaluate`."""
+"""Section `data` of params.yaml, and what the stage reads of other sections."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from stages.common.params import Positive, Section, Seed, Share, one_of
+from stages.common.params import Positive, Section, Seed, Share
+from stages.data import exams
 from stages.data.datasets import DATASETS, STOCK, named
+from stages.data.tasks import TASKS
 
-HELD_OUT = [name for name, dataset in DATASETS.items() if dataset.held_out]
+HELD_OUT = [exams.NAME, *(name for name, dataset in DATASETS.items() if dataset.held_out)]
+PUBLIC = ("hub", "mirror")
+# What `auto` means: with a source of public datasets those of the thesis, else what needs no network.
+AUTO_TASKS = {True: ["boolq", "hellaswag", "winogrande", "arc_challenge", "openbookqa"], False: list(TASKS)}
+AUTO_SETS = {True: ["wikitext2", "ptb"], False: [exams.NAME]}
 
 
 def check_name(value: str) -> str:
@@ -20,15 +26,15 @@ def check_name(value: str) -> str:
 dataset_name = AfterValidator(check_name)
 
 
-def at_least_one(names: list[str]) -> AfterValidator:
-    """Return a validator that refuses an empty list of `names`, with which the evaluation would fail, much later."""
+def auto_or(names: list[str]) -> BeforeValidator:
+    """Return a validator that allows `auto` and lists of different `names`."""
 
-    def check(values: list[str]) -> list[str]:
-        if not values:
-            raise ValueError(f"is not allowed; allowed: at least one of {', '.join(names)}")
-        return values
+    def check(value: Any) -> Any:
+        if value != "auto" and not (isinstance(value, list) and all(name in names for name in value)):
+            raise ValueError(f"is not allowed; allowed: auto, or a list, empty for none, of {', '.join(names)}")
+        return value if value == "auto" else list(dict.fromkeys(value))
 
-    return AfterValidator(check)
+    return BeforeValidator(check)
 
 
 class FewShot(Section):
@@ -39,27 +45,54 @@ class FewShot(Section):
     num_fewshot: Annotated[int, Field(ge=0)]
 
 
-class DataParams(Section):
-    """Where the text comes from and how it is split."""
+class TuneData(Section):
+    """The key of section `tune` that says whether there must be instructions."""
 
-    source: Literal["python-docs", "hub", "mirror"]
+    model_config = ConfigDict(extra="ignore")
+
+    data: str
+
+
+class DataParams(Section):
+    """Where the text comes from, how it is split, and what is measured beside it."""
+
+    source: Literal["python-docs", "files", "hub", "mirror"]
+    path: str | None
     seed: Seed
     validation_share: Annotated[Share, Field(gt=0)]
     test_share: Annotated[Share, Field(gt=0)]
-    questions: Annotated[int, Field(ge=500)]
+    tasks: Annotated[Literal["auto"] | list[str], auto_or([*TASKS, *STOCK])]
+    questions: Positive
+    perplexity: Annotated[Literal["auto"] | list[str], auto_or(HELD_OUT)]
+    characters: Positive
     mirror: str | None
     missing: Literal["refuse", "skip"]
     revisions: dict[str, str]
-    tasks: Annotated[list[Annotated[str, one_of(list(STOCK))]], at_least_one(list(STOCK))]
-    perplexity: Annotated[list[Annotated[str, one_of(HELD_OUT)]], at_least_one(HELD_OUT)]
     calibration: Annotated[str, dataset_name]
-    characters: Positive
     instructions: Annotated[str, dataset_name]
 
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks by name."""
+        return AUTO_TASKS[self.source in PUBLIC] if self.tasks == "auto" else list(self.tasks)
+
+    @property
+    def set_names(self) -> list[str]:
+        """The perplexity sets by name, without the held-out part of the source's own text."""
+        return AUTO_SETS[self.source in PUBLIC] if self.perplexity == "auto" else list(self.perplexity)
+
     @model_validator(mode="after")
-    def check_mirror(self) -> Self:
+    def check_places(self) -> Self:
         if self.source == "mirror" and not self.mirror:
             raise ValueError(f"mirror = {self.mirror!r}; allowed with source = 'mirror': a folder of parquet files")
+        if self.source == "files" and not self.path:
+            raise ValueError(f"path = {self.path!r}; allowed with source = 'files': a file or folder of your text")
+        return self
+
+    @model_validator(mode="after")
+    def check_sets(self) -> Self:
+        if self.source in PUBLIC and not self.set_names:
+            raise ValueError(f"perplexity = []; allowed with source = {self.source!r}: at least one set")
         return self
 
     @model_validator(mode="after")

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.common.errors import UserError
 from stages.common.hub import fetch
 from stages.data.datasets import Dataset
+from stages.data.rows import check_text, read_parquet, without_metadata
 
 
 class Read(NamedTuple):
@@ -66,9 +66,12 @@ def describe(dataset: Dataset, split: str, revision: str, files: list[Path]) -> 
 
 
 def read_table(files: list[Path]) -> pa.Table:
-    """Return the rows of all files, parquet or JSON; UserError for one that is neither."""
+    """Return the rows of all files, parquet or JSON; UserError for one that is neither, or whose text has a null."""
     try:
-        return pa.concat_tables([read_file(file) for file in files])
+        tables = [read_file(file) for file in files]
+        for file, table in zip(files, tables, strict=True):
+            check_text(file, table)
+        return pa.concat_tables(tables)
     except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{', '.join(map(str, files))}: neither parquet nor JSON rows ({reason})") from None
@@ -77,5 +80,6 @@ def read_table(files: list[Path]) -> pa.Table:
 def read_file(file: Path) -> pa.Table:
     """Return the rows of a parquet file, a JSON array, or (possibly compressed) JSON lines."""
     if file.suffix == ".parquet":
-        return pq.read_table(file)
-    return pa.Table.from_pandas(pd.read_json(file, lines=file.suffix != ".json"), preserve_index=False)
+        return read_parquet(file)
+    rows = pd.read_json(file, lines=file.suffix != ".json")
+    return without_metadata(pa.Table.from_pandas(rows, preserve_index=False))

@@ -2,11 +2,16 @@
 
 import random
 import re
+from collections.abc import Collection
 from dataclasses import replace
 
+from stages.common.errors import UserError
+from stages.data.params import DataParams
 from stages.data.python_docs import Document, Entry
 
 STRATUM = 20  # documents
+ENOUGH_DOCUMENTS = 2 * STRATUM  # to be split as they are
+PART_CHARACTERS = 4000  # of a part, at most: about 1,000 tokens
 MINIMUM_CHARACTERS = 500  # of a document: stubs and generated tables of a line or two are no text
 
 
@@ -56,3 +61,45 @@ def split(documents: list[Document], shares: dict[str, float], seed: int) -> dic
             stratum = stratum[due:]
         splits["train"] += stratum
     return {name: generator.sample(part, len(part)) for name, part in splits.items()}
+
+
+def split_texts(source: str, texts: list[str], params: DataParams, uncut: Collection[str] = ()) -> dict[str, list[str]]:
+    """Return different documents as splits train, validation and test, each with its share.
+
+    Where there are fewer than ENOUGH_DOCUMENTS, the long ones that are not among `uncut` are cut into parts first, so
+    that a book or a row of many pages can be split: so many parts in all, of 500 to 4,000 characters each. Raises
+    UserError, which begins with `source`, if a split gets no document.
+    """
+    texts = list(dict.fromkeys(texts))
+    if len(texts) < ENOUGH_DOCUMENTS:
+        size = sum(map(len, texts)) // ENOUGH_DOCUMENTS
+        size = min(max(size, MINIMUM_CHARACTERS), PART_CHARACTERS)
+        parts = ([text] if text in uncut else cut(text, size) for text in texts)
+        texts = list(dict.fromkeys(part for each in parts for part in each))
+    documents = [Document(str(number), (Entry("", "", text),)) for number, text in enumerate(texts)]
+    shares = {"validation": params.validation_share, "test": params.test_share}
+    splits = split(documents, shares, params.seed)
+    for name, part in splits.items():
+        if not part:
+            key = f"data.{name}_share = {shares[name]}" if name in shares else "what the shares leave for training"
+            raise UserError(
+                f"{source} gives {len(texts)} different documents or parts of documents, and "
+                f"{key} is none of them; expected: more text, or another share"
+            )
+    return {name: [each.text() for each in part] for name, part in splits.items()}
+
+
+def cut(text: str, size: int) -> list[str]:
+    """Return the text in parts of at most `size` characters, cut at the last border of the coarsest kind before that.
+
+    Borders are, from coarse to fine, between paragraphs, lines, sentences and words; a part is at least half as long as
+    it may be, so a text without any of them is cut between characters. Blanks at a border are left out.
+    """
+    parts = []
+    while len(text) > size:
+        window = text[:size]
+        ends = (window.rfind(border) + len(border) for border in ("\n\n", "\n", ". ", " ") if border in window)
+        end = next((end for end in ends if 2 * end >= size), size)
+        parts.append(text[:end].strip())
+        text = text[end:].lstrip()
+    return [part for part in [*parts, text.strip()] if part]

@@ -20,20 +20,23 @@ Rows = list[dict]
 WORD = re.compile(r"[a-z]{3,}")
 WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 ENDING_WORDS = 4
+CHOICES = 4  # of a continuation and of a described object
 NEIGHBOURS = 8  # most similar endings, to draw three from
 CHARACTERS_PER_NAT = 3  # how much length weighs beside commonness
 
 
-def make_tasks(held_out: list[Document], seen: list[Document], questions: int, seed: int) -> dict[str, Rows]:
-    """Return `questions` rows for every task, from `held_out`, without sentences that `seen` documents hold too.
+def make_tasks(
+    names: list[str], held_out: list[Document], seen: list[Document], questions: int, seed: int
+) -> dict[str, Rows]:
+    """Return `questions` rows for each task, from `held_out`, without sentences that `seen` documents hold too.
 
     Raises UserError if the documents do not give so many.
     """
     tasks = {}
-    for name, make in TASKS.items():
-        rows = make(held_out, seen, random.Random(f"{seed} {name}"))
+    for name in names:
+        rows = TASKS[name](held_out, seen, random.Random(f"{seed} {name}"))
         if len(rows) < questions:
-            possible = f"500 to {len(rows)}, or " if len(rows) >= 500 else ""
+            possible = f"1 to {len(rows)}, or " if rows else ""
             raise UserError(
                 f"data.questions = {questions} is more than the held-out text gives for {name}; "
                 f"allowed: {possible}a larger data.test_share"
@@ -52,9 +55,11 @@ def continuation(held_out: list[Document], seen: list[Document], generator: rand
     questions = [(context, " " + " ".join(words)) for context, *words in halves]
     total = counts.total()
     forms = {ending: form(ending, counts, total) for _, ending in questions}
+    if len(forms) < CHOICES:
+        return []
     rows = []
     for context, ending in questions:
-        choices, label = shuffled(ending, generator.sample(nearest(ending, forms), 3), generator)
+        choices, label = shuffled(ending, generator.sample(nearest(ending, forms), CHOICES - 1), generator)
         rows.append({"context": context, "choices": choices, "label": label})
     return rows
 
@@ -80,6 +85,8 @@ def gap(held_out: list[Document], seen: list[Document], generator: random.Random
         if places := [place for place in range(3, len(words) - 3) if WORD.fullmatch(words[place])]:
             gaps.append((words, generator.choice(places)))
     missing = [words[place] for words, place in gaps]
+    if len(set(missing)) < 2:
+        return []
     rows = []
     for words, place in gaps:
         other = generator.choice([word for word in missing if word != words[place]])
@@ -104,7 +111,9 @@ def described_object(held_out: list[Document], seen: list[Document], generator: 
         signatures[entry.kind].add(entry.signature)
     rows = []
     for entry in entries:
-        others = generator.sample(sorted(signatures[entry.kind] - {entry.signature}), 3)
+        if len(signatures[entry.kind]) < CHOICES:
+            continue
+        others = generator.sample(sorted(signatures[entry.kind] - {entry.signature}), CHOICES - 1)
         objects, label = shuffled(entry.signature, others, generator)
         rows.append({"contexts": objects, "continuation": "\n" + description(entry.text), "label": label})
     return rows

@@ -18,7 +18,7 @@ USED = {
     "prune": {*MODEL, "huggingface_hub", "pyarrow"},
     "tune": {*MODEL, "huggingface_hub", "pandas", "peft"},
     "export": set(),
-    "evaluate": {*MODEL, "huggingface_hub", "lm_eval", "pandas"},
+    "evaluate": {*MODEL, "huggingface_hub", "lm_eval", "pandas", "pyarrow"},
     "profile": {*MODEL, "huggingface_hub", "ptflops"},
     "report": {"matplotlib", "pandas", "scipy"},
     "chat": {*MODEL, "huggingface_hub"},

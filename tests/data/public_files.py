@@ -68,7 +68,9 @@ TASKS = {  # task: repository, config, scored split, rows
         {"sentence": ["A saw B so _ fled."] * 2, "option1": "A", "option2": "B", "answer": ["1", "2"]}
     )),
 }  # fmt: skip
-ALPACA = pd.DataFrame({"instruction": ["Say"] * 200, "input": ["", "this"] * 100, "output": ["word " * 50] * 200})
+ALPACA = pd.DataFrame(
+    {"instruction": ["Say"] * 200, "input": ["", "this"] * 100, "output": [f"word {i} " * 25 for i in range(200)]}
+)
 WIKITEXT2 = pd.DataFrame({"text": ["", " A line\n"]})
 WIKITEXT, PTB, C4, CORPUS = "Salesforce/wikitext", "ptb-text-only/ptb_text_only", "allenai/c4", "org/corpus"
 BOOKS = "bookcorpus/bookcorpus"

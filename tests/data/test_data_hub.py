@@ -53,7 +53,11 @@ def fetched(hub: Hub) -> set[str]:
 
 def write_params(folder: Path, **changes) -> None:
     """Write the params of the stage."""
-    sections = {"data": params(**changes).model_dump(), "evaluate": {"num_fewshot": 1}}
+    sections = {
+        "data": params(**changes).model_dump(),
+        "evaluate": {"num_fewshot": 1},
+        "tune": {"data": "instructions"},
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
 
 

@@ -1,9 +1,11 @@
 """Public datasets from a mirror."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import public_files
+import pyarrow.parquet as pq
 import pytest
 from public_files import write_mirror
 from pydantic import ValidationError
@@ -41,7 +43,7 @@ def test_texts_are_kept_as_they_are(mirror):
 
 def test_instructions_can_be_the_text(mirror):
     collected = read(mirror, calibration="alpaca-cleaned")
-    assert collected.texts["train"][0].startswith("Say\nword")
+    assert collected.texts["train"][0].startswith("Say\n")
     assert "Say\nthis\nword" in collected.texts["train"][0]
 
 
@@ -109,3 +111,45 @@ def test_bad_input(mirror, tmp_path):
     (tmp_path / "broken.json").write_text("[{")
     with pytest.raises(UserError, match=r"broken\.json: neither parquet nor JSON rows"):
         read_table([tmp_path / "broken.json"])
+
+
+@pytest.mark.parametrize(
+    ("place", "column"), [("org/corpus/train", "text"), ("ptb_text_only/penn_treebank/validation", "sentence")]
+)
+def test_a_null_in_a_text_is_named(place, column, mirror):
+    file = mirror / f"{place}.parquet"
+    pd.DataFrame({column: ["a line", "another", None]}).to_parquet(file)
+    with pytest.raises(
+        UserError, match=rf"{place}\.parquet: row 3 has no {column} \(null\); expected: a string, or rem"
+    ):
+        read(mirror)
+    pd.DataFrame({column: [1, 2]}).to_parquet(file)
+    with pytest.raises(UserError, match=rf"{place}\.parquet: column {column} holds int64; expected: strings"):
+        read(mirror)
+
+
+def test_a_corpus_of_one_row_is_cut(mirror):
+    pd.DataFrame({"text": [" ".join(f"word {i}" for i in range(20_000))]}).to_parquet(
+        mirror / "org/corpus/train.parquet"
+    )
+    assert all(read(mirror).texts.values())
+    pd.DataFrame({"text": ["One short row."]}).to_parquet(mirror / "org/corpus/train.parquet")
+    with pytest.raises(UserError, match=r"data\.calibration = 'org/corpus' gives 1 different .*; expected: more text"):
+        read(mirror)
+
+
+def test_metadata_of_a_schema_is_not_kept(mirror):
+    """It may declare a column as images, whose paths and addresses `datasets` opens."""
+    file = mirror / "Rowan/hellaswag/validation.parquet"
+    declared = json.dumps({"info": {"features": {"ctx_a": {"_type": "Image"}}}})
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": declared}), file)
+    for task in read(mirror).tasks.values():
+        assert [table.schema.metadata for table in task.splits.values()] == [None]
+
+
+def test_no_tasks_and_those_of_python_beside_a_corpus(mirror):
+    assert read(mirror, tasks=[]).tasks == {}
+    collected = read(mirror, tasks=["pydocs_gap"], perplexity=["exams"], questions=3)
+    assert list(collected.tasks) == ["pydocs_gap"] and list(collected.perplexity) == ["exams"]
+    with pytest.raises(ValidationError, match="perplexity = \\[\\]; allowed with source = 'mirror': at least one set"):
+        read(mirror, perplexity=[])

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def run(folder: Path, hash_seed: str = "0", **changes) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
-    sections = {"data": DATA | changes, "evaluate": {"num_fewshot": 0}}
+    sections = {"data": DATA | changes, "evaluate": {"num_fewshot": 0}, "tune": {"data": "both"}}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-m", "stages.data"]
@@ -51,7 +51,7 @@ def task(made: Path, name: str) -> tuple[list[list[str]], list[int], float]:
     """Return the choices of every question (for a partial evaluation, what differs), the labels, and chance."""
     config = yaml.safe_load((made / f"data/tasks/{name}.yaml").read_text())
     rows = pd.read_parquet(made / config["dataset_kwargs"]["data_files"]["test"])
-    assert len(rows) == DATA["questions"] >= 500
+    assert len(rows) == DATA["questions"]
     return rows[config["doc_to_choice"]].tolist(), rows["label"].tolist(), config["metadata"]["chance"]
 
 

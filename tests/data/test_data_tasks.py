@@ -12,7 +12,7 @@ from stages.data.tasks import NEIGHBOURS, form, make_tasks, nearest
 
 NOUNS = re.findall(r"\w+", "apple river engine garden letter mirror packet signal thread window copper bridge")
 VERBS = re.findall(r"\w+", "opens closes follows carries changes returns removes replaces measures protects")
-NAMES = ("pydocs_continuation", "pydocs_gap", "pydocs_object")
+NAMES = ["pydocs_continuation", "pydocs_gap", "pydocs_object"]
 
 
 def library(seed: int, entries: int) -> list[Document]:
@@ -33,7 +33,7 @@ def texts(documents: list[Document]) -> list[str]:
 
 
 HELD_OUT, SEEN = library(1, 520), library(2, 300)
-TASKS = make_tasks(HELD_OUT, SEEN, 250, seed=7)
+TASKS = make_tasks(NAMES, HELD_OUT, SEEN, 250, seed=7)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,7 +64,7 @@ def test_no_question_is_asked_twice(name):
 
 
 def test_a_gap_is_one_word_filled_by_words_that_are_missing_elsewhere():
-    rows = make_tasks(HELD_OUT, SEEN, 500, seed=7)["pydocs_gap"]
+    rows = make_tasks(NAMES, HELD_OUT, SEEN, 500, seed=7)["pydocs_gap"]
     missing = {row["contexts"][row["label"]].rsplit(" ", 1)[1] for row in rows}
     for row in rows:
         (first, one), (second, other) = (context.rsplit(" ", 1) for context in row["contexts"])
@@ -74,7 +74,7 @@ def test_a_gap_is_one_word_filled_by_words_that_are_missing_elsewhere():
 
 def test_sentences_and_descriptions_that_were_seen_are_not_asked_for():
     known = [Document("module seen", HELD_OUT[0].entries), *SEEN]
-    for name, rows in make_tasks(HELD_OUT, known, 250, seed=7).items():
+    for name, rows in make_tasks(NAMES, HELD_OUT, known, 250, seed=7).items():
         for entry in HELD_OUT[0].entries:
             assert not any(
                 entry.text in context + ending
@@ -106,20 +106,24 @@ def test_the_endings_offered_are_those_most_like_the_true_one():
 
 
 def test_the_seed_alone_decides_the_questions():
-    assert make_tasks(HELD_OUT, SEEN, 250, seed=7) == TASKS
-    assert make_tasks(HELD_OUT, SEEN, 250, seed=8) != TASKS
+    assert make_tasks(NAMES, HELD_OUT, SEEN, 250, seed=7) == TASKS
+    assert make_tasks(NAMES, HELD_OUT, SEEN, 250, seed=8) != TASKS
 
 
 def test_more_questions_than_the_text_gives_is_one_line():
-    with pytest.raises(
-        UserError, match=r"^data.questions = 9999 is more .* pydocs_continuation; allowed: 500 to \d+, "
-    ):
-        make_tasks(HELD_OUT, SEEN, 9999, seed=7)
+    with pytest.raises(UserError, match=r"^data.questions = 9999 is more .* pydocs_continuation; allowed: 1 to \d+, "):
+        make_tasks(NAMES, HELD_OUT, SEEN, 9999, seed=7)
 
 
 def test_a_text_with_too_few_questions_for_any_value_says_so():
-    with pytest.raises(UserError, match=r"^data.questions = 500 is more .*; allowed: a larger data.test_share$"):
-        make_tasks(HELD_OUT[:9], SEEN, 500, seed=7)
+    for name in NAMES:
+        for documents in ([], [Document("module one", HELD_OUT[0].entries[:1])]):
+            with pytest.raises(UserError, match=r"^data.questions = 1 is more .*; allowed: a larger data.test_share$"):
+                make_tasks([name], documents, SEEN, 1, seed=7)
+
+
+def test_tasks_are_made_one_by_one_as_together():
+    assert make_tasks(["pydocs_gap"], HELD_OUT, SEEN, 250, seed=7) == {"pydocs_gap": TASKS["pydocs_gap"]}
 
 
 def test_the_config_is_what_lm_eval_reads():

@@ -1,9 +1,11 @@
 """The stage's numbers are lm-eval's own."""
 
+import json
 import logging
 
 import lm_eval
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from evaluate_helpers import tiny_model, tiny_tokenizer, write_task, write_tasks
@@ -90,6 +92,26 @@ def test_chosen_tasks(tasks):
     assert [config["task"] for config in tasks(["gap", "gap"])] == ["gap"]
     with pytest.raises(UserError, match=r"evaluate\.tasks = 'boolq' is not a known task; allowed: all, ending, gap"):
         tasks(["gap", "boolq"])
+
+
+def test_a_schema_cannot_make_images_of_a_column(tmp_path):
+    """`datasets` would open the paths and addresses in a column that the file's metadata declares as images."""
+    write_tasks(tmp_path)
+    file = tmp_path / "gap.parquet"
+    declared = json.dumps({"info": {"features": {"continuation": {"_type": "Image"}}}})
+    pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": declared}), file)
+    (config,) = read_tasks(tmp_path, ["gap"], tmp_path / "cache")
+    (task,) = TaskManager(include_defaults=False).load([config])["tasks"].values()
+    rows = pq.read_table(file).to_pylist()
+    assert [dict(row) for row in task.eval_docs] == rows
+    assert (tmp_path / "cache/gap.test.parquet").is_file()
+
+
+def test_a_damaged_file_of_a_task_is_one_line(tmp_path):
+    write_tasks(tmp_path)
+    (tmp_path / "gap.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"gap\.parquet: no Parquet file, or a damaged one"):
+        read_tasks(tmp_path, ["gap"], tmp_path)
 
 
 def test_task_files_this_stage_cannot_score(tmp_path):

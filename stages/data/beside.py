@@ -1,0 +1,80 @@
+"""What is measured beside the held-out part of the text itself: tasks and further perplexity sets, by name.
+
+Names of public datasets are read from a mirror or the hub. The others need no network: the tasks from Python's
+documentation, and the exam questions of lm-eval.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from stages.common.errors import UserError
+from stages.data import exams, python_docs
+from stages.data.collected import Task
+from stages.data.datasets import STOCK, named
+from stages.data.library import Library, texts_of
+from stages.data.params import DataParams
+from stages.data.splits import deduplicate, split
+from stages.data.stock_tasks import stock_task
+from stages.data.task_files import multiple_choice
+from stages.data.tasks import TASKS, make_tasks
+
+Splits = dict[str, list[python_docs.Document]]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Tasks and perplexity sets; of those that a mirror lacks there is none."""
+
+    tasks: dict[str, Task]
+    perplexity: dict[str, list[str]]
+    sources: list[dict[str, Any]]  # of what no library reads
+
+
+def collect(params: DataParams, few_shot: bool, library: Library, documentation: Splits | None = None) -> Beside:
+    """Return data.tasks and data.perplexity in the order of their names there; `library` notes what it lacks.
+
+    With `few_shot`, lm-eval's tasks have their training splits. The tasks from Python's documentation have none: their
+    few-shot examples are other questions. `documentation` is that text, split, where the caller has it.
+    Raises UserError if it does not give `data.questions` for a task.
+    """
+    stock = {name: stock_task(name, library.get, few_shot) for name in params.task_names if name in STOCK}
+    public = [name for name in params.set_names if name != exams.NAME]
+    read = {name: library.get(name, named(name), str(named(name).held_out)) for name in public}
+    made = python_tasks(params, documentation)
+    sets = {name: texts_of(name, table) for name, table in read.items() if table is not None}
+    sources = []
+    if exams.NAME in params.set_names:
+        sets[exams.NAME] = exams.documents()
+        sources.append(exams.source(sets[exams.NAME]))
+    tasks = {name: task for name, task in stock.items() if task is not None} | made
+    return Beside(
+        tasks={name: tasks[name] for name in params.task_names if name in tasks},
+        perplexity={name: sets[name] for name in params.set_names if name in sets},
+        sources=sources,
+    )
+
+
+def python_tasks(params: DataParams, documentation: Splits | None) -> dict[str, Task]:
+    """Return those of data.tasks that are made from the held-out part of Python's documentation."""
+    names = [name for name in params.task_names if name in TASKS]
+    if not names:
+        return {}
+    splits = documentation or split_documentation(params)
+    rows = make_tasks(names, splits["test"], splits["train"] + splits["validation"], params.questions, params.seed)
+    return {name: multiple_choice(name, each) for name, each in rows.items()}
+
+
+def split_documentation(params: DataParams) -> Splits:
+    """Return the documents of Python's documentation, split."""
+    documents = deduplicate(python_docs.collect())
+    return split(documents, {"validation": params.validation_share, "test": params.test_share}, params.seed)
+
+
+def check_left(params: DataParams, beside: Beside) -> None:
+    """Raise UserError if data.missing: skip left nothing of the tasks or sets that the params name."""
+    for key, wanted, found in (
+        ("tasks", params.task_names, beside.tasks),
+        ("perplexity", params.set_names, beside.perplexity),
+    ):
+        if wanted and not found:
+            raise UserError(f"nothing is left of data.{key} = {wanted}; allowed: at least one that the mirror has")
