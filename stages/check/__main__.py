@@ -1,11 +1,13 @@
-"""Stage check: params.yaml -> params.checked, whose content never changes.
+"""Stage check: params.yaml -> params.checked, whose content never changes, and inputs/.
 
 DVC removes a stage's outputs before it runs the stage. Every stage depends on params.checked, so a bad value anywhere
-in params.yaml stops the run here, while all earlier outputs still stand.
+in params.yaml stops the run here, while all earlier outputs still stand. DVC runs this stage every time, so that a
+change of the user's own files is noticed too.
 """
 
 from pathlib import Path
 
+from stages.check.inputs import record, used_paths
 from stages.check.sections import check_params
 from stages.common.outputs import staged
 from stages.common.params import read_params_file
@@ -13,8 +15,10 @@ from stages.common.stage import run_stage
 
 
 def main() -> None:
-    """Check every section, and the sections against each other."""
-    check_params(read_params_file())
+    """Check every section, and the sections against each other; record how the user's files are."""
+    sections = check_params(read_params_file())
+    for stage, paths in used_paths(sections["data"], sections["base"]).items():
+        record(stage, paths)
     with staged(Path("params.checked")) as file:
         file.write_text("params.yaml is valid\n", encoding="utf-8")
 

@@ -11,7 +11,7 @@ def test_an_export_is_evaluated_and_profiled_beside_the_three(project):
     project.set(export__formats=["gguf-f16"], export__models=["pruned"])
     project.set(models={"pruned-gguf": "models/export/pruned-gguf-f16"})
     first = ran(project.run("dvc", "repro").stdout)
-    assert set(first) == {"check", "export", "evaluate@pruned-gguf", "profile@pruned-gguf", "report"}
+    assert set(first) == {"export", "evaluate@pruned-gguf", "profile@pruned-gguf", "report"}
     metrics = project.folder / "metrics"
     pruned, exported = (read_json(metrics / "evaluate" / f"{name}.json") for name in ("pruned", "pruned-gguf"))
     assert exported["pydocs_ppl"] == pytest.approx(pruned["pydocs_ppl"], rel=1e-3)
