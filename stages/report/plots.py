@@ -136,7 +136,7 @@ def plain_log_ticks(axes: Axes) -> None:
 def draw_accuracies(evaluate: dict[str, Metrics], chances: Metrics) -> Figure:
     """Draw accuracies with 95 % intervals, task by task, and what guessing would score."""
     tasks = task_names(evaluate)
-    figure, axes = plt.subplots(figsize=(max(6.5, 2.6 * len(tasks)), 4.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(max(6.5, 0.87 * len(tasks) * len(evaluate)), 4.2), layout="constrained")
     for number, model in enumerate(evaluate):
         offset = 0.81 * (number - (len(evaluate) - 1) / 2) / len(evaluate)
         places = [place + offset for place, task in enumerate(tasks) if f"{task}_acc" in evaluate[model]]
