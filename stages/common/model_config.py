@@ -98,6 +98,15 @@ def config_problems(config: PreTrainedConfig) -> Iterator[str]:
                 yield f"{key} = {token}; expected less than vocab_size = {config.vocab_size}"
 
 
+def check_context(key: str, tokens: int, config: PreTrainedConfig) -> None:
+    """Raise UserError where `key` of params.yaml asks for sequences longer than the model was made for."""
+    context = config.max_position_embeddings
+    if tokens > context:
+        raise UserError(
+            f"{key} = {tokens} is longer than the context of {config.name_or_path}; expected at most {context} tokens"
+        )
+
+
 def empty_model(config: PreTrainedConfig, folder: Path) -> PreTrainedModel:
     """Return the model of `config`, which is that of `folder`, on the meta device; UserError if none can be built."""
     architecture = architecture_of(config)

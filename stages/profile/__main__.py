@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from stages.common.checkpoint import load_model
+from stages.common.model_config import check_context, read_config
 from stages.common.outputs import write_details, write_metrics
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
@@ -26,6 +27,9 @@ def main(name: str, folder: str) -> None:
     """Count parameters and MACs, measure memory and speed: in llama.cpp for a GGUF, else in torch."""
     params, run = load_section("profile", ProfileParams), load_section("run", RunParams)
     device = setup_torch(run)
+    config, length = read_config(Path(folder)), params.sequence_length
+    check_context("profile.sequence_length", length, config)
+    check_context("profile.sequence_length + profile.decode_tokens", length + params.decode_tokens, config)
     gguf = next(iter(Path(folder).glob("*.gguf")), None)
     # Before the model is loaded into torch as well: what it leaves allocated would be used again.
     engine = engine_metrics(gguf, params, run.threads) if gguf else {}

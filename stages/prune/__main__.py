@@ -1,11 +1,13 @@
 """Stage prune: models/base -> models/pruned, metrics/[details/]prune.json, metrics/prune_layers.csv."""
 
 import csv
+from pathlib import Path
 
 from pyarrow.parquet import ParquetFile
 from transformers import PreTrainedModel
 
 from stages.common.checkpoint import load_model, load_tokenizer
+from stages.common.model_config import check_context, read_config
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.paging import bring_in, load_paged, save_model
 from stages.common.params import RunParams, load_section
@@ -24,6 +26,10 @@ def main() -> None:
     params = load_section("prune", PruneParams)
     device = setup_torch(load_section("run", RunParams), params.seed)
     tokenizer, calibration = load_tokenizer("models/base"), params.calibration
+    config = read_config(Path("models/base"))
+    check_context("prune.calibration.length", calibration.length, config)
+    if params.budget is not None:
+        check_context("prune.budget_length", params.budget_length, config)
     # Before the model, beside which a long text's tokens would take as much memory as its gradients.
     texts = ParquetFile("data/calibration.parquet").read(["text"])["text"].to_pylist()
     windows = random_windows(

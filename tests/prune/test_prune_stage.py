@@ -8,6 +8,7 @@ from helpers import ROOT, tiny_llama, tiny_tokenizer
 from ruamel.yaml import YAML
 
 from stages.common.checkpoint import load_model, save_checkpoint
+from stages.common.errors import UserError
 from stages.prune.__main__ import main
 
 TINY = {"attention_layers": [1, 4], "mlp_layers": [1, 4], "calibration": {"windows": 4, "length": 16}}
@@ -68,3 +69,24 @@ def test_units_removed_leave_nonzero_parameters_behind(stage):
     metrics, layers = stage(method="l2")
     assert metrics["parameters_nonzero"] <= metrics["parameters"] < metrics["parameters_before"]
     assert layers["mlp_width"].tolist() == [24, 12, 12, 12]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"calibration": {"windows": 1, "length": 257}},
+            "prune.calibration.length = 257 is longer than the context of models/base; expected at most 256 tokens",
+        ),
+        (
+            {"method": "l2", "budget": "1 GMACs", "budget_length": 300},
+            "prune.budget_length = 300 is longer than the context of models/base; expected at most 256 tokens",
+        ),
+    ],
+)
+def test_what_is_longer_than_the_context_is_refused_before_the_model_is_read(stage, tmp_path, changes, line):
+    (tmp_path / "models/base/model.safetensors").unlink()
+    with pytest.raises(UserError) as caught:
+        stage(**changes)
+    assert str(caught.value) == line
+    assert not (tmp_path / "models/pruned").exists()
