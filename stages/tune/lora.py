@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from stages.common.errors import UserError
 from stages.tune.dropout import Dropout
 from stages.tune.params import TuneParams
-from stages.tune.sparsity import mask_adapters
+from stages.tune.sparsity import mask_adapters, say_masked
 
 
 def prepare(model: PreTrainedModel, params: TuneParams) -> PeftModel:
@@ -68,6 +68,7 @@ def save_adapter(model: PeftModel, base: Path, folder: Path) -> None:
     config.target_modules = sorted(config.target_modules or [])
     # Embeddings are never trained here; "auto" would ask the hub whether they were resized.
     model.save_pretrained(str(folder), save_embedding_layers=False)
+    say_masked(model, folder)
 
 
 def merge(model: PeftModel) -> PreTrainedModel:

@@ -1,10 +1,13 @@
 """Recovery of a sparse model keeps its zeros: a weight that pruning set to zero is not trained.
 
 With M the mask of a matrix's weights that are not zero, an adapter adds M * (B A) instead of B A, while training and
-when it is merged (SQFT's sparse adapters, Munoz et al. 2024). The adapter's own files know no mask.
+when it is merged (SQFT's sparse adapters, Munoz et al. 2024). PEFT knows no mask, so an adapter's folder says that it
+needs one.
 """
 
+import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +17,14 @@ from peft.tuners.lora import Linear
 from torch import nn
 from transformers import PreTrainedModel
 
+NOTE = """
+## Not for PEFT alone
+
+Pruning set weights of the base to zero, and this adapter was trained to leave them zero: what it adds to a matrix W is
+(W != 0) * scale * (B A). PEFT adds scale * (B A) instead, which gives another model, and a dense one. The whole model
+is in models/merged; to merge the adapter yourself, multiply what it adds by the mask.
+"""
+MASK = {"espalier_mask": "W != 0, of the base: multiply what the adapter adds to W by it"}  # in adapter_config.json
 FEW = 0.01  # a smaller share of zeros is chance, rounding or a dead unit
 
 
@@ -25,12 +36,27 @@ def mask_of(linear: nn.Linear) -> torch.Tensor | None:
 
 def mask_adapters(model: PeftModel) -> None:
     """Let the adapters of sparse matrices leave their zeros alone."""
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, Linear)]
-    for layer in layers:
+    for layer in adapted_layers(model):
         mask = mask_of(layer.get_base_layer())
         if mask is not None:
             layer.get_delta_weight = partial(masked_delta, layer.get_delta_weight, mask)  # which merging adds
             layer.forward = partial(forward, layer)
+
+
+def say_masked(model: PeftModel, folder: Path) -> None:
+    """Write into the files of the adapter in `folder`, not merged yet, that it needs a mask, if it does."""
+    if all(mask_of(layer.get_base_layer()) is None for layer in adapted_layers(model)):
+        return
+    with (folder / "README.md").open("a", encoding="utf-8") as card:
+        card.write(NOTE)
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) | MASK
+    file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def adapted_layers(model: PeftModel) -> list[Any]:
+    """Return the matrices that have an adapter."""
+    return [module for module in model.modules() if isinstance(module, Linear)]
 
 
 def masked_delta(delta, mask: torch.Tensor, adapter: str) -> torch.Tensor:

@@ -1,12 +1,16 @@
 """Recovery of a sparse model leaves its zeros zero, and what is merged is what was trained."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from helpers import prune_params
+from peft import PeftModel
 from tune_helpers import VOCABULARY, tiny_model, trainable, tune_params
 
 from stages.prune.structures.weight import prune
-from stages.tune import full, lora
+from stages.tune import full, lora, sparsity
 
 TOKENS = torch.randint(0, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(5))
 
@@ -47,6 +51,33 @@ def test_a_merged_adapter_keeps_the_zeros_and_computes_what_was_trained(dtype):
     for name, expected in expected_zeros.items():
         assert (found[name] | ~expected).all(), name
         assert found[name].double().mean() < 0.6
+
+
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")
+def test_the_files_of_a_masked_adapter_say_that_it_needs_a_mask(tmp_path):
+    for name, model in (("sparse", sparse_model()), ("dense", tiny_model())):
+        tuned = lora.prepare(model, tune_params(lora_dropout=0.0))
+        train(tuned.train(), trainable(tuned).values())
+        lora.save_adapter(tuned, Path("models/pruned"), tmp_path / name)
+    card, config = (
+        (tmp_path / "sparse/README.md").read_text(),
+        json.loads((tmp_path / "sparse/adapter_config.json").read_text()),
+    )
+    assert "(W != 0) * scale * (B A)" in card and "models/merged" in card
+    assert "multiply what the adapter adds to W by it" in config["espalier_mask"]
+    dense = (tmp_path / "dense/README.md").read_text()
+    assert "W != 0" not in dense and "espalier_mask" not in (tmp_path / "dense/adapter_config.json").read_text()
+
+    # What the card says makes of PEFT's model the merged one.
+    sparse = sparse_model()
+    masks = zeros(sparse)
+    by_hand = PeftModel.from_pretrained(sparse_model(), tmp_path / "sparse").merge_and_unload()
+    with torch.no_grad():
+        for name, mask in masks.items():
+            by_hand.get_parameter(name)[mask] = 0
+    trained = PeftModel.from_pretrained(sparse_model(), tmp_path / "sparse")
+    sparsity.mask_adapters(trained)
+    torch.testing.assert_close(by_hand(TOKENS).logits, trained.eval()(input_ids=TOKENS).logits)
 
 
 def test_full_fine_tuning_keeps_the_zeros():
