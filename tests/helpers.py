@@ -136,3 +136,39 @@ def tiny_tokenizer(vocab: int = 64):
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<eos>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>")
+
+
+# SmolLM2's template, with a BOS of its own, as Llama 3's and Mistral's have.
+CHATML = (
+    "{% for m in messages %}{% if loop.first %}{{ '<s>system\\nBe brief<|im_end|>\\n' }}{% endif %}"
+    "{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def chat_tokenizer(template: str = CHATML):
+    """Return a byte-level tokenizer that adds a BOS, whose chat template begins with one as well."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<s>", "<|im_start|>", "<|im_end|>"]
+    alphabet = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE(vocab={token: number for number, token in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(special)
+    wrapping = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="<|im_end|>", clean_up_tokenization_spaces=False
+    )
+    wrapping.chat_template = template
+    return wrapped(wrapping, "<s> $A")
+
+
+def wrapped(tokenizer, single: str):
+    """Return `tokenizer` with special tokens put around what it encodes, such as "<s> $A </s>"."""
+    from tokenizers.processors import TemplateProcessing
+
+    names = [part for part in single.split() if part != "$A"]
+    special = [(name, tokenizer.convert_tokens_to_ids(name)) for name in dict.fromkeys(names)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=special)
+    return tokenizer

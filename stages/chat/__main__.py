@@ -1,4 +1,4 @@
-"""python -m stages.chat MODEL: type a text, read what the model writes behind it as it writes; an empty line ends.
+"""python -m stages.chat MODEL: type a text, read what the model writes after it as it writes; an empty line ends.
 
 A model with a chat template is asked through it and remembers the conversation; any other continues each line.
 """
@@ -7,10 +7,12 @@ import argparse
 
 import torch
 
-from stages.chat.models import FOLDERS, load, write_behind
+from stages.chat.models import FOLDERS, load
 from stages.common.errors import UserError
+from stages.common.generation import write
 from stages.common.params import RunParams, load_section
 from stages.common.stage import USER_ERROR, fail
+from stages.common.text import chat_tokens, to_continue
 from stages.common.torch_setup import setup_torch
 
 NEW_TOKENS, SEED = 200, 42
@@ -19,15 +21,15 @@ SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}  # greedy, sma
 
 def main(name: str) -> None:
     """Answer lines from the terminal until an empty one or the end of the input."""
-    loaded = load(name, setup_torch(load_section("run", RunParams), SEED))
-    tokenizer, messages = loaded[1], []
+    model, tokenizer = load(name, setup_torch(load_section("run", RunParams), SEED))
+    # What the model's own generation config says comes first.
+    sampling = {key: value for key, value in SAMPLING.items() if getattr(model.generation_config, key, None) is None}
+    messages: list[dict[str, str]] = []
     torch.manual_seed(SEED)
     while line := read_line():
-        prompt = line
-        if tokenizer.chat_template:
-            messages.append({"role": "user", "content": line})
-            prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        answer = write_behind(loaded, prompt, NEW_TOKENS, stream=True, **SAMPLING)
+        messages.append({"role": "user", "content": line})
+        prompt = chat_tokens(tokenizer, messages) if tokenizer.chat_template else to_continue(tokenizer, line)
+        answer = write(model, tokenizer, prompt, NEW_TOKENS, stream=True, **sampling)
         messages.append({"role": "assistant", "content": answer})
 
 

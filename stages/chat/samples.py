@@ -5,11 +5,13 @@ from pathlib import Path
 from pydantic import ConfigDict
 from tabulate import tabulate
 
-from stages.chat.models import FOLDERS, load, write_behind
+from stages.chat.models import FOLDERS, load
 from stages.common.errors import UserError
+from stages.common.generation import greedy
 from stages.common.outputs import staged
 from stages.common.params import Positive, RunParams, Section, load_section
 from stages.common.stage import USER_ERROR, fail
+from stages.common.text import to_continue
 from stages.common.torch_setup import setup_torch
 
 OUTPUT = Path("samples.md")
@@ -29,8 +31,10 @@ def main() -> None:
     params, device = load_section("evaluate", Prompts), setup_torch(load_section("run", RunParams))
     written = {}
     for name in FOLDERS:
-        loaded = load(name, device)
-        written[name] = [write_behind(loaded, prompt, params.new_tokens) for prompt in params.prompts]
+        model, tokenizer = load(name, device)
+        written[name] = [
+            greedy(model, tokenizer, to_continue(tokenizer, prompt), params.new_tokens) for prompt in params.prompts
+        ]
     with staged(OUTPUT) as file:
         file.write_text(page(params.prompts, written), encoding="utf-8")
     print(OUTPUT)

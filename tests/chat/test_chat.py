@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, tiny_llama, tiny_tokenizer
+from helpers import ROOT, chat_tokenizer, tiny_llama, tiny_tokenizer
 from ruamel.yaml import YAML
 
 from stages.chat import __main__ as chat
 from stages.chat import samples
-from stages.chat.models import write_behind
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
+from stages.common.generation import greedy
+from stages.common.text import to_continue
 
 
 @pytest.fixture
@@ -42,28 +43,61 @@ def test_lines_are_answered_until_an_empty_one(workspace, monkeypatch, capsys):
     assert answers(monkeypatch, capsys, "abc\n", "base") != one
 
 
+def spy(monkeypatch) -> list[tuple[list[int], dict]]:
+    """Return what the model is asked from now on: tokens and settings."""
+    asked: list[tuple[list[int], dict]] = []
+    monkeypatch.setattr(
+        chat, "write", lambda model, tokenizer, tokens, *_, **settings: asked.append((tokens, settings)) or "fine"
+    )
+    return asked
+
+
 def test_a_chat_template_is_used_and_remembers(workspace, monkeypatch, capsys):
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{% for message in messages %}{{ message.role }} {{ message.content }} {% endfor %}"
     tokenizer.save_pretrained("models/pruned")
-    prompts = []
-    monkeypatch.setattr(chat, "write_behind", lambda loaded, prompt, *_, **__: prompts.append(prompt) or "fine")
+    asked = spy(monkeypatch)
     answers(monkeypatch, capsys, "hi\nagain\n")
-    assert prompts == ["user hi ", "user hi assistant fine user again "]
+    prompts = ["user hi ", "user hi assistant fine user again "]
+    assert [tokens for tokens, _ in asked] == [tokenizer(prompt)["input_ids"] for prompt in prompts]
+
+
+def test_a_chat_has_one_beginning(workspace, monkeypatch, capsys):
+    """The template begins with a BOS, and the tokenizer adds one to what it encodes."""
+    tokenizer = chat_tokenizer()
+    tokenizer.save_pretrained("models/pruned")
+    asked = spy(monkeypatch)
+    answers(monkeypatch, capsys, "hi\n")
+    tokens = asked[0][0]
+    assert tokens.count(tokenizer.bos_token_id) == 1 and tokens[0] == tokenizer.bos_token_id
+    assert tokenizer.decode(tokens).endswith("hi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_the_models_own_sampling_comes_first(workspace, monkeypatch, capsys):
+    asked = spy(monkeypatch)
+    answers(monkeypatch, capsys, "abc\n", "base")
+    model = load_model("models/base")
+    model.generation_config.temperature, model.generation_config.do_sample = 0.3, True
+    model.generation_config.save_pretrained("models/base")
+    answers(monkeypatch, capsys, "abc\n", "base")
+    assert [settings["stream"] for _, settings in asked] == [True, True]
+    assert {key: asked[0][1].get(key) for key in chat.SAMPLING} == chat.SAMPLING
+    assert {key for key in chat.SAMPLING if key in asked[1][1]} == {"top_p"}
 
 
 def test_a_prompt_beyond_the_context_keeps_its_end(workspace):
-    loaded = load_model("models/base"), load_tokenizer("models/base")
-    room = loaded[0].config.max_position_embeddings - 5
-    assert write_behind(loaded, "z" * 50 + "abc" * 300, 5) == write_behind(loaded, ("abc" * 300)[-room:], 5)
+    model, tokenizer = load_model("models/base"), load_tokenizer("models/base")
+    room = model.config.max_position_embeddings - 5
+    long, short = (to_continue(tokenizer, text) for text in ("z" * 50 + "abc" * 300, ("abc" * 300)[-room:]))
+    assert greedy(model, tokenizer, long, 5) == greedy(model, tokenizer, short, 5)
 
 
 def test_samples_stand_side_by_side(workspace):
     samples.main()
     header, _, first, second = Path("samples.md").read_text().splitlines()
     assert [cell.strip() for cell in header.strip("|").split("|")] == ["prompt", "base", "pruned", "tuned"]
-    loaded = load_model("models/merged"), load_tokenizer("models/merged")
-    assert first.split("|")[4].strip() == write_behind(loaded, "abc", 6).strip()
+    model, tokenizer = load_model("models/merged"), load_tokenizer("models/merged")
+    assert first.split("|")[4].strip() == greedy(model, tokenizer, to_continue(tokenizer, "abc"), 6).strip()
     assert first.split("|")[1].strip() == "abc" and second.split("|")[1].strip() == "hello"
 
 
