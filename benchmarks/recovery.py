@@ -84,7 +84,7 @@ class Race:
         table = pd.read_parquet(options.mirror / DATA)
         texts = [alpaca_prompt(each.instruction, each.input) + each.output for each in table.itertuples()]
         self.tokenizer = train_tokenizer(texts, self.shape["vocab_size"])
-        self.examples = instruction_examples(table.sample(count, random_state=0), self.tokenizer, window)
+        self.examples = instruction_examples(table.sample(count, random_state=0), self.tokenizer, window, "alpaca")
         section = load_section("tune", TuneParams).model_dump() | THESIS | {"window": window}
         self.params = TuneParams.model_validate(
             section | {"batch_size": len(self.examples), "micro_batch_size": MICRO_BATCH}

@@ -30,10 +30,10 @@ from stages.evaluate.harness import run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses
 from stages.evaluate.tasks import read_tasks
-from stages.tune.__main__ import METHODS, make_objective
 from stages.tune.data import training_examples, validation_examples
 from stages.tune.params import TuneParams
 from stages.tune.recovery import recover
+from stages.tune.tuning import METHODS, make_objective
 
 INSTRUCTIONS = {"data": "instructions", "objective": "next_token", "window": 256}
 TEXT = {"data": "text", "objective": "next_token"}

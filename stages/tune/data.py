@@ -24,7 +24,7 @@ def training_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) ->
         examples += text_examples(read(TEXT, ["text"])["text"].tolist(), tokenizer, params.window)
     if params.data in ("instructions", "both"):
         rows = read(INSTRUCTIONS, ["instruction", "input", "output"])
-        examples += instruction_examples(rows, tokenizer, params.window)
+        examples += instruction_examples(rows, tokenizer, params.window, template(params, tokenizer))
     if not examples:
         where = " and ".join(map(str, FILES[params.data]))
         raise UserError(
@@ -37,6 +37,15 @@ def training_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) ->
             f"allowed: 1 to {len(examples)} sequences"
         )
     return examples
+
+
+def template(params: TuneParams, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return what lays instructions out: alpaca, or chat where the tokenizer has a chat template."""
+    if params.template == "chat" and not tokenizer.chat_template:
+        raise UserError("tune.template = 'chat': the tokenizer of models/base has no chat template; expected: alpaca")
+    if params.template == "auto":
+        return "chat" if tokenizer.chat_template else "alpaca"
+    return params.template
 
 
 def validation_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) -> list[Example]:

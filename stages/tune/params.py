@@ -19,10 +19,12 @@ class TuneParams(Section):
     """
 
     data: Literal["instructions", "text", "both"]
+    template: Literal["auto", "alpaca", "chat"]
     objective: Literal["next_token", "distillation"]
     temperature: Rate
     hidden_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     method: Literal["lora", "full"]
+    control: bool
     seed: Seed
     lora_rank: Positive
     lora_alpha: Positive
@@ -43,4 +45,14 @@ class TuneParams(Section):
         """The warm-up ends before the training does."""
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps = {self.warmup_steps} is not allowed; allowed: 0 to steps = {self.steps}")
+        return self
+
+    @model_validator(mode="after")
+    def control_has_something_to_learn(self):
+        """The base as its own teacher has nothing to teach: its rounding errors would be all that is learnt."""
+        if self.control and self.objective == "distillation":
+            raise ValueError(
+                "control = true is not allowed with objective = 'distillation', which would distil the base from "
+                "itself; expected: false, or objective: next_token"
+            )
         return self

@@ -8,6 +8,8 @@ from statistics import fmean
 import torch
 from transformers import PreTrainedModel
 
+from stages.common.progress import Bar
+from stages.common.torch_setup import arithmetic
 from stages.common.training import Plan, Progress, train
 from stages.tune.batches import Batches, collate, split
 from stages.tune.examples import Example, loss_tokens
@@ -47,20 +49,20 @@ def recover(
         batch = [examples[index] for index in batches.at(step)]
         return backward_mean(model, objective, batch, params.micro_batch_size)
 
-    def measure(some: list[Example], loss: Objective) -> float:
+    def measure(some: list[Example], loss: Objective, description: str) -> float:
         model.eval()
-        return mean_loss(model, loss, some, params.micro_batch_size)
+        return mean_loss(model, loss, some, params.micro_batch_size, description)
 
-    before = measure(sample, objective)
+    before = measure(sample, objective, "training loss before")
     plan = Plan(params.steps, params.warmup_steps, params.validate_every, params.seed)
-    validate = partial(measure, validation, next_token_loss)
+    validate = partial(measure, validation, next_token_loss, "held-out loss")
     progress = train(parameters, [optimizer], backward, validate, plan, state_folder, "tune")
     metrics: dict[str, int | float] = {
         "trainable_parameters": sum(parameter.numel() for parameter in parameters.values()),
         **seen(examples, batches, params),
         "best_step": progress.best_step,
         "train_loss_before": before,
-        "train_loss_after": measure(sample, objective),
+        "train_loss_after": measure(sample, objective, "training loss after"),
         "validation_loss_before": progress.validation_loss[0],
         "validation_loss_after": progress.validation_loss[progress.best_step],
         "held_out_loss_rose": int(held_out_loss_rose(progress)),
@@ -102,16 +104,24 @@ def backward_mean(model: PreTrainedModel, objective: Objective, batch: list[Exam
 
 
 @torch.no_grad()
-def mean_loss(model: PreTrainedModel, objective: Objective, examples: list[Example], size: int) -> float:
+def mean_loss(
+    model: PreTrainedModel, objective: Objective, examples: list[Example], size: int, description: str = "loss"
+) -> float:
     """Return the mean loss over the loss tokens of `examples`, `size` sequences at a time."""
-    total = sum(part_loss(model, objective, part).item() for part in split(examples, size))
-    return total / sum(map(loss_tokens, examples))
+    total, tokens = 0.0, 0
+    parts = split(examples, size)
+    with Bar(description, len(parts)) as bar:
+        for part in parts:
+            total += part_loss(model, objective, part).item()
+            tokens += sum(map(loss_tokens, part))
+            bar.advance(measured=f"loss {total / tokens:.3f}")
+    return total / tokens
 
 
 def part_loss(model: PreTrainedModel, objective: Objective, examples: list[Example]) -> torch.Tensor:
     """Return the summed loss of one forward pass."""
     tokens, labels = (tensor.to(model.device) for tensor in collate(examples))
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=model.device.type == "cuda"):
+    with arithmetic():
         return objective(model, tokens, labels)
 
 

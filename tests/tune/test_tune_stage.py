@@ -144,6 +144,22 @@ def test_a_run_that_makes_things_worse_keeps_the_pruned_model_and_says_so(tmp_pa
     assert torch.equal(merged(tokens).logits, pruned(tokens).logits)
 
 
+def test_a_window_beyond_the_context_is_refused_before_the_model_is_read(workspace):
+    (workspace / "models/pruned/model.safetensors").unlink()
+    write_params(workspace, window=257)
+    with pytest.raises(UserError) as caught:
+        main()
+    assert str(caught.value) == (
+        "tune.window = 257 is longer than the context of models/pruned; expected at most 256 tokens"
+    )
+
+
+def test_a_chat_template_that_is_missing_is_one_line(workspace):
+    write_params(workspace, data="both", template="chat")
+    with pytest.raises(UserError, match=r"^tune.template = 'chat': .* has no chat template; expected: alpaca$"):
+        main()
+
+
 def empty(file: str, **columns) -> None:
     pd.DataFrame({name: pd.Series([], dtype=str) for name in columns}).to_parquet(file)
 
@@ -162,7 +178,7 @@ def empty(file: str, **columns) -> None:
         ({"hidden_weight": -1.0}, "tune.hidden_weight = -1.0 is not allowed; allowed: greater than or equal to 0"),
         ({"method": "dora"}, "tune.method = 'dora' is not allowed; allowed: 'lora' or 'full'"),
         ({"window": 1}, "tune.window = 1 is not allowed; allowed: greater than or equal to 2"),
-        ({"window": 100_000}, "tune.window = 100000 leaves nothing of data/text/train.parquet to learn; allowed: "),
+        ({"template": "chatml"}, "tune.template = 'chatml' is not allowed; allowed: 'auto', 'alpaca' or 'chat'"),
         ({"data": "instructions", "window": 20}, "tune.window = 20 leaves nothing of data/instructions.parquet to"),
         ({"batch_size": 10_000}, "tune.batch_size = 10000 is more than the training data holds; allowed: 1 to "),
         ({"learning_rate": 1e30}, "tune.learning_rate = 1e+30 is too high: the loss is nan"),
@@ -200,7 +216,7 @@ def test_a_short_validation_text_is_used_whole_and_a_line_says_so(workspace, cap
         ),
         (lambda: Path("data/text/train.parquet").unlink(), "data/text/train.parquet is missing"),
         (lambda: os.truncate("data/text/train.parquet", 100), "data/text/train.parquet is no parquet file"),
-        (lambda: Path("models/pruned/tokenizer_config.json").unlink(), "models/pruned has no tokenizer"),
+        (lambda: Path("models/pruned/tokenizer.json").unlink(), "models/pruned has no tokenizer"),
     ],
 )
 def test_spoilt_inputs_are_one_line(workspace, spoil, line):

@@ -65,10 +65,12 @@ def tune_section(**changes) -> dict:
     """Return section `tune` as params.yaml would hold it."""
     defaults = {
         "data": "text",
+        "template": "auto",
         "objective": "next_token",
         "temperature": 1.0,
         "hidden_weight": 0.0,
         "method": "lora",
+        "control": False,
         "seed": 1,
         "lora_rank": 2,
         "lora_alpha": 4,

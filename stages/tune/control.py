@@ -1,0 +1,47 @@
+"""Stage control: models/base, tuned as the pruned model is -> models/control, metrics/[details/]control*.
+
+What tuning wins on the base is adaptation to the text; only what the pruned model wins beyond it is recovery. Without
+`tune.control` the outputs are empty, and neither torch nor a model is loaded.
+"""
+
+from pathlib import Path
+
+from stages.common.outputs import staged, write_details
+from stages.common.params import load_section
+from stages.common.stage import run_stage
+from stages.tune.params import TuneParams
+
+MODEL, LOSSES, DETAILS = "models/control", "metrics/control_loss.csv", "metrics/details/control.json"
+
+
+def main() -> None:
+    """Tune the base as params.yaml says, or write empty outputs."""
+    params = load_section("tune", TuneParams)
+    if params.control:
+        tune_base(params)
+        return
+    with staged(MODEL) as folder:
+        folder.mkdir()
+        (folder / "README.md").write_text("Empty: tune.control is false\n", encoding="utf-8")
+    with staged(LOSSES) as file:
+        file.write_text("step,split,loss\n", encoding="utf-8")
+    write_details(DETAILS, {})
+
+
+def tune_base(params: TuneParams) -> None:
+    """Write the base, tuned."""
+    from stages.common.checkpoint import save_checkpoint
+    from stages.common.resume import forget
+    from stages.common.training import write_losses
+    from stages.tune.tuning import BASE, tune
+
+    tuned = tune("control", BASE, params)
+    with staged(MODEL) as folder:
+        save_checkpoint(tuned.method.merge(tuned.model), tuned.tokenizer, Path(folder))
+    write_losses(LOSSES, tuned.progress)
+    write_details(DETAILS, tuned.metrics)
+    forget(tuned.state)
+
+
+if __name__ == "__main__":
+    run_stage("control", main)

@@ -1,0 +1,62 @@
+"""Tune one model: the pruned one, or the base as its control, by the same params."""
+
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from stages.common import resume, training
+from stages.common.checkpoint import load_model, load_tokenizer
+from stages.common.model_config import check_context, read_config
+from stages.common.params import RunParams, load_section
+from stages.common.torch_setup import setup_torch
+from stages.tune import full, lora
+from stages.tune.data import FILES, VALIDATION, training_examples, validation_examples
+from stages.tune.distillation import Distillation, check_states
+from stages.tune.next_token import next_token_loss
+from stages.tune.params import TuneParams
+from stages.tune.recovery import Objective, recover, warning
+
+BASE, PRUNED = Path("models/base"), Path("models/pruned")
+METHODS: dict[str, Any] = {"lora": lora, "full": full}
+CODE = (Path(__file__).parent, training.__file__, resume.__file__)
+
+
+class Tuned(NamedTuple):
+    """A tuned model, to be saved by the `method` that made it, and then its `state` to be forgotten."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    method: Any
+    progress: training.Progress
+    metrics: dict[str, int | float]
+    state: Path
+
+
+def tune(stage: str, start: Path, params: TuneParams) -> Tuned:
+    """Return the model in `start` tuned; what an interrupted run of `stage` has reached is gone on from."""
+    run = load_section("run", RunParams)
+    device = setup_torch(run, params.seed)
+    method = METHODS[params.method]
+    check_context("tune.window", params.window, read_config(start))
+    model, tokenizer = load_model(start, device), load_tokenizer(start)
+    examples, validation = training_examples(params, tokenizer), validation_examples(params, tokenizer)
+    inputs = resume.digest(BASE, start, *FILES[params.data], VALIDATION, *CODE)
+    state = resume.state_folder(stage, run.model_dump_json(), params.model_dump_json(), inputs)
+
+    objective = make_objective(model, params)
+    tuned = method.prepare(model, params)
+    progress, metrics = recover(method.trained(tuned), objective, examples, validation, params, state)
+    if metrics["held_out_loss_rose"]:
+        print(f"espalier: {stage}: {warning(progress)}", file=sys.stderr, flush=True)
+    return Tuned(tuned, tokenizer, method, progress, metrics, state)
+
+
+def make_objective(model: PreTrainedModel, params: TuneParams) -> Objective:
+    """Return what is trained for; the base is read only to be distilled from."""
+    if params.objective == "next_token":
+        return next_token_loss
+    base = load_model(BASE, model.device)
+    check_states(base, model, params.hidden_weight)
+    return Distillation(base, params.temperature, params.hidden_weight)
