@@ -172,7 +172,7 @@ def empty(file: str, **columns) -> None:
         ({"lora_dropout": 1.0}, "tune.lora_dropout = 1.0 is not allowed; allowed: less than 1"),
         ({"data": "alpaca"}, "tune.data = 'alpaca' is not allowed; allowed: 'instructions', 'text' or 'both'"),
         ({"target_modules": []}, "tune.target_modules = [] is not allowed; allowed: "),
-        ({"target_modules": ["c_attn"]}, "tune.target_modules = ['c_attn']: c_attn is no linear layer"),
+        ({"target_modules": ["c_attn"]}, "tune.target_modules.0 = 'c_attn' is not allowed; allowed: q_proj, k_proj"),
         ({"objective": "kl"}, "tune.objective = 'kl' is not allowed; allowed: 'next_token' or 'distillation'"),
         ({"temperature": 0.0}, "tune.temperature = 0.0 is not allowed; allowed: greater than 0"),
         ({"hidden_weight": -1.0}, "tune.hidden_weight = -1.0 is not allowed; allowed: greater than or equal to 0"),
