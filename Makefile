@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao run show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape bench
+.PHONY: help setup llamacpp torchao run threads show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,8 +39,12 @@ torchao: setup ## Install torchao, for exports in torch's own 8 bits
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-torchao.txt -c constraints.txt
 
 run: setup ## Run the pipeline (dvc repro) and print base, pruned and tuned side by side
+	@python -m stages.check.cores
 	dvc repro
 	python -m stages.report.show
+
+threads: setup ## Measure which number of CPU threads is fastest here, and print the line to set (half a minute)
+	python benchmarks/threads.py
 
 show: setup ## Print the comparison of the last run again
 	python -m stages.report.show
