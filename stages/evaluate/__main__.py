@@ -12,7 +12,7 @@ from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
-from stages.common.torch_setup import setup_torch
+from stages.common.torch_setup import arithmetic, setup_torch
 from stages.evaluate.harness import accuracies, merge, question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.params import EvaluateParams
@@ -40,7 +40,7 @@ def main(name: str, folder: str) -> None:
     params, run = load_section("evaluate", EvaluateParams), load_section("run", RunParams)
     device = setup_torch(run, params.seed)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory() as cache:
+    with tempfile.TemporaryDirectory() as cache, arithmetic():
         sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache))
         model, tokenizer = load_model(folder, device), load_tokenizer(folder)
         inputs = resume.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)

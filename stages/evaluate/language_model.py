@@ -38,7 +38,15 @@ class BranchingLM(HFLM):
         Log-softmax is taken in float32 whatever the model's dtype: half precision makes ties of different answers.
         """
         # HFLM's cache of logits mixes up positions where one text is split into context and answer at two places.
-        super().__init__(model, tokenizer=tokenizer, batch_size=1, softmax_dtype=torch.float32, logits_cache=False)
+        super().__init__(
+            model,
+            tokenizer=tokenizer,
+            batch_size=1,
+            softmax_dtype=torch.float32,
+            logits_cache=False,
+            # HFLM would switch the caller's autocast off.
+            mixed_precision_dtype=torch.bfloat16 if torch.is_autocast_enabled(model.device.type) else None,
+        )
         self.batch_tokens = batch_tokens
         self.batch_size_per_gpu = max(1, batch_tokens // self.max_length)
         self.encoded: dict[str, list[int]] = {}

@@ -277,3 +277,20 @@ def test_requests_go_on_from_what_was_kept(branch, monkeypatch, tmp_path):
     assert counted == scores[3:]
     ours._loglikelihood_tokens(requests)
     assert len(counted) == 2 * len(scores) - 3, "what was kept is for one call"
+
+
+@pytest.mark.parametrize("branch", [True, False])
+def test_bfloat16_arithmetic(branch, monkeypatch):
+    """Products are taken in bfloat16, as HFLM does with a mixed precision; log-softmax stays in float32."""
+    model, requests = tiny_model(), token_requests(seed=9)
+    monkeypatch.setattr(language_model, "can_branch", lambda *_: branch)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests)
+    theirs = HFLM(
+        model, tokenizer=TOKENIZER, batch_size=1, logits_cache=False, softmax_dtype="float32",
+        mixed_precision_dtype="bfloat16",
+    )._loglikelihood_tokens(requests, disable_tqdm=True)  # fmt: skip
+    exact = BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests)
+    for (total, _), (reference, _), (full, _) in zip(ours, theirs, exact, strict=True):
+        assert total == pytest.approx(reference, rel=0, abs=0.5)
+        assert total != full
