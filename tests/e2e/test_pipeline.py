@@ -37,7 +37,7 @@ def test_every_stage_has_a_desc_and_its_cost_is_recorded_beside_the_outputs(fini
     assert all(stage.get("desc") or stage["do"]["desc"] for stage in stages.values())
     recorded = {path.stem for path in (finished.folder / "metrics/runtime").glob("*.json")}
     assert recorded == {
-        "check", "data", "base", "prune", "tune", "export", "report",
+        "check", "data", "base", "prune", "tune", "control", "export", "report",
         *(f"{stage}-{model}" for stage in ("evaluate", "profile") for model in ("base", "pruned", "tuned")),
     }  # fmt: skip
     assert "runtime" not in (finished.folder / "dvc.lock").read_text()
