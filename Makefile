@@ -32,7 +32,7 @@ setup: .venv/installed .venv/model ## Make .venv and install the pinned requirem
 	"\`make run\` names the ways out" >&2; fi
 
 llamacpp: setup ## Install llama.cpp, to check and profile GGUF exports in it (builds 4 minutes)
-	CMAKE_ARGS="-DLLAVA_BUILD=OFF -DCMAKE_PROJECT_INCLUDE=$(CURDIR)/requirements-llamacpp.cmake" \
+	SKBUILD_CMAKE_DEFINE="LLAVA_BUILD=OFF;CMAKE_PROJECT_INCLUDE=$$PWD/requirements-llamacpp.cmake" \
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-llamacpp.txt -c constraints.txt
 
 torchao: setup ## Install torchao, for exports in torch's own 8 bits

@@ -1,13 +1,12 @@
 """python -m studies.compare [STUDY]: what the experiments of a study say, into reports/<study>/."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from stages.common.errors import UserError
 from stages.common.outputs import staged
 from stages.common.params import load_section
-from stages.common.stage import USER_ERROR
+from stages.common.stage import run
 from stages.report.params import ReportParams
 from stages.report.results import Metrics
 from stages.report.thesis import thesis_report
@@ -71,9 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m studies.compare", description=__doc__)
     parser.add_argument("study", type=Path, nargs="?", help="studies/<name>.yaml; default: all that have been run")
     arguments = parser.parse_args()
-    commits = find_experiments()
     paths = [arguments.study] if arguments.study else sorted(Path("studies").glob("*.yaml"))
-    studies = [load_study(path) for path in paths]
+    studies, commits = [load_study(path) for path in paths], find_experiments()
     started = [each for each in studies if any(variant.name in commits for variant in each.variants)]
     if not started and not arguments.study:
         raise UserError("no study has been run for this commit; `make sweep STUDY=studies/demo.yaml` runs one")
@@ -83,8 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        print(f"espalier: compare: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+    run("compare", main)

@@ -12,12 +12,21 @@ CODE = ("dvc.yaml", "stages", "requirements.txt", "constraints.txt")
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
-    """Return what git prints; UserError with its last line where it fails."""
-    done = subprocess.run(["git", *arguments], cwd=folder, text=True, capture_output=True)
+    """Return what git prints, less the last line's end; UserError with its last line where it fails."""
+    done = run_git(*arguments, folder=folder)
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]
         raise UserError(f"git {arguments[0]} failed: {reason[-1]}")
-    return done.stdout.rstrip()
+    return done.stdout.rstrip("\n")
+
+
+def run_git(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run git and return how it ended; UserError where it is not installed."""
+    command = ["git", "-c", "core.quotePath=false", *arguments]
+    try:
+        return subprocess.run(command, cwd=folder, text=True, errors="surrogateescape", capture_output=True)
+    except FileNotFoundError:
+        raise UserError("git is not on PATH, and experiments are its commits; install it") from None
 
 
 def baseline() -> str:
@@ -26,9 +35,9 @@ def baseline() -> str:
     Raises UserError where there is none, or where the work tree's pipeline is not the commit's. A detached HEAD is
     said to be one.
     """
-    if subprocess.run(["git", "rev-parse", "-q", "--git-dir"], capture_output=True).returncode:
+    if run_git("rev-parse", "-q", "--git-dir").returncode:
         raise UserError("this is no git repository, and experiments are commits; run `git init` and commit the project")
-    if subprocess.run(["git", "rev-parse", "-q", "--verify", "HEAD"], capture_output=True).returncode:
+    if run_git("rev-parse", "-q", "--verify", "HEAD").returncode:
         raise UserError("there is no commit yet, and experiments start from one; run `git add -A && git commit` first")
     changed = [line[3:] for line in git("status", "--porcelain", "--", "params.yaml", *CODE).splitlines()]
     if changed:
@@ -37,7 +46,7 @@ def baseline() -> str:
             "commit them or stash them first"
         )
     head = git("rev-parse", "HEAD")
-    if subprocess.run(["git", "symbolic-ref", "-q", "HEAD"], capture_output=True).returncode:
+    if run_git("symbolic-ref", "-q", "HEAD").returncode:
         print(
             f"HEAD is detached: the experiments belong to commit {head[:7]}; `git switch -c NAME` gives it a branch",
             file=sys.stderr,
@@ -71,4 +80,4 @@ def reference_of(start: str, name: str) -> str:
 @cache
 def same_code(one: str, other: str) -> bool:
     """Return whether two commits hold the same pipeline, params left out; a commit that is gone holds none."""
-    return not subprocess.run(["git", "diff", "--quiet", one, other, "--", *CODE], capture_output=True).returncode
+    return not run_git("diff", "--quiet", one, other, "--", *CODE).returncode

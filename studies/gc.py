@@ -8,7 +8,7 @@ from dvc.repo import Repo
 
 from stages.common.errors import UserError
 from stages.common.outputs import remove
-from stages.common.stage import FAILURE, USER_ERROR
+from stages.common.stage import FAILURE, run
 from studies.experiments import git, parse
 from studies.workspace import FOLDER, claim
 
@@ -45,7 +45,7 @@ def remove_workspaces() -> None:
     for file in sorted(FOLDER.glob("*.lock")):
         lock = claim(file)
         if lock is None:
-            raise UserError(f"{file.stem} is being run by a sweep; allowed: when none runs")
+            raise UserError(f"{file.stem} is being run by a sweep; wait until no sweep is running")
         with lock:
             remove(file.with_suffix(""))
             remove(file.with_suffix(".log"))
@@ -63,8 +63,4 @@ def mib(size: int) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"espalier: gc: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
+    run("gc", main)

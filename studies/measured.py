@@ -13,6 +13,7 @@ from dvc.api import DVCFileSystem
 
 from stages.common.errors import UserError
 from stages.report.results import FOLDERS, Metrics, read_chances
+from studies.experiments import git
 from studies.study import Study, Variant
 
 
@@ -110,11 +111,11 @@ def method_of(variant: Variant) -> str:
 
 def read_model(variant: Variant, model: str, commit: str) -> Measured:
     """Return what the experiment at `commit` measured of `model`."""
-    files = DVCFileSystem(rev=commit)
+    files, project = open_commit(commit)
 
     def read(path: str) -> bytes:
         try:
-            return files.read_bytes(path)
+            return files.read_bytes(project + path)
         except FileNotFoundError:
             raise UserError(
                 f"experiment {variant.name}: {path} is not in DVC's cache; `dvc exp pull` or `dvc pull --rev` brings it"
@@ -136,11 +137,17 @@ def read_model(variant: Variant, model: str, commit: str) -> Measured:
     )
 
 
+def open_commit(commit: str) -> tuple[DVCFileSystem, str]:
+    """Return the files of a commit, and what the paths of the project's own begin with: "" or a folder and a slash."""
+    project = git("rev-parse", "--show-prefix")
+    return DVCFileSystem(rev=commit, subrepos=bool(project)), project
+
+
 def chances_of(commit: str) -> dict[str, Any]:
     """Return the accuracy of guessing for each task that tells it."""
-    files = DVCFileSystem(rev=commit)
+    files, project = open_commit(commit)
     with TemporaryDirectory() as folder:
-        for path in files.find("data/tasks"):
+        for path in files.find(f"{project}data/tasks"):
             if path.endswith(".yaml"):
                 (Path(folder) / Path(path).name).write_bytes(files.read_bytes(path))
         return read_chances(Path(folder))

@@ -2,28 +2,31 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
 
 from stages.check.sections import check_params
 from stages.common.errors import UserError
-from stages.common.params import Section, describe, read_params_file
+from stages.common.params import Section, describe_all, read_params_file
+from stages.common.yaml_file import check_values, read_yaml
 from stages.export.params import Format
+from studies.settings import Settings, changed
 
-Settings = dict[str, Any]  # dotted keys of params.yaml and their values
 Models = Annotated[list[Literal["pruned", "tuned"]], Field(min_length=1)]
 Values = Annotated[list[Any], Field(min_length=1)]
 
 # What a model does not depend on: a variant is named by the rest.
 AFTERWARDS = ("export", "models", "report")
 WITHOUT = {"base": ("prune", "tune", *AFTERWARDS), "pruned": ("tune", *AFTERWARDS), "tuned": AFTERWARDS}
+
+MAX_VARIANTS, LABEL_CHARACTERS = 10_000, 100
 
 
 class Point(Section):
@@ -50,6 +53,10 @@ class StudyFile(Section):
             raise ValueError("grid and points are both empty; allowed: at least one variant")
         if len({len(values) for values in self.seeds.values()}) > 1:
             raise ValueError("seeds has lists of different lengths; allowed: lists of one length, varied together")
+        repetitions = len(next(iter(self.seeds.values()), [None]))
+        variants = (prod(map(len, self.grid.values())) * bool(self.grid) + len(self.points)) * repetitions
+        if variants > MAX_VARIANTS:
+            raise ValueError(f"grid, points and seeds make {variants:,} variants; allowed: at most {MAX_VARIANTS:,}")
         return self
 
 
@@ -71,12 +78,12 @@ class Variant:
         words = [slug(value) for value in self.varied.values()]
         words += [f"{key.split('.')[-1]}{slug(value)}" for key, value in self.seeds.items()]
         words += [model for model in self.models if model == "tuned"]
-        return "-".join([*words, *self.formats]) or self.models[-1]
+        return "-".join([*words, *self.formats])[:LABEL_CHARACTERS].strip("-.") or self.models[-1]
 
     @property
     def name(self) -> str:
         """The experiment's name: equal for equal params and models, whatever the study file looks like."""
-        return f"{self.study}-{self.label}-{self.key(self.models[-1])[:7]}"
+        return f"{slug(self.study)[:LABEL_CHARACTERS] or 'study'}-{self.label}-{self.key(self.models[-1])[:7]}"
 
     @property
     def targets(self) -> list[str]:
@@ -152,17 +159,15 @@ def check(variant: Variant, path: Path) -> None:
 def read_study_file(path: Path) -> StudyFile:
     """Return what the file says; UserError if it is missing, no YAML, or holds what it may not."""
     try:
-        content = YAML(typ="safe").load(path)
+        content = read_yaml(path)
     except FileNotFoundError:
         known = ", ".join(str(file) for file in sorted(Path("studies").glob("*.yaml")))
         raise UserError(f"{path} is missing; allowed: {known or 'a YAML file that describes a study'}") from None
-    except YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    check_values(str(path), content)
     try:
         return StudyFile.model_validate(content)
     except ValidationError as error:
-        lines = [describe("", StudyFile, each).removeprefix(".") for each in error.errors()]
-        raise UserError(f"{path}: " + "; ".join(lines)) from None
+        raise UserError(f"{path}: {describe_all('', StudyFile, error)}") from None
 
 
 def varied_settings(file: StudyFile) -> Iterator[tuple[Settings, list[str]]]:
@@ -200,22 +205,8 @@ def base_of(variant: Variant) -> Variant:
     return Variant(variant.study, {}, {}, shared, ("base",), (), variant.params)
 
 
-def changed(params: dict[str, Any], settings: Settings, source: Path) -> dict[str, Any]:
-    """Return `params` with the dotted keys of `settings` changed; UserError for a key that it does not have."""
-    result = deepcopy(params)
-    for key, value in settings.items():
-        *parents, last = key.split(".")
-        place = result
-        for parent in parents:
-            place = place.get(parent, {}) if isinstance(place, dict) else {}
-        if not isinstance(place, dict) or (last not in place and parents != ["models"]):
-            beside = ", ".join(place) if isinstance(place, dict) and place else ", ".join(params)
-            raise UserError(f"{source}: {key} is not a key of params.yaml; allowed in its place: {beside}")
-        place[last] = value
-    return result
-
-
 def slug(value: Any) -> str:
     """Return a value as a part of a Git reference's name."""
-    text = "-".join(map(slug, value)) if isinstance(value, list) else str(value).lower()
-    return "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text).strip("-.")
+    text = "-".join(map(slug, value)) if isinstance(value, list) else str(value)[:LABEL_CHARACTERS].lower()
+    text = "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text)
+    return re.sub(r"([-.])[-.]*\1", r"\1", text).strip("-.")

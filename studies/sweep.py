@@ -9,8 +9,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.common.errors import UserError
-from stages.common.stage import FAILURE, INTERRUPTED, USER_ERROR
+from stages.common.stage import FAILURE, run
 from studies.experiments import baseline, find_experiments
 from studies.progress import Progress
 from studies.study import Study, Variant, load_study
@@ -157,12 +156,4 @@ def warn_of_threads(study: Study, jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        sys.exit(main())
-    except UserError as error:
-        print(f"espalier: sweep: {error}", file=sys.stderr)
-        sys.exit(USER_ERROR)
-    except KeyboardInterrupt:
-        print("espalier: sweep: interrupted; the same command goes on with what is missing", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    run("sweep", main, "the same command goes on with what is missing")

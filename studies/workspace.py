@@ -6,29 +6,34 @@ no other makes again. A lock beside it is held by whoever works on it, also by a
 
 import fcntl
 import os
-import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from dvc.config import Config
+from dvc.config_schema import RelPath
 from dvc.repo import Repo
 
+from stages.common.errors import shown
 from stages.common.outputs import remove
-from studies.experiments import find_experiments, git, reference_of
+from studies.experiments import find_experiments, git, reference_of, run_git
+from studies.settings import write_settings
 from studies.study import Variant
 
 FOLDER = Path(".dvc/tmp/sweep")
 
 
 class Workspace:
-    """Where a variant is run: `folder` is the clone, `log` what DVC and the stages print."""
+    """Where a variant is run: `project` in the clone `folder`; `log` holds what DVC and the stages print."""
 
     def __init__(self, variant: Variant, baseline: str):
         self.variant, self.baseline = variant, baseline
         self.folder, self.log = FOLDER.resolve() / variant.name, FOLDER / f"{variant.name}.log"
+        # The project may be a folder of a larger repository.
+        self.project = self.folder / git("rev-parse", "--show-prefix")
         self.lock: IO | None = None
 
     def claim(self) -> bool:
@@ -55,31 +60,49 @@ class Workspace:
         """Make the clone and start the experiment in it, from the results of the commit `needed` if there is one."""
         self.clone()
         if needed:
-            git("checkout", "-q", needed, "--", ".", folder=self.folder)
-        keep_only(self.folder, self.variant.targets)
+            git("checkout", "-q", needed, "--", ".", folder=self.project)
+            git("checkout", "-q", self.baseline, "--", "params.yaml", folder=self.project)
+        write_settings(self.project / "params.yaml", self.variant.settings)
+        keep_only(self.project, self.variant.targets)
         command = ["dvc", *command_of(self.variant)]
+        environment = {**environment, "DVC_SITE_CACHE_DIR": str(self.site_cache)}
         with self.log.open("w", encoding="utf-8") as log:
-            print(shlex.join(command), file=log, flush=True)
+            print(shlex.join(command), file=log)
+            for key, value in self.variant.settings.items():
+                print(f"params.yaml: {key} = {shown(value)}", file=log)
+            log.flush()
             return subprocess.Popen(
                 [sys.executable, "-m", *command],
-                cwd=self.folder, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                cwd=self.project, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True, pass_fds=[self.lock.fileno()] if self.lock else [],
                 env={**os.environ, **environment, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
             )  # fmt: skip
 
     def clone(self) -> None:
-        """Clone the commit that the experiment starts from, with this repository's own settings."""
+        """Check out the commit that the experiment starts from, with this repository's own settings.
+
+        The clone borrows this repository's objects, as `git clone --shared` would, which refuses shallow ones.
+        """
         remove(self.folder)
-        git("clone", "-q", "--no-checkout", ".", str(self.folder))
+        git("init", "-q", str(self.folder))
+        objects, shallow = (Path(git("rev-parse", "--git-path", name)).resolve() for name in ("objects", "shallow"))
+        (self.folder / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
+        if shallow.is_file():
+            shutil.copy(shallow, self.folder / ".git/shallow")
         git("checkout", "-q", "--detach", self.baseline, folder=self.folder)
         for key in ("user.name", "user.email"):
-            value = subprocess.run(["git", "config", key], text=True, capture_output=True).stdout.strip()
+            value = run_git("config", key).stdout.strip()
             if value:
                 git("config", key, value, folder=self.folder)
-        with Repo() as repo, Config(str(self.folder / ".dvc")).edit("local") as local:
+        with Repo() as repo, Config(str(self.project / ".dvc")).edit("local") as local:
             local.update(repo.config.read("local"))
-            local.setdefault("cache", {})["dir"] = repo.cache.local_cache_dir
-            local.setdefault("core", {})["site_cache_dir"] = str(self.folder / ".dvc/tmp/site")
+            # DVC writes no file with an absolute path that is not ASCII.
+            local.setdefault("cache", {})["dir"] = RelPath(repo.cache.local_cache_dir)
+
+    @property
+    def site_cache(self) -> Path:
+        """Where DVC keeps what it would share between projects: one for each clone, so that they do not wait."""
+        return self.project / ".dvc/tmp/site"
 
     def reason(self) -> str:
         """Return the one line of the log that says why the experiment failed."""
@@ -108,34 +131,8 @@ def claim(path: Path) -> IO | None:
 
 
 def command_of(variant: Variant) -> list[str]:
-    """Return the arguments of dvc that run the variant; they work by hand too."""
-    settings = [each for key, value in variant.settings.items() for each in overrides(key, value)]
-    return ["exp", "run", "-n", variant.name, *(part for each in settings for part in ("-S", each)), *variant.targets]
-
-
-def overrides(key: str, value: Any) -> list[str]:
-    """Return what -S takes to put `value` in the place of what params.yaml has under `key`."""
-    # Into a mapping that stands there Hydra would merge, and refuse names that it does not have.
-    if isinstance(value, dict):
-        return [f"~{key}", f"+{key}={override(value)}"]
-    # What is further evaluated, section `models`, is no key of params.yaml yet: `++` makes it one.
-    return [f"{'++' * key.startswith('models.')}{key}={override(value)}"]
-
-
-def override(value: Any) -> str:
-    """Return a value in the grammar of -S, which is Hydra's; text goes in quotes, so that none of it is syntax."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{','.join(map(override, value))}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{override(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, str) and (
-        not value.isidentifier() or value.lower() in ("null", "true", "false", "inf", "nan")
-    ):
-        # A quote is escaped, and the backslashes before one, for which alone a backslash is special.
-        return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value) + "'"
-    return str(value)
+    """Return the arguments of dvc that run the variant where params.yaml holds its settings."""
+    return ["exp", "run", "-n", variant.name, *variant.targets]
 
 
 def keep_only(folder: Path, targets: list[str]) -> None:

@@ -4,14 +4,15 @@ A model with a chat template is asked through it and remembers the conversation;
 """
 
 import argparse
+import io
+import sys
 
 import torch
 
 from stages.chat.models import FOLDERS, load
-from stages.common.errors import UserError
 from stages.common.generation import write
 from stages.common.params import RunParams, load_section
-from stages.common.stage import USER_ERROR, fail
+from stages.common.stage import run
 from stages.common.text import chat_tokens, to_continue
 from stages.common.torch_setup import setup_torch
 
@@ -34,19 +35,24 @@ def main(name: str) -> None:
 
 
 def read_line() -> str:
-    """Return the next line, an empty one at the end of the input."""
+    """Return the next line, an empty one at the end of the input or when interrupted."""
     try:
         return input("> ").strip()
-    except EOFError:
+    except (EOFError, KeyboardInterrupt):
+        print()
         return ""
+
+
+def accept_any_bytes() -> None:
+    """Read bytes that are no text of the terminal's encoding, and write letters that it lacks, as question marks."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.chat", description=__doc__)
     parser.add_argument("model", choices=FOLDERS)
-    try:
-        main(parser.parse_args().model)
-    except UserError as error:
-        fail("chat", str(error), USER_ERROR)
-    except KeyboardInterrupt:
-        print()
+    arguments = parser.parse_args()
+    accept_any_bytes()
+    run("chat", lambda: main(arguments.model))

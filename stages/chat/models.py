@@ -1,13 +1,10 @@
 """The three models of the pipeline."""
 
-from pathlib import Path
-
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.checkpoint import load_model, load_tokenizer
-
-FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
+from stages.common.params import FOLDERS
 
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 

@@ -6,11 +6,10 @@ from pydantic import ConfigDict
 from tabulate import tabulate
 
 from stages.chat.models import FOLDERS, load
-from stages.common.errors import UserError
 from stages.common.generation import greedy
 from stages.common.outputs import staged
 from stages.common.params import Positive, RunParams, Section, load_section
-from stages.common.stage import USER_ERROR, fail
+from stages.common.stage import run
 from stages.common.text import to_continue
 from stages.common.torch_setup import setup_torch
 
@@ -55,7 +54,4 @@ def cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        fail("samples", str(error), USER_ERROR)
+    run("samples", main)

@@ -1,10 +1,12 @@
 """All sections of params.yaml and what must hold between them. The one place that looks into every stage's folder."""
 
+from pathlib import Path
 from typing import Any
 
 from stages.base.params import BaseParams
-from stages.common.errors import UserError
+from stages.common.errors import UserError, shown
 from stages.common.params import ModelsParams, RunParams, Section, validate_section
+from stages.common.yaml_file import check_values, read_yaml
 from stages.data.params import DataParams
 from stages.evaluate.params import EvaluateParams
 from stages.export.params import ExportParams
@@ -13,6 +15,8 @@ from stages.prune.params import PruneParams
 from stages.prune.ranges import layer_range
 from stages.report.params import ReportParams
 from stages.tune.params import TuneParams
+
+EXPORTS = "models/export"  # what stage export makes
 
 SECTIONS: dict[str, type[Section]] = {
     "run": RunParams,
@@ -35,9 +39,10 @@ def check_params(content: dict, source: str = "params.yaml") -> dict[str, Any]:
 
     `source` is what the message says the params came from.
     """
+    check_values(source, content)
     for name in content:
         if name not in SECTIONS:
-            raise UserError(f"{source}: `{name}` is not a known section; allowed: {', '.join(SECTIONS)}")
+            raise UserError(f"{source}: `{str(name)[:100]}` is not a known section; allowed: {', '.join(SECTIONS)}")
     sections = {name: validate_section(content, name, model, source) for name, model in SECTIONS.items()}
     check_together(sections)
     return sections
@@ -54,6 +59,7 @@ def check_together(sections: dict[str, Any]) -> None:
     for name in evaluate.tasks if evaluate.tasks != "all" else []:
         if name not in tasks:
             raise UserError(f"evaluate.tasks = {name!r} is not what data makes; allowed: all, {', '.join(tasks)}")
+    check_folders(sections["models"].folders, sections["export"])
 
 
 def check_control(tune: Any, models: ModelsParams) -> None:
@@ -66,3 +72,28 @@ def check_control(tune: Any, models: ModelsParams) -> None:
         raise UserError(f"tune.control = true needs the model among those measured: models: {{control: {CONTROL}}}")
     if measured and not made:
         raise UserError(f"models.control = {measured!r} needs tune.control = true, which makes the model in {CONTROL}")
+
+
+def check_folders(folders: dict[str, str], export: ExportParams) -> None:
+    """Raise UserError for a folder of section `models` that is outside the project or will not be there."""
+    exported = [f"{EXPORTS}/{model}-{kind}" for model in export.models for kind in export.formats]
+    for name, folder in folders.items():
+        what = f"models.{name} = {shown(folder)}"
+        path = Path(folder)
+        if path.is_relative_to(EXPORTS):
+            if str(path) not in exported:
+                made = f"one of {', '.join(exported)}" if exported else "a format in export.formats"
+                raise UserError(f"{what} is not what stage export makes; allowed: {made}")
+        elif path.is_absolute() or not path.resolve().is_relative_to(Path.cwd()):
+            raise UserError(f"{what} is outside the project; allowed: a folder inside it, such as models/mine")
+        elif not path.is_dir() and not any(path.is_relative_to(each) for each in outputs()):
+            raise UserError(f"{what} is no folder; allowed: a model's folder inside the project, such as models/mine")
+
+
+def outputs() -> list[str]:
+    """Return the outputs of the stages in dvc.yaml, which may be there only later."""
+    try:
+        stages = read_yaml(Path("dvc.yaml"))["stages"].values()
+        return [out for stage in stages for out in stage.get("outs", []) if isinstance(out, str)]
+    except (FileNotFoundError, KeyError, TypeError, AttributeError):  # then DVC says what is wrong
+        return []

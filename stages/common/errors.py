@@ -1,5 +1,29 @@
-"""The one exception a stage raises for what its user can put right."""
+"""The one exception a stage raises for what its user can put right, and how any message becomes one short line."""
+
+import re
+import reprlib
+
+LONGEST = 2000
+
+_shortened = reprlib.Repr()
+_shortened.maxlevel, _shortened.maxlist, _shortened.maxdict = 4, 20, 20
+_shortened.maxstring = _shortened.maxother = _shortened.maxlong = 120
 
 
 class UserError(Exception):
     """A mistake in params, data or a checkpoint. Its text is one line that says what is wrong and what is allowed."""
+
+    def __init__(self, text: str):
+        super().__init__(one_line(text))
+
+
+def one_line(text: str) -> str:
+    """Return text on one line that a terminal shows as it is; a very long one is cut."""
+    text = re.sub(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", text).strip()
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: LONGEST + 1])
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: its repr, with the middle of a long one left out."""
+    return _shortened.repr(value)

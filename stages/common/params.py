@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, shown
+from stages.common.yaml_file import read_yaml
 
 PARAMS_FILE = Path("params.yaml")
+FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
+MOST_ERRORS = 10
 
 
 class Section(BaseModel):
@@ -25,7 +27,7 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 Share = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Range = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=2, max_length=2)]
@@ -64,9 +66,10 @@ class ModelsParams(Section):
     def names_of_files(self):
         """A name is part of file names and of DVC's stage names."""
         for name in self.folders:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name) or name in ("base", "pruned", "tuned"):
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", name) or name in FOLDERS:
                 raise ValueError(
-                    f"{name} is not allowed; allowed: lower-case letters, digits, _ and -, and no stage's own"
+                    f"{name[:100]} is not allowed; allowed: lower-case letters, digits, _ and -, at most 100, "
+                    f"and none of {', '.join(FOLDERS)}"
                 )
         return self
 
@@ -76,15 +79,30 @@ class ModelsParams(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
+def name_of(stage: str) -> str:
+    """Return the model that a stage is for: its own name, or what follows @ in the DVC stage's, `profile@pruned`."""
+    return stage.rpartition("@")[2]
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder of base, pruned, tuned or a model of section `models`; UserError for any other name.
+
+    dvc.yaml hands over the name alone: a folder written into its command would be read by a shell.
+    """
+    if name in FOLDERS:
+        return FOLDERS[name]
+    further = load_section("models", ModelsParams).folders
+    if name not in further:
+        raise UserError(f"{shown(name)} is no model; allowed: {', '.join([*FOLDERS, *further])}")
+    return Path(further[name])
+
+
 def read_params_file(path: Path = PARAMS_FILE) -> dict:
     """Return params.yaml as a dict; UserError if it is missing or is no mapping."""
     try:
-        # YAML 1.2, as DVC reads it: 1e-4 is a number, no is a string, a key given twice is an error.
-        content = YAML(typ="safe").load(path)
+        content = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run from the project's root") from None
-    except YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must be a mapping of sections, found {type(content).__name__}")
     return content
@@ -102,20 +120,28 @@ def validate_section(content: dict, name: str, model: type[SectionT], source: st
     try:
         return model.model_validate(content[name])
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(describe(name, model, each) for each in error.errors())) from None
+        raise UserError(f"{source}: {describe_all(name, model, error)}") from None
+
+
+def describe_all(section: str, model: type[Section], error: ValidationError) -> str:
+    """Return the first validation errors, and how many more there are."""
+    errors = error.errors()
+    more = [f"{len(errors) - MOST_ERRORS} more"] if len(errors) > MOST_ERRORS else []
+    return "; ".join([*(describe(section, model, each) for each in errors[:MOST_ERRORS]), *more])
 
 
 def describe(section: str, model: type[Section], error) -> str:
     """Return one validation error as `key = value: what is allowed`."""
-    key = ".".join([section, *(str(part) for part in error["loc"])])
+    parts = [section, *(str(part)[:100] for part in error["loc"])]
+    key = ".".join(part for part in parts if part) or "the content"
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "extra_forbidden":
         return f"{key} is not a known key; allowed in its place: {', '.join(keys_beside(model, error['loc']))}"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = re.sub(r"^Value error, |^Input should be | or instance of \w+$", "", error["msg"])
     if error["type"] == "value_error":
-        return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {error['input']!r} {message}"
-    return f"{key} = {error['input']!r} is not allowed; allowed: {message}"
+        return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {shown(error['input'])} {message}"
+    return f"{key} = {shown(error['input'])} is not allowed; allowed: {message}"
 
 
 def keys_beside(model: type[Section], location: tuple) -> list[str]:

@@ -1,4 +1,4 @@
-"""Run a stage: one line for what goes wrong, an exit code, and its cost recorded beside its outputs."""
+"""Run a stage or a command: one line for what goes wrong, an exit code; a stage's cost recorded beside its outputs."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.common.errors import UserError
+from stages.common.errors import UserError, one_line
 from stages.common.outputs import write_metrics
 
 RUNTIME_FOLDER = Path("metrics/runtime")
@@ -18,28 +18,38 @@ USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 
 
 def run_stage(name: str, stage: Callable[[], None]) -> None:
-    """Call `stage`, write metrics/runtime/<name>.json, and exit the process on failure.
-
-    Exit codes: 2 for a user's mistake, 130 when interrupted, 1 for anything else. ESPALIER_TRACEBACK=1 in the
-    environment shows tracebacks.
-    """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """Call `stage`, write metrics/runtime/<name>.json, and exit the process on failure, as `run` says."""
     started = time.perf_counter()
-    try:
+
+    def timed() -> None:
         stage()
         # Times differ from run to run, so they are no DVC output: they would turn its run-cache off.
         write_metrics(RUNTIME_FOLDER / f"{name}.json", stage_cost(time.perf_counter() - started))
+
+    run(name, timed, "`dvc repro` continues from here")
+
+
+def run(name: str, work: Callable[[], int | None], resume: str = "the same command starts again") -> None:
+    """Call `work` and exit the process unless it returns 0 or None; what goes wrong is one line.
+
+    Exit codes: what `work` returns, 2 for a user's mistake, 130 when interrupted, after which `resume` says what to do,
+    1 for anything else. ESPALIER_TRACEBACK=1 in the environment shows tracebacks.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        if code := work():
+            sys.exit(code)
         return
     except KeyboardInterrupt:
-        message, code = "interrupted; `dvc repro` continues from here", INTERRUPTED
+        message, code = f"interrupted; {resume}", INTERRUPTED
     except UserError as error:
         message, code = str(error), USER_ERROR
     except Exception as error:
         if os.environ.get("ESPALIER_TRACEBACK") == "1":
             traceback.print_exc()
         message, code = explain(error), FAILURE
-    # Here the stage's frames are gone, and with them its unfinished progress bars: the line is the last one.
+    # Here the frames of `work` are gone, and with them its unfinished progress bars: the line is the last one.
     fail(name, message, code)
 
 
@@ -51,13 +61,12 @@ def stage_cost(seconds: float) -> dict[str, float]:
 
 def explain(error: Exception) -> str:
     """Return one line for an error that is not the user's parameter."""
-    text = " ".join(str(error).split())
+    text = one_line(str(error))
+    where = getattr(error, "filename", None) or Path.cwd()
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
-        where = getattr(error, "filename", None) or Path.cwd()
         return f"no space left on the disk of {where}; free some and run `dvc repro` again ({text})"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        where, reason = error.filename or Path.cwd(), error.strerror
-        return f"{where}: {reason}; give yourself the right to write there (chmod, chown), then run `dvc repro` again"
+        return f"{where}: {error.strerror}; give yourself the right to write there (chmod, chown), then run `dvc repro` again"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return f"out of memory ({text}); use a smaller batch, fewer calibration windows or a smaller base.dtype"
     return f"{type(error).__name__}: {text} (ESPALIER_TRACEBACK=1 shows where)"
@@ -65,5 +74,5 @@ def explain(error: Exception) -> str:
 
 def fail(name: str, message: str, code: int) -> None:
     """Print one line and leave with `code`."""
-    print(f"espalier: {name}: {message}", file=sys.stderr, flush=True)
+    print(f"espalier: {name}: {one_line(message)}", file=sys.stderr, flush=True)
     sys.exit(code)

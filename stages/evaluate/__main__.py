@@ -1,4 +1,4 @@
-"""python -m stages.evaluate NAME FOLDER: evaluate the model in FOLDER into metrics/[details/]evaluate/NAME.json."""
+"""python -m stages.evaluate NAME: evaluate a model into metrics/evaluate/NAME.json and metrics/details."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from typing import Any
 from stages.common import resume
 from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_details, write_metrics
-from stages.common.params import RunParams, load_section
+from stages.common.params import RunParams, folder_of, load_section, name_of
 from stages.common.stage import run_stage
 from stages.common.torch_setup import arithmetic, setup_torch
 from stages.evaluate.harness import accuracies, merge, question_outcomes, run_tasks, scores, task_metrics
@@ -32,7 +32,7 @@ PERPLEXITY, TASKS = Path("data/perplexity"), Path("data/tasks")
 METRICS, DETAILS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/details/evaluate"), Path("metrics/outcomes")
 
 
-def main(name: str, folder: str) -> None:
+def main(name: str, folder: str | Path) -> None:
     """Measure perplexity on every set and accuracy on every task, and write samples.
 
     An interrupted run continues within the set or task that it was in.
@@ -81,7 +81,6 @@ def main(name: str, folder: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
-    parser.add_argument("name", help="what its metrics are called: base, pruned, tuned, or a name of section `models`")
-    parser.add_argument("folder", help="the model")
-    arguments = parser.parse_args()
-    run_stage(f"evaluate-{arguments.name}", lambda: main(arguments.name, arguments.folder))
+    parser.add_argument("name", help="base, pruned, tuned, or a name of section `models`; or the DVC stage's name")
+    name = name_of(parser.parse_args().name)
+    run_stage(f"evaluate-{name}", lambda: main(name, folder_of(name)))

@@ -1,4 +1,4 @@
-"""python -m stages.profile NAME FOLDER: what the model in FOLDER costs, into metrics/[details/]profile/NAME.json."""
+"""python -m stages.profile NAME: measure what a model costs into metrics/profile/NAME.json and metrics/details."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from stages.common.checkpoint import load_model
 from stages.common.model_config import check_context, read_config
 from stages.common.outputs import write_details, write_metrics
-from stages.common.params import RunParams, load_section
+from stages.common.params import RunParams, folder_of, load_section, name_of
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
 from stages.profile.llama_cpp import engine_metrics
@@ -23,7 +23,7 @@ COMPARED = ("parameters", "gmacs", "weights_mib", "peak_memory_mib", "decode_tok
 RECOVERED = ("tuned", "control")
 
 
-def main(name: str, folder: str) -> None:
+def main(name: str, folder: str | Path) -> None:
     """Count parameters and MACs, measure memory and speed: in llama.cpp for a GGUF, else in torch."""
     params, run = load_section("profile", ProfileParams), load_section("run", RunParams)
     device = setup_torch(run)
@@ -48,7 +48,6 @@ def main(name: str, folder: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.profile", description=__doc__)
-    parser.add_argument("name", help="what its metrics are called: base, pruned, tuned, or a name of section `models`")
-    parser.add_argument("folder", help="the model")
-    arguments = parser.parse_args()
-    run_stage(f"profile-{arguments.name}", lambda: main(arguments.name, arguments.folder))
+    parser.add_argument("name", help="base, pruned, tuned, or a name of section `models`; or the DVC stage's name")
+    name = name_of(parser.parse_args().name)
+    run_stage(f"profile-{name}", lambda: main(name, folder_of(name)))

@@ -67,7 +67,7 @@ def main() -> None:
         baselines=baseline_table(task_names(evaluate), chances, majority_shares(questions)),
         losses=losses,
         layers=layers,
-        samples={model: read_json(OUTCOMES / model / "samples.json") or [] for model in folders},
+        samples={model: read_json(OUTCOMES / model / "samples.json", list) or [] for model in folders},
         quality=quality,
         norms=norms,
         costs=costs,

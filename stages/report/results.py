@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from stages.common.errors import UserError
+from stages.common.params import FOLDERS
 
-FOLDERS = {"base": Path("models/base"), "pruned": Path("models/pruned"), "tuned": Path("models/merged")}
 MODELS = tuple(FOLDERS)
 CONTROL = "control"  # the base tuned as the pruned model is, where section `models` names it
 # What is compared with what: the prefix of the metric, the reference, the model.
@@ -24,14 +24,17 @@ SPARSE = 0.99  # a model is sparse if a smaller share of its parameters than thi
 Metrics = dict[str, float]
 
 
-def read_json(path: Path):
-    """Return the content of a JSON file, an empty dict where there is no such file."""
+def read_json(path: Path, kind: type = dict):
+    """Return the content of a JSON file, which is a `kind`, an empty dict where there is no such file."""
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
+    if not isinstance(content, kind):
+        raise UserError(f"{path} holds no {kind.__name__} of JSON; run the stage that writes it again")
+    return content
 
 
 def model_folders(further: dict[str, str]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from stages.common.stage import run
 from stages.report.recovery import recovered_sentence
 from stages.report.results import MODELS, Metrics, is_sparse, perplexity_sets, read_by_model, read_json, task_names
 
@@ -54,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run("show", main)

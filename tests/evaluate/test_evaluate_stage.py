@@ -60,11 +60,15 @@ def workspace(tmp_path_factory):
 
 
 def run(workspace, changes=None, home=None, model="model"):
-    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "evaluate": PARAMS | (changes or {})}
+    sections = {
+        "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "evaluate": PARAMS | (changes or {}),
+        "models": {"mine": model},
+    }
     (workspace / "params.yaml").write_text(yaml.safe_dump(sections))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     environment |= {"PYTHONPATH": str(ROOT), "HOME": str(home or workspace)}
-    command = [sys.executable, "-c", WITHOUT_NETWORK, "base", model]
+    command = [sys.executable, "-c", WITHOUT_NETWORK, "evaluate@mine"]
     return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -81,14 +85,14 @@ def test_outputs_are_as_documented_and_the_same_again(workspace, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "Traceback" not in result.stderr
     first = outputs(workspace)
-    metrics = json.loads((workspace / "metrics" / "evaluate" / "base.json").read_text())
+    metrics = json.loads((workspace / "metrics" / "evaluate" / "mine.json").read_text())
     accuracies = {"ending_acc", "gap_acc", "hellaswag_acc"}
     assert set(metrics) == {"one_ppl", "two_ppl", *accuracies, "average_acc"}
     assert metrics["average_acc"] == pytest.approx(sum(metrics[name] for name in accuracies) / 3)
-    details = json.loads((workspace / "metrics" / "details" / "evaluate" / "base.json").read_text())
+    details = json.loads((workspace / "metrics" / "details" / "evaluate" / "mine.json").read_text())
     assert {"ending_acc_norm_stderr", "gap_acc_stderr", "hellaswag_acc_norm"} <= set(details)
     assert not set(details) & set(metrics)
-    outcomes = workspace / "metrics" / "outcomes" / "base"
+    outcomes = workspace / "metrics" / "outcomes" / "mine"
     windows = pd.read_parquet(outcomes / "windows.parquet")
     assert list(windows) == ["set", "window", "loss", "tokens"]
     assert set(windows["set"]) == {"one", "two"}
@@ -108,7 +112,7 @@ def test_outputs_are_as_documented_and_the_same_again(workspace, tmp_path):
 @pytest.mark.slow
 def test_mistakes_are_one_line_and_keep_earlier_outputs(workspace):
     (workspace / "metrics" / "evaluate").mkdir(parents=True, exist_ok=True)
-    (workspace / "metrics" / "evaluate" / "base.json").write_text("{}\n")
+    (workspace / "metrics" / "evaluate" / "mine.json").write_text("{}\n")
     before = outputs(workspace)
     for arguments, message in [
         ({"changes": {"tasks": ["boolq"]}}, "evaluate.tasks = 'boolq' is not a known task; allowed: all, ending, gap"),

@@ -77,15 +77,16 @@ def test_the_command(tmp_path):
     save_checkpoint(tiny_llama(), tiny_tokenizer(), tmp_path / "model")
     sections = {
         "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "models": {"mine": "model"},
         "profile": {"sequence_length": 16, "decode_tokens": 4, "repetitions": 2},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))
-    command = [sys.executable, "-m", "stages.profile", "base", "model"]
+    command = [sys.executable, "-m", "stages.profile", "profile@mine"]
     result = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    metrics = json.loads((tmp_path / "metrics" / "profile" / "base.json").read_text())
+    metrics = json.loads((tmp_path / "metrics" / "profile" / "mine.json").read_text())
     assert metrics["gmacs"] == metrics["macs"] / 1e9
     assert {"parameters", "parameters_nonzero", "weights_mib", "prefill_tokens_per_second"} <= set(metrics)
     assert metrics.pop("memory_on_cuda") == 0

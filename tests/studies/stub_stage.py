@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages.common.errors import UserError
 from stages.common.outputs import staged, write_details, write_metrics
-from stages.common.params import read_params_file
+from stages.common.params import name_of, read_params_file
 from stages.common.stage import run_stage
 from stages.report.arithmetic import exact_macs, parameters, shape_of
 
@@ -134,5 +134,5 @@ def profile(params: dict, model: str) -> None:
 if __name__ == "__main__":
     print("GPU", os.environ.get("CUDA_VISIBLE_DEVICES"))
     stage = Path(__file__).parent.name
-    arguments = sys.argv[1:2]
+    arguments = [name_of(argument) for argument in sys.argv[1:2]]
     run_stage("-".join([stage, *arguments]), lambda: globals()[stage](read_params_file(), *arguments))

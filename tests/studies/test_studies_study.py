@@ -1,15 +1,19 @@
 """studies/<name>.yaml: what it stands for, and that every mistake is one clear line."""
 
-from itertools import pairwise
+import shutil
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from hypothesis import example, given
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages.common.errors import UserError
+from stages.common.params import read_params_file
+from studies.settings import write_settings
 from studies.study import load_study
-from studies.workspace import command_of, override
+from studies.workspace import command_of
 
 GRID = "grid:\n  prune.method: [l2, taylor]\n  prune.ratio: [0.3, 0.4]\n"
 
@@ -77,13 +81,10 @@ def test_names_depend_on_what_a_variant_depends_on_and_nothing_else(load):
     assert not set(names(base__seed=7)) & set(first)
 
 
-def test_settings_go_to_dvc_as_they_are(load):
+def test_a_variant_is_labelled_by_its_values_and_run_by_its_name(load):
     study = load("points:\n  - set: {prune.mlp_layers: [2, 4], base.revision: 'a b', prune.allocation: null}\n")
     variant = study.variants[0]
-    assert command_of(variant)[:4] == ["exp", "run", "-n", variant.name]
-    assert "prune.mlp_layers=[2,4]" in command_of(variant)
-    assert "base.revision='a b'" in command_of(variant)
-    assert "prune.allocation=null" in command_of(variant)
+    assert command_of(variant) == ["exp", "run", "-n", variant.name, *variant.targets]
     assert variant.label == "2-4-a-b-none"
     assert variant.params["prune"]["mlp_layers"] == [2, 4]
 
@@ -98,34 +99,46 @@ def test_a_format_is_a_further_model_of_every_variant(load):
     assert variant.params["models"] == {
         "tuned-gguf-q8_0": "models/export/tuned-gguf-q8_0", "tuned-padded": "models/export/tuned-padded",
     }  # fmt: skip
-    assert "++models.tuned-padded='models/export/tuned-padded'" in command_of(variant)
     assert study.bases[0].targets == ["evaluate@base", "profile@base"]
     plain = load(f"{GRID}models: [tuned]\n")
     assert plain.bases[0].name == study.bases[0].name and plain.variants[0].name != variant.name
 
 
-def test_a_mapping_takes_the_place_of_the_one_there(load):
-    from dvc.utils.hydra import apply_overrides
-
-    text = "grid: {data.revisions: [{}, {aps/super_glue: abc}]}"
-    for variant in load(text, data__revisions={"baber/piqa": "x"}).variants:
-        params = Path("params.yaml").read_text()
-        settings = [part for before, part in pairwise(command_of(variant)) if before == "-S"]
-        apply_overrides("params.yaml", settings)
-        assert YAML(typ="safe").load(Path("params.yaml")) == variant.params
-        Path("params.yaml").write_text(params)
-
-
 @pytest.mark.parametrize(
-    "value", [None, True, 0.5, 1e-5, "", "null", "a/b:c, [d]", "it's \\ here", ["x", 1], {"a/b": "c"}]
+    "text",
+    [
+        "grid: {data.revisions: [{}, {aps/super_glue: abc}]}",
+        f"{GRID}models: [tuned]\nformats: [gguf-q8_0, padded]\n",
+        "points: [{set: {prune.allocation: null, prune.mlp_layers: [2, 4], base.learning_rate: 1e-5}}]",
+    ],
 )
-def test_overrides_are_read_back_by_dvc(tmp_path, value):
-    from dvc.utils.hydra import apply_overrides
+def test_the_file_of_a_variant_holds_its_params_and_the_comments(load, text):
+    for variant in load(text, data__revisions={"baber/piqa": "x"}).variants:
+        shutil.copy(ROOT / "params.yaml", "written.yaml")
+        write_settings(Path("written.yaml"), {"data.revisions": {"baber/piqa": "x"}, "base.source": "train"})
+        write_settings(Path("written.yaml"), variant.settings)
+        assert read_params_file(Path("written.yaml")) == variant.params
+        assert "# auto | cpu | cuda\n" in Path("written.yaml").read_text()
 
-    file = tmp_path / "params.yaml"
-    file.write_text("section: {key: 0}\n")
-    apply_overrides(file, [f"section.key={override(value)}"])
-    assert YAML(typ="safe").load(file)["section"]["key"] == value
+
+@given(st.text(max_size=60) | st.lists(st.text(max_size=60), min_size=1, max_size=3))
+@example(
+    [
+        "${oc.env:HOME}",
+        "${prune.ratio}",
+        "\\${x}",
+        "a'b\"c\\",
+        "\n 😀 \t\x07\x85\u2028 # end ",
+        "null",
+        "1e5",
+        "{a: [b]}",
+    ]
+)
+def test_text_is_written_byte_for_byte(tmp_path_factory, value):
+    path = tmp_path_factory.getbasetemp() / "text.yaml"
+    path.write_text("section: {key: 0, other: '${oc.env:HOME}'} # a comment\n")
+    write_settings(path, {"section.key": value})
+    assert YAML(typ="safe").load(path) == {"section": {"key": value, "other": "${oc.env:HOME}"}}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +146,7 @@ def test_overrides_are_read_back_by_dvc(tmp_path, value):
     [
         ("grids: {}", "grids is not a known key; allowed in its place: set, grid, points, models, formats, seeds"),
         ("set: {}", "grid and points are both empty; allowed: at least one variant"),
-        ("", "small.yaml:  = None is not allowed; allowed: a valid dictionary"),
+        ("", "small.yaml: the content = None is not allowed; allowed: a valid dictionary"),
         ("grid: {prune.metod: [l2]}", "prune.metod is not a key of params.yaml; allowed in its place: method, "),
         ("grid: {pune.ratio: [0.1]}", "pune.ratio is not a key of params.yaml; allowed in its place: run, "),
         ("grid: {prune.ratio: 0.1}", "small.yaml: grid.prune.ratio = 0.1 is not allowed; allowed: a valid list"),
