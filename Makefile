@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao run threads show export chat samples test test-fast lint format sweep compare experiments gc thesis thesis-shape bench
+.PHONY: help setup llamacpp torchao run threads show export chat samples test test-fast lint format sweep compare experiments gc verify faults thesis thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -64,6 +64,9 @@ test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
 	pytest $(WORKERS) -m "not slow"
 
+faults: setup ## Try what can go wrong, at length (an hour on 2 cores); docs/reliability.md has the figures
+	ESPALIER_FAULTS=large pytest tests/faults
+
 lint: setup ## Check style and types
 	ruff check .
 	ruff format --check .
@@ -85,6 +88,9 @@ experiments: setup ## List the experiments by what differs in pruning, perplexit
 
 gc: setup ## Free what neither the work tree nor a branch, tag or experiment needs, and say how much
 	python -m studies.gc
+
+verify: setup ## Hash all outputs and DVC's cache anew, say what differs and how to make it again
+	python -m studies.verify
 
 thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a network; hours, a GPU helps)
 	@# 1: variants failed, which the sweep has named; what ran is compared all the same. Above: there is nothing to compare.
