@@ -6,7 +6,7 @@ from typing import Any
 from stages.base.params import BaseParams
 from stages.common.errors import UserError, shown
 from stages.common.params import ModelsParams, RunParams, Section, validate_section
-from stages.common.yaml_file import check_values, read_yaml
+from stages.common.yaml_file import read_yaml
 from stages.data.params import DataParams
 from stages.evaluate.params import EvaluateParams
 from stages.export.params import ExportParams
@@ -39,10 +39,10 @@ def check_params(content: dict, source: str = "params.yaml") -> dict[str, Any]:
 
     `source` is what the message says the params came from.
     """
-    check_values(source, content)
     for name in content:
         if name not in SECTIONS:
-            raise UserError(f"{source}: `{str(name)[:100]}` is not a known section; allowed: {', '.join(SECTIONS)}")
+            text = name[:100] if isinstance(name, str) else shown(name)
+            raise UserError(f"{source}: `{text}` is not a known section; allowed: {', '.join(SECTIONS)}")
     sections = {name: validate_section(content, name, model, source) for name, model in SECTIONS.items()}
     check_together(sections)
     return sections

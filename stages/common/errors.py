@@ -5,7 +5,16 @@ import reprlib
 
 LONGEST = 2000
 
-_shortened = reprlib.Repr()
+
+class Shortened(reprlib.Repr):
+    """A repr with the middle of what is long left out."""
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Return a number's digits; Python refuses to write those of a very long one."""
+        return super().repr_int(value, level) if value.bit_length() < 1000 else f"{value.bit_length()} bits"
+
+
+_shortened = Shortened()
 _shortened.maxlevel, _shortened.maxlist, _shortened.maxdict = 4, 20, 20
 _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 120
 

@@ -141,7 +141,8 @@ def test_what_goes_wrong_in_any_command_is_one_line(capsys, monkeypatch):
         ValueError("one\ntwo"): (1, "ValueError: one two (ESPALIER_TRACEBACK=1 shows where)"),
         PermissionError(13, "Permission denied", "models"): (
             1,
-            "models: Permission denied; give yourself the right to write there (chmod, chown), then run `dvc repro` again",
+            "models: Permission denied; give yourself the right to write there (chmod, chown), "
+            "then run `dvc repro` again",
         ),
     }
     for error, line in expected.items():
