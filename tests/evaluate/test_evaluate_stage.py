@@ -121,7 +121,7 @@ def test_mistakes_are_one_line_and_keep_earlier_outputs(workspace):
         result = run(workspace, **arguments)
         assert result.returncode == 2
         last = result.stderr.strip().splitlines()[-1]
-        assert last.startswith("espalier: evaluate-base: ") and message in last
+        assert last.startswith("espalier: evaluate-mine: ") and message in last
         assert "Traceback" not in result.stderr
         assert outputs(workspace) == before
 
