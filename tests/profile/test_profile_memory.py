@@ -86,7 +86,8 @@ def test_the_command(tmp_path):
         command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    metrics = json.loads((tmp_path / "metrics" / "profile" / "mine.json").read_text())
+    folders = [tmp_path / "metrics" / name for name in ("profile", "details/profile")]
+    metrics = {key: value for each in folders for key, value in json.loads((each / "mine.json").read_text()).items()}
     assert metrics["gmacs"] == metrics["macs"] / 1e9
     assert {"parameters", "parameters_nonzero", "weights_mib", "prefill_tokens_per_second"} <= set(metrics)
     assert metrics.pop("memory_on_cuda") == 0
