@@ -62,12 +62,12 @@ def check_together(sections: dict[str, Any]) -> None:
     check_folders(sections["models"].folders, sections["export"])
 
 
-def check_control(tune: Any, models: ModelsParams) -> None:
+def check_control(tune: TuneParams, models: ModelsParams) -> None:
     """Raise UserError where the control is made but not measured, or measured but not made.
 
     A pipeline of DVC has no conditions, so `models` says that it is measured.
     """
-    made, measured = getattr(tune, "control", False), models.folders.get("control")
+    made, measured = tune.control, models.folders.get("control")
     if made and measured != CONTROL:
         raise UserError(f"tune.control = true needs the model among those measured: models: {{control: {CONTROL}}}")
     if measured and not made:

@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
@@ -12,6 +11,7 @@ from stages.check.sections import SECTIONS, check_control, check_params
 from stages.common.errors import UserError
 from stages.common.params import ModelsParams, RunParams, load_section, read_params_file
 from stages.prune.methods import METHODS
+from stages.tune.params import TuneParams
 
 yaml = YAML()
 
@@ -151,7 +151,7 @@ def test_tasks_that_data_does_not_make_are_named(params):
 def test_a_control_is_made_and_measured_or_neither(made, models, message):
     expected = pytest.raises(UserError, match=message) if message else nullcontext()
     with expected:
-        check_control(SimpleNamespace(control=made), ModelsParams.model_validate(models))
+        check_control(TuneParams.model_construct(control=made), ModelsParams.model_validate(models))
 
 
 def test_both_ranges_null_leaves_nothing_to_prune(params):

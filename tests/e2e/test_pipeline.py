@@ -98,7 +98,7 @@ def test_an_experiment_reruns_only_what_its_params_touch(project):
         ({"evaluate__limit": 4}, {"evaluate@base", "evaluate@pruned", "evaluate@tuned", "export", "report"}),
         ({"profile__repetitions": 1}, {"profile@base", "profile@pruned", "profile@tuned", "report"}),
         ({"report__seed": 1}, {"report"}),
-        ({"tune__steps": 3}, {"tune", "evaluate@tuned", "export", "profile@tuned", "report"}),
+        ({"tune__steps": 3}, {"tune", "control", "evaluate@tuned", "export", "profile@tuned", "report"}),
     ],
 )
 def test_repro_reruns_what_a_changed_param_touches(project, change, expected):
