@@ -34,7 +34,7 @@ class Snapshot:
 def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns: list[str]) -> Snapshot:
     """Return the files of `repo` at `revision` that match one of `patterns`, downloaded where the cache lacks them.
 
-    A pattern without a slash matches in the repository's top folder only.
+    Of a model, a pattern without a slash matches in the repository's top folder only: others may lie below.
     A connection that breaks is taken up where it broke. After a killed process the file that it was in starts anew: the
     client, from 1.18 on, takes nothing up that another process left. Every file is checked against the hash that the
     hub gave for it, and lies in the cache. Raises UserError when there is no such repository, revision or file, no
@@ -47,7 +47,7 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
     what = f"{kind} {repo} at revision {revision}"
     if not is_revision(revision):
         raise UserError(f"{what}: this is no revision; expected a commit, branch or tag")
-    below = [f"*/{pattern}" for pattern in patterns if "/" not in pattern]
+    below = [f"*/{pattern}" for pattern in patterns if "/" not in pattern] if kind == "model" else []
     check_client()
     try:
         folder = Path(
