@@ -26,7 +26,8 @@ class Bar:
         self.bar = None
         if sys.stderr.isatty():
             # `disable` as an argument, since TQDM_DISABLE may silence the bars of libraries.
-            self.bar = tqdm(desc=description, total=total, initial=done, dynamic_ncols=True, disable=False)
+            # Of nested bars only the outermost stays when it ends.
+            self.bar = tqdm(desc=description, total=total, initial=done, dynamic_ncols=True, leave=None, disable=False)
 
     def __enter__(self) -> Self:
         """Return the bar."""

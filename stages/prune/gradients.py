@@ -8,10 +8,10 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
-from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.common.progress import progress
 
 TOKENS_PER_PASS = 1024  # what one forward and backward pass may hold the activations of
 TOKENS_OF_LOGITS = 128  # a vocabulary is many times as wide as a layer
@@ -64,7 +64,7 @@ def gradients(
     model.requires_grad_(False)
     hooks = [weight.requires_grad_().register_post_accumulate_grad_hook(take) for weight in weights]
     try:
-        for number, batch in enumerate(tqdm(passes, desc="calibration", disable=len(passes) < 4)):
+        for number, batch in enumerate(progress(passes, "calibration")):
             share, last = len(batch) / len(windows), number == len(passes) - 1
             batch = batch.to(model.device)
             with recomputed(model):

@@ -3,6 +3,7 @@
 import torch
 
 from stages.common.paging import each_in_memory
+from stages.common.progress import progress
 from stages.prune import criteria, update
 from stages.prune.activations import Activations
 from stages.prune.selection import Task
@@ -20,7 +21,8 @@ def cut_modules(task: Task, counts: list[int]) -> None:
         return
     scores = [] if afresh else task.scores
     activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
-    for i, (module, count) in enumerate(zip(task.modules, counts, strict=True)):
+    cuts = list(zip(task.modules, counts, strict=True))
+    for i, (module, count) in enumerate(progress(cuts, "pruning")):
         inputs = activations.inputs(module)
         if hasattr(then, "receive"):
             then.receive(module, inputs)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from stages.common.progress import progress
 from stages.common.torch_setup import arithmetic
 from stages.prune.activations import Activations
 from stages.prune.allocation import sensitivity
@@ -56,11 +57,11 @@ def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -
     """
     activations = Activations(model, windows)
     inputs = [torch.cat(activations.hidden)]
-    for layer in range(len(activations.layers)):
+    for layer in progress(range(len(activations.layers)), "forward pass"):
         activations.go_to(layer + 1)
         inputs.append(torch.cat(activations.hidden))
     slopes, result = sampled_slopes(model, inputs.pop(), seed), {}
-    for layer in reversed(range(len(activations.layers))):
+    for layer in progress(range(len(activations.layers))[::-1], "backward pass"):
         result[layer, "mlp"] = slopes.flatten(1, 2).float()
         stream = inputs.pop().requires_grad_()
         with torch.enable_grad(), arithmetic():

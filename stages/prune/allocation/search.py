@@ -10,8 +10,8 @@ import copy
 import random
 
 import torch
-from tqdm import tqdm
 
+from stages.common.progress import progress
 from stages.prune.allocation import sensitivity
 from stages.prune.divergence import Dense
 from stages.prune.selection import fill
@@ -29,7 +29,7 @@ def keys(task) -> list[torch.Tensor]:
     generator = random.Random(task.params.seed)
     if all(len(pool.bundles) == 1 for pool in task.pools(POOLED)):
         return sensitivity.keys_of(task, best)  # nothing to move between
-    for _ in tqdm(range(TRIALS), desc="search", mininterval=1):
+    for _ in progress(range(TRIALS), "search"):
         trial = moved(task, best, generator)
         divergence = joint_divergence(task, trial, dense)
         if divergence < least:

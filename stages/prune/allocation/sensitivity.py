@@ -11,8 +11,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
+from stages.common.progress import progress
 from stages.prune import criteria, update
 from stages.prune.activations import Activations
 from stages.prune.divergence import Dense
@@ -76,7 +76,7 @@ def losses_by_level(task, loss_at: Callable[[Activations], Loss]) -> list[dict[i
     then = update.load(chosen.update)
     activations = Activations(task.model, task.windows, with_targets=then.READS == "targets")
     losses: list[dict[int, float]] = []
-    for i, module in enumerate(tqdm(task.modules, desc=chosen.allocation, mininterval=1)):
+    for i, module in enumerate(progress(task.modules, chosen.allocation)):
         inputs = activations.inputs(module)
         if criteria.reads_activations(chosen.criterion):
             score = criteria.score_module(chosen.criterion, module, inputs, task.params)

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.common.paging import bring_in, each_in_memory
+from stages.common.progress import progress
 from stages.prune import criteria, update
 from stages.prune.activations import Activations
 from stages.prune.inputs import Inputs
@@ -54,7 +55,7 @@ def set_to_zero(model: PreTrainedModel, windows: torch.Tensor, chosen, share: fl
     # Where nothing looks at the windows, they need not pass the model.
     activations = Activations(model, windows) if criterion.READS or then.READS else None
     quota = Quota(share)
-    for readers in every:
+    for readers in progress(every, "pruning"):
         inputs = activations.inputs(readers) if activations else None
         bring_in(model.model.layers[readers.layer])
         choose = chooser(criterion.score, inputs, chosen.pattern, quota)
