@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from stages.common.errors import UserError
 from stages.common.params import RunParams, load_section
+from stages.common.stage import run
 
 CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
@@ -63,14 +63,10 @@ def warning(threads: int, cores: int) -> str | None:
 
 
 def main() -> None:
-    """Print the warning, if any; what else is wrong with params.yaml, stage check says."""
-    try:
-        threads = load_section("run", RunParams).threads
-    except UserError:
-        return
-    if line := warning(threads, available_cores()):
+    """Print the warning, if any."""
+    if line := warning(load_section("run", RunParams).threads, available_cores()):
         print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    run("cores", main)
