@@ -97,8 +97,9 @@ def accuracy_differences(cells: list[Cell], base: Measured, params: ReportParams
 
 
 def average_accuracy(run: Measured) -> float:
-    """Return the mean accuracy over the tasks, in percent."""
-    return 100 * float(np.mean([run.evaluate[f"{task}_acc"] for task in task_names({"model": run.evaluate})]))
+    """Return the mean accuracy over the tasks, in percent; NaN without tasks."""
+    accuracies = [run.evaluate[f"{task}_acc"] for task in task_names({"model": run.evaluate})]
+    return 100 * float(np.mean(accuracies)) if accuracies else np.nan
 
 
 def average_difference(one: list[Measured], other: list[Measured], confidence: float) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ import numpy as np
 from stages.report.audit import Finding
 from stages.report.outcomes import majority_shares
 from stages.report.params import ReportParams
-from stages.report.results import perplexity_sets
+from stages.report.results import perplexity_sets, task_names
 from stages.report.significance import bootstrap_losses, interval, mean_loss
 from stages.report.tables import MAJORITY, checked
 from studies.differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
@@ -23,23 +23,32 @@ CAPTIONS = {
 
 
 def winners(base: Measured, cells: list[Cell], params: ReportParams) -> list[str]:
-    """Return one sentence per ratio: the best in perplexity and in average accuracy, and what they win by."""
+    """Return one sentence per ratio: the best in perplexity and, where there are tasks, in accuracy; by how much."""
     sentences = []
     name = perplexity_sets({"base": base.evaluate})[0]
     for ratio in sorted({cell.ratio for cell in cells}):
         here = [cell for cell in cells if cell.ratio == ratio]
         by_perplexity = sorted(here, key=lambda cell: mean_perplexity(cell, name))
-        by_accuracy = sorted(here, key=lambda cell: -mean_accuracy(cell))
-        best, accurate = by_perplexity[0], by_accuracy[0]
+        best = by_perplexity[0]
         lower = f", {lower_than(best, by_perplexity[1], name, params)}" if len(here) > 1 else ""
-        higher = f", {higher_than(accurate, by_accuracy[1], params)}" if len(here) > 1 else ""
         sentences.append(
             f"At ratio {ratio:g} ({100 * best.kept:.1f} % of the parameters kept) **{best.line}** has the lowest "
             f"perplexity on {name}, {mean_perplexity(best, name):,.2f} against the base's "
-            f"{base.evaluate[f'{name}_ppl']:,.2f}{lower}. **{accurate.line}** has the highest average accuracy, "
-            f"{mean_accuracy(accurate):.2f} against the base's {average_accuracy(base):.2f}{higher}."
+            f"{base.evaluate[f'{name}_ppl']:,.2f}{lower}."
         )
+        if task_names({"base": base.evaluate}):
+            sentences[-1] += f" {most_accurate(base, here, params)}"
     return sentences
+
+
+def most_accurate(base: Measured, cells: list[Cell], params: ReportParams) -> str:
+    """Return the sentence on the best of `cells` in average accuracy."""
+    accurate, *others = sorted(cells, key=lambda cell: -mean_accuracy(cell))
+    higher = f", {higher_than(accurate, others[0], params)}" if others else ""
+    return (
+        f"**{accurate.line}** has the highest average accuracy, {mean_accuracy(accurate):.2f} against the base's "
+        f"{average_accuracy(base):.2f}{higher}."
+    )
 
 
 def mean_perplexity(cell: Cell, name: str) -> float:

@@ -96,7 +96,7 @@ def quality_text(numbers: pd.DataFrame, ratios: Differences, accuracies: Differe
     tasks = sorted({task for _, task in accuracies})
     text = pd.DataFrame({"ratio": numbers["ratio"].map(ratio_text), "method": numbers["method"]})
     text["kept (%)"] = numbers["kept_percent"].map(lambda value: number(value, DECIMALS))
-    others = ["average", *(["chance_corrected"] if "chance_corrected" in numbers else [])]
+    others = [column for column in ("average", "chance_corrected") if column in numbers]
     for column in [*measures, *tasks, *others]:
         best = best_of_ratio(numbers, column, lowest=column in measures)
         heading = column.replace("_ppl", " PPL").replace("_corrected", "-corrected")

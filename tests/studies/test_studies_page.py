@@ -53,3 +53,18 @@ def test_the_page_says_what_the_audit_found(page):
     assert "None contradicts its source" in checks()
     cells[0].runs[0].evaluate["gap_acc"] += 0.005
     assert "These do not agree" in checks() and "| l2 0.3 | gap" in checks()
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_a_study_without_tasks(page, seeds):
+    base, cells = made.study(ratios=(0.3,), methods=("l2", "taylor"), seeds=seeds)
+    for run in [base, *(run for cell in cells for run in cell.runs)]:
+        for task in made.CHANCES:
+            del run.evaluate[f"{task}_acc"]
+        run.questions.drop(run.questions.index, inplace=True)
+    text = page(base, cells)
+    assert "has the lowest perplexity on prose" in text
+    assert "accuracy" not in text.split("## The knee")[0].lower()
+    assert "nan" not in text.lower()
+    assert "None contradicts its source" in text
+    assert not {"average", "gap", "chance_corrected"} & set(pd.read_csv("reports/made/quality.csv"))
