@@ -26,7 +26,7 @@ TINY = {
         "kv_heads": 2, "window": 32, "batch_size": 4, "steps": 8, "warmup_steps": 2,
     },
     "prune": {
-        "method": "taylor", "attention_layers": [1, 3], "mlp_layers": [1, 3],
+        "method": "taylor", "ratio": 0.5, "ratio_of": "groups", "attention_layers": [1, 3], "mlp_layers": [1, 3],
         "calibration": {"windows": 4, "length": 16},
     },
     "tune": {

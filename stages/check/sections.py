@@ -53,7 +53,7 @@ def check_together(sections: dict[str, Any]) -> None:
     base, prune, data, evaluate = (sections[name] for name in ("base", "prune", "data", "evaluate"))
     if base.source == "train":  # the layers of any other base are known once it is there
         for key in ("attention_layers", "mlp_layers"):
-            layer_range(f"prune.{key}", getattr(prune, key), base.layers)
+            layer_range(f"prune.{key}", getattr(prune.with_ranges(base.layers), key), base.layers)
     check_control(sections["tune"], sections["models"])
     tasks = data.task_names
     for name in evaluate.tasks if evaluate.tasks != "all" else []:

@@ -39,6 +39,7 @@ def main() -> None:
     return_freed_memory()
     with staged("models/pruned") as folder:
         model = load_paged("models/base", folder, device) if params.streaming else load_model("models/base", device)
+        params = params.with_ranges(len(model.model.layers))
         before = layer_sizes(model)
         pruned, details = structures.load(params.chosen.structure).prune(model, windows, params)
         after = dict(enumerate(layer_sizes(pruned)))
@@ -54,7 +55,8 @@ def main() -> None:
         table.writeheader()
         table.writerows(layers)
     write_metrics("metrics/prune.json", {"ratio": details["ratio_actual"]})
-    write_details("metrics/details/prune.json", details)
+    ranges = {"attention_layers": params.attention_layers, "mlp_layers": params.mlp_layers}
+    write_details("metrics/details/prune.json", details | ranges)
 
 
 def layer_sizes(model: PreTrainedModel) -> list[dict[str, int]]:

@@ -17,7 +17,7 @@ OWN = {
     },
 }
 # What takes a backward pass, or runs all that lies behind a module many times over.
-WHOLE = {"structure": ["channel"], "criterion": ["taylor"], "allocation": ["sensitivity", "search"]}
+WHOLE = {"structure": ["channel"], "criterion": ["taylor"], "allocation": ["fisher", "sensitivity", "search"]}
 RATIO_TOLERANCE = 0.005  # 1:3 removes 0.667
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from stages.common.errors import UserError
 from stages.common.progress import progress
 
-TOKENS_PER_PASS = 1024  # what one forward and backward pass may hold the activations of
+TOKENS_PER_PASS = 512  # what one forward and backward pass may hold the activations of
 TOKENS_OF_LOGITS = 128  # a vocabulary is many times as wide as a layer
 ROWS_OF_HEAD = 1024
 FLOAT16_LOSS_SCALE = 1024.0  # float16 gradients of a mean loss would underflow; the scale is taken out in float32

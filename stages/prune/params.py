@@ -1,14 +1,26 @@
 """Section `prune` of params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from stages.common.params import Positive, Range, Section, Seed, Share, one_of
+from stages.common.params import Positive, Section, Seed, Share, one_of
 from stages.prune import allocation, budget, structures
 from stages.prune.combinations import check_combination, every
 from stages.prune.methods import METHODS, Method
 from stages.prune.patterns import check_pattern
+from stages.prune.ranges import auto_range
+
+
+def check_layers(value: object) -> object:
+    """Return `value` if it names layers to prune; ValueError if it does not."""
+    bounds = isinstance(value, list) and len(value) == 2 and all(type(each) is int and each >= 0 for each in value)
+    if not (value in (None, "auto") or bounds):
+        raise ValueError("is not allowed; allowed: auto, null, or a half-open range of layers, such as [2, 28]")
+    return value
+
+
+Layers = Annotated[list[int] | Literal["auto"] | None, BeforeValidator(check_layers)]
 
 
 class CalibrationParams(Section):
@@ -31,8 +43,8 @@ class PruneParams(Section):
     ratio_of: Literal["groups", "parameters"]
     budget: Annotated[str, AfterValidator(budget.checked)] | None
     budget_length: Positive
-    attention_layers: Range | None
-    mlp_layers: Range | None
+    attention_layers: Layers
+    mlp_layers: Layers
     grouping: Literal["sum", "mean", "max", "prod", "first"]
     taylor: Literal["param_first", "param_second", "param_mix", "vectorize"]
     iterative_steps: Positive
@@ -54,6 +66,15 @@ class PruneParams(Section):
         """The structure takes the other choices, and the keys that it has no use for are at rest."""
         check_combination(self)
         return self
+
+    def with_ranges(self, layers: int) -> Self:
+        """Return these params for a model with `layers` layers: `auto` becomes the range that it stands for there.
+
+        With `layout: uniform`, which prunes all layers alike, that is every layer.
+        """
+        stands_for = [0, layers] if self.layout == "uniform" else auto_range(layers)
+        keys = ("attention_layers", "mlp_layers")
+        return self.model_copy(update={key: stands_for for key in keys if getattr(self, key) == "auto"})
 
     @property
     def joint(self) -> bool:

@@ -1,6 +1,17 @@
-"""Half-open ranges of layers."""
+"""Half-open ranges of layers: which layers are pruned."""
 
 from stages.common.errors import UserError
+
+EDGE = 15  # auto leaves out one layer in so many at each end; docs/methods.md has the measurements
+
+
+def auto_range(layers: int) -> list[int]:
+    """Return the range that `auto` stands for in a model with `layers` layers: all but the first and the last ones.
+
+    At each end a fifteenth of the layers stays whole, and one at least where the model has three or more.
+    """
+    edge = max(1, round(layers / EDGE)) if layers > 2 else 0
+    return [edge, layers - edge]
 
 
 def layer_range(key: str, bounds: list[int] | None, layers: int) -> range:

@@ -20,7 +20,9 @@ yaml = YAML()
 def params(tmp_path, monkeypatch):
     """The project's params.yaml in a folder of its own; `params(key, value)` changes one key and checks all."""
     content = yaml.load(ROOT / "params.yaml")
-    content["prune"]["method"] = "taylor"  # its choices go with all that the tests combine them with
+    # Choices that go with all that the tests combine them with.
+    content["prune"] |= {"method": "taylor", "ratio": 0.5, "ratio_of": "groups"}
+    content["prune"] |= {"attention_layers": [1, 6], "mlp_layers": [1, 6]}
     monkeypatch.chdir(tmp_path)
 
     def check(key=None, value=None):
@@ -57,7 +59,7 @@ def test_the_projects_own_params_are_valid(params):
         ("prune.grouping", "median", r"prune.grouping = 'median' is not allowed; allowed: 'sum', 'mean'"),
         ("prune.allocation", "equal", r"prune.allocation = 'equal' is not allowed; allowed: .*uniform"),
         ("prune.mlp_layers", [1], r"prune.mlp_layers = \[1\] is not allowed"),
-        ("prune.mlp_layers", [-1, 3], r"prune.mlp_layers.0 = -1 is not allowed"),
+        ("prune.mlp_layers", [-1, 3], r"prune.mlp_layers = \[-1, 3\] is not allowed"),
         ("prune.calibration.windows", 0, r"prune.calibration.windows = 0 is not allowed"),
         ("prune.calibration.windos", 4, r"prune.calibration.windos is not a known key; allowed .*: windows, length"),
         ("prune.ration", 0.4, r"prune.ration is not a known key; allowed in its place: method, structure"),

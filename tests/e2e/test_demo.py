@@ -1,4 +1,4 @@
-"""The whole demo, as `make run` runs it: a real model of English text, and what pruning and recovery do to it."""
+"""The whole pipeline on the small model that studies/demo.yaml trains, by the method that costs most time there."""
 
 import json
 
@@ -15,9 +15,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    """The project after `dvc repro` with the base that it trains, on one core: other tests run on the second."""
-    params = {"run": {"threads": 1}, "base": {"source": "train"}}
-    project = new_project(tmp_path_factory.mktemp("demo") / "project", params)
+    """The project after `dvc repro` with the demo study's params, on one core: other tests run on the second."""
+    project = new_project(tmp_path_factory.mktemp("demo") / "project", {})
+    demo = YAML(typ="safe").load(project.folder / "studies/demo.yaml")["set"]
+    project.set(**{key.replace(".", "__"): value for key, value in demo.items()})
+    project.set(run__threads=1, prune__method="knapsack_realign", prune__ratio=0.5)
     project.run("dvc", "repro")
     return project
 

@@ -52,6 +52,19 @@ def test_every_allocation_meets_the_parameters_to_within_one_unit(name, ratio, s
     assert abs(metrics["parameters_before"] - metrics["parameters"] - target) < largest
 
 
+def test_attention_gives_half_the_share_that_mlps_give(windows):
+    model = tiny_llama(heads=8, kv_heads=8, layers=3)
+    params = prune_params(
+        method="l2", allocation="channels_first", ratio=0.35, ratio_of="parameters", **EVERYWHERE
+    )  # fmt: skip
+    pruned, _ = prune(model, windows, params)
+    for layer in pruned.model.layers:
+        gone = 1 - layer.mlp.gate_proj.out_features / tiny_llama().config.intermediate_size
+        heads = layer.self_attn.k_proj.out_features // layer.self_attn.head_dim
+        assert (8 - heads) / 8 == pytest.approx(gone / 2, abs=1 / 8)
+        assert heads < 8
+
+
 def test_biases_that_an_update_adds_are_removed_too(windows):
     model = tiny_llama()
     channel = max(module.cost for module in block_modules(model, [], range(3))) + 2  # and two biases

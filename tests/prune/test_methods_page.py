@@ -28,7 +28,13 @@ FOLDERS = {
     "update": update.names(),
     "update.weight": update.names("weight"),
 }
-OF_NO_PAPER = {"criteria.layer.first", "allocation.uniform", "update.none", "update.weight.none"}
+OF_NO_PAPER = {
+    "criteria.layer.first",
+    "allocation.channels_first",
+    "allocation.uniform",
+    "update.none",
+    "update.weight.none",
+}
 
 
 @pytest.mark.parametrize("section", EXPLAINED)

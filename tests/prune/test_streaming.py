@@ -107,7 +107,7 @@ def test_one_part_is_in_memory_at_a_time(tmp_path):
     [
         ({"method": "taylor"}, "criterion = taylor"),
         ({"method": "layer_taylor"}, "criterion = taylor"),
-        ({"method": "best"}, "allocation = sensitivity"),
+        ({"method": "knapsack_realign"}, "allocation = sensitivity"),
         ({"method": "search"}, "allocation = search"),
         ({"method": "channel_l2"}, "structure = channel"),
         ({"method": "l2", "budget": "12 ms"}, "budget = 12 ms"),

@@ -1,20 +1,18 @@
 """studies/thesis.yaml: the thesis's matrix, whatever the demo's params become."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from dvc.utils.hydra import apply_overrides
 from helpers import ROOT
 
 from stages.check.sections import check_params
 from stages.common.params import read_params_file
+from studies.settings import write_settings
 from studies.study import Study, changed, load_study
-from studies.workspace import command_of
 
 FILE = Path("studies/thesis.yaml")
 # The machine's; what is made and told of the models afterwards, which no experiment of this study does.
-NOT_PINNED = {"run.device", "run.threads", "export", "models", "report"}
+NOT_PINNED = {"run.device", "run.threads", "run.precision", "export", "models", "report"}
 UNLIKE_ANY = "a default that nobody chose"
 
 
@@ -42,13 +40,12 @@ def test_it_is_the_matrix(study):
     assert [base.label for base in study.bases] == ["base"]
 
 
-def test_params_of_every_variant_are_valid_and_what_dvc_sets(study, monkeypatch, tmp_path):
+def test_params_of_every_variant_are_valid_and_what_the_sweep_writes(study, monkeypatch, tmp_path):
     params = Path("params.yaml").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     for variant in study.variants:
         Path("params.yaml").write_text(params, encoding="utf-8")
-        settings = [part for before, part in pairwise(command_of(variant)) if before == "-S"]
-        apply_overrides("params.yaml", settings)
+        write_settings(Path("params.yaml"), variant.settings)
         assert read_params_file() == variant.params
         check_params(variant.params)
 
