@@ -83,6 +83,10 @@ def read_state(file: Path) -> tuple[Any, dict[str, torch.Tensor]] | None:
         return json.loads(stored[RECORD]), tensors
     except FileNotFoundError:
         return None
+    except RuntimeError as error:  # torch opens the file a second time, and another run may have removed it by then
+        if "No such file" not in str(error):
+            raise
+        return None
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         print(f"espalier: {file} is damaged ({reason}); dropped, this part starts anew", file=sys.stderr, flush=True)

@@ -11,7 +11,13 @@ from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
 from stages.prune.__main__ import main
 
-TINY = {"attention_layers": [1, 4], "mlp_layers": [1, 4], "calibration": {"windows": 4, "length": 16}}
+TINY = {
+    "ratio": 0.5,
+    "ratio_of": "groups",
+    "attention_layers": [1, 4],
+    "mlp_layers": [1, 4],
+    "calibration": {"windows": 4, "length": 16},
+}
 
 
 @pytest.fixture

@@ -70,7 +70,9 @@ def test_a_uniform_layout_is_a_plain_llama_with_every_allocation(name, ratio_of,
     assert len({tuple(each.values()) for each in layer_widths(pruned)}) == 1
     assert layer_widths(pruned)[0]["intermediate_size"] % 8 == 0
     if ratio_of == "parameters":
-        assert abs(metrics["ratio_actual"] - 0.45) * metrics["parameters_before"] < 3 * 3 * 32 * 8
+        # Half of the last step: eight channels of each MLP, or two heads of each layer once no channel is left to give.
+        step = 3 * 2 * 1536 if name == "channels_first" else 2 * 3 * 3 * 32 * 8
+        assert abs(metrics["ratio_actual"] - 0.45) * metrics["parameters_before"] < step / 2
 
 
 def test_heads_of_a_uniform_layout_divide_the_hidden_size(windows):
