@@ -42,6 +42,11 @@ def arithmetic() -> AbstractContextManager:
     return nullcontext() if autocast_device is None else torch.autocast(autocast_device, torch.bfloat16)
 
 
+def precision() -> str:
+    """Return what `arithmetic` takes matrix products in: float32 or bfloat16."""
+    return "float32" if autocast_device is None else "bfloat16"
+
+
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Return whether the device has instructions for it; where it has none, bfloat16 is slower than float32."""
     if device.type == "cuda":

@@ -12,7 +12,7 @@ from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import RunParams, folder_of, load_section, name_of
 from stages.common.stage import run_stage
-from stages.common.torch_setup import arithmetic, setup_torch
+from stages.common.torch_setup import arithmetic, precision, setup_torch
 from stages.evaluate.harness import accuracies, merge, question_outcomes, run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.params import EvaluateParams
@@ -72,7 +72,8 @@ def main(name: str, folder: str | Path) -> None:
     measured = task_metrics(results)
     compared = accuracies(measured)
     write_metrics(METRICS / f"{name}.json", perplexities | compared)
-    details: dict[str, float] = {f"{key}_windows": len(used[key]) for key in used}
+    details: dict[str, Any] = {"precision": precision()}
+    details |= {f"{key}_windows": len(used[key]) for key in used}
     details |= {f"{key}_windows_in_text": len(windows[key]) for key in windows}
     details |= {key: measured[key] for key in measured if key not in compared}
     write_details(DETAILS / f"{name}.json", details)

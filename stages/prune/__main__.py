@@ -12,7 +12,7 @@ from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.paging import bring_in, load_paged, save_model
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
-from stages.common.torch_setup import setup_torch
+from stages.common.torch_setup import precision, setup_torch
 from stages.common.windows import random_windows, token_stream
 from stages.prune import structures
 from stages.prune.memory import return_freed_memory
@@ -56,7 +56,7 @@ def main() -> None:
         table.writerows(layers)
     write_metrics("metrics/prune.json", {"ratio": details["ratio_actual"]})
     ranges = {"attention_layers": params.attention_layers, "mlp_layers": params.mlp_layers}
-    write_details("metrics/details/prune.json", details | ranges)
+    write_details("metrics/details/prune.json", details | ranges | {"precision": precision()})
 
 
 def layer_sizes(model: PreTrainedModel) -> list[dict[str, int]]:

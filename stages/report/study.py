@@ -111,15 +111,21 @@ def quality(study: Study) -> str:
     text = f"""## Quality
 
 Perplexity over windows of {study.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
-higher is better. The averages are of the row's tasks, raw and chance-corrected: (accuracy - chance) / (1 - chance), so
-0 is guessing and 100 is perfect. \\* differs from the base, † differs from the pruned model (McNemar's exact test,
-Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not measured.
+higher is better.{in_precision(study)} The averages are of the row's tasks, raw and chance-corrected:
+(accuracy - chance) / (1 - chance), so 0 is guessing and 100 is perfect. \\* differs from the
+base, † differs from the pruned model (McNemar's exact test, Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not measured.
 {majority}
 {table}"""
     if not study.norms.empty:
         text += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"
         text += norms_markdown(study.norms)
     return text + images(study, "perplexity", "accuracy")
+
+
+def in_precision(study: Study) -> str:
+    """Return the sentence that says in what the models' matrix products were taken."""
+    found = {str(metrics["precision"]) for metrics in study.evaluate.values() if "precision" in metrics}
+    return f" Matrix products in {' or '.join(sorted(found))}." if found else ""
 
 
 def costs(study: Study) -> str:

@@ -18,7 +18,7 @@ def main() -> None:
     with staged("models/merged") as folder:
         save_checkpoint(tuned.method.merge(tuned.model), tuned.tokenizer, folder)
     write_losses("metrics/tune_loss.csv", tuned.progress)
-    write_details("metrics/details/tune.json", tuned.metrics)
+    write_details("metrics/details/tune.json", tuned.details)
     forget(tuned.state)
 
 

@@ -39,7 +39,7 @@ def tune_base(params: TuneParams) -> None:
     with staged(MODEL) as folder:
         save_checkpoint(tuned.method.merge(tuned.model), tuned.tokenizer, Path(folder))
     write_losses(LOSSES, tuned.progress)
-    write_details(DETAILS, tuned.metrics)
+    write_details(DETAILS, tuned.details)
     forget(tuned.state)
 
 

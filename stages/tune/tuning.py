@@ -10,7 +10,7 @@ from stages.common import resume, training
 from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.model_config import check_context, read_config
 from stages.common.params import RunParams, load_section
-from stages.common.torch_setup import setup_torch
+from stages.common.torch_setup import precision, setup_torch
 from stages.tune import full, lora
 from stages.tune.data import FILES, VALIDATION, training_examples, validation_examples
 from stages.tune.distillation import Distillation, check_states
@@ -30,7 +30,7 @@ class Tuned(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     method: Any
     progress: training.Progress
-    metrics: dict[str, int | float]
+    details: dict[str, Any]
     state: Path
 
 
@@ -50,7 +50,7 @@ def tune(stage: str, start: Path, params: TuneParams) -> Tuned:
     progress, metrics = recover(method.trained(tuned), objective, examples, validation, params, state)
     if metrics["held_out_loss_rose"]:
         print(f"espalier: {stage}: {warning(progress)}", file=sys.stderr, flush=True)
-    return Tuned(tuned, tokenizer, method, progress, metrics, state)
+    return Tuned(tuned, tokenizer, method, progress, metrics | {"precision": precision()}, state)
 
 
 def make_objective(model: PreTrainedModel, params: TuneParams) -> Objective:

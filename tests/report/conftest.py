@@ -73,7 +73,7 @@ def write_study(root: Path) -> None:
         norms = {"continuation": 1 - acc[0]}
         details = {f"{task}_acc_stderr": (mean * (1 - mean) / (QUESTIONS - 1)) ** 0.5 for task, mean in means.items()}
         details |= {"continuation_acc_norm": norms["continuation"].mean(), "continuation_acc_norm_stderr": 0.02}
-        write_json(root / f"metrics/details/evaluate/{model}.json", details)
+        write_json(root / f"metrics/details/evaluate/{model}.json", details | {"precision": "bfloat16"})
         outcomes = root / f"metrics/outcomes/{model}"
         samples = [{"prompt": "Return the number of", "continuation": f" items,\nsays {model}\n~~~\n```"}]
         write_json(outcomes / "samples.json", samples)

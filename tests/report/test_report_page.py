@@ -19,6 +19,12 @@ def test_the_cost_says_how_memory_was_told(study_folder):
     assert "\n\nWeights: measured on CUDA by torch's allocator, as is the peak." in cost()
 
 
+def test_the_quality_says_in_what_it_was_computed(study_folder):
+    main()
+    page = (study_folder / "reports/study.md").read_text()
+    assert "higher is better. Matrix products in bfloat16. The averages" in section(page, "Quality")
+
+
 def test_where_every_question_has_its_own_choices_there_is_no_majority_answer(study_folder):
     for path in study_folder.glob("metrics/outcomes/*/questions.parquet"):
         pd.read_parquet(path).assign(answer=None).to_parquet(path)
