@@ -112,8 +112,9 @@ def quality(study: Study) -> str:
 
 Perplexity over windows of {study.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
 higher is better.{in_precision(study)} The averages are of the row's tasks, raw and chance-corrected:
-(accuracy - chance) / (1 - chance), so 0 is guessing and 100 is perfect. \\* differs from the
-base, † differs from the pruned model (McNemar's exact test, Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not measured.
+(accuracy - chance) / (1 - chance), so 0 is guessing and 100 is perfect. \\* differs from the base, † differs from the
+pruned model (McNemar's exact test, Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not
+measured.
 {majority}
 {table}"""
     if not study.norms.empty:
