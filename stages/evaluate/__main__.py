@@ -24,6 +24,7 @@ from stages.evaluate.perplexity import (
     window_losses,
     window_table,
 )
+from stages.evaluate.precision import cast_weights
 from stages.evaluate.resume import Kept, remember
 from stages.evaluate.samples import continuations
 from stages.evaluate.tasks import read_tasks
@@ -43,6 +44,7 @@ def main(name: str, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory() as cache, arithmetic():
         sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache))
         model, tokenizer = load_model(folder, device), load_tokenizer(folder)
+        cast_weights(model)
         inputs = resume.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)
         state = resume.state_folder("evaluate", run.model_dump_json(), params.model_dump_json(), inputs)
         windows = {key: evaluation_windows(key, sets[key], tokenizer, params.sequence_length) for key in sets}

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from stages.common.errors import UserError
 from stages.evaluate import language_model
 from stages.evaluate.language_model import BranchingLM, can_branch
+from stages.evaluate.precision import cast_weights
 from stages.evaluate.resume import Kept
 
 TOKENIZER = tiny_tokenizer()
@@ -294,3 +295,24 @@ def test_bfloat16_arithmetic(branch, monkeypatch):
     for (total, _), (reference, _), (full, _) in zip(ours, theirs, exact, strict=True):
         assert total == pytest.approx(reference, rel=0, abs=0.5)
         assert total != full
+
+
+@pytest.mark.parametrize("kind", ["GQA", "tied", "pruned"])
+def test_rounded_weights_give_what_autocast_gives(kind):
+    requests = token_requests(seed=10)
+    results = []
+    for rounded in (False, True):
+        model = tiny_model(kind)
+        with torch.autocast("cpu", torch.bfloat16):
+            if rounded:
+                cast_weights(model)
+                assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+            assert model.dtype == model.get_input_embeddings().weight.dtype == torch.float32
+            results.append(BranchingLM(model, TOKENIZER, 100)._loglikelihood_tokens(requests))
+    assert results[0] == results[1]
+
+
+def test_weights_stay_as_they_are_without_autocast():
+    model = tiny_model()
+    cast_weights(model)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
