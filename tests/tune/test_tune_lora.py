@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers import FAMILIES, ROOT, prune_params, tiny_family
 from peft import PeftModel
+from peft.tuners.lora import Linear
 from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, trainable, tune_params
 
 from stages.common.checkpoint import load_model, save_checkpoint
@@ -51,12 +52,35 @@ def test_merged_equals_base_plus_adapter_after_a_round_trip(tmp_path, kind, tied
     save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path / "merged")
 
     loaded = PeftModel.from_pretrained(load_model(base), tmp_path / "adapter")
-    assert torch.equal(loaded(input_ids=TOKENS).logits, expected)
+    torch.testing.assert_close(loaded(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-5)
     merged = load_model(tmp_path / "merged")
     assert type(merged) is type(load_model(base))
     assert (tmp_path / "merged/config.json").read_bytes() == (base / "config.json").read_bytes()
     torch.testing.assert_close(merged(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-5)
     assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_outputs_and_gradients_are_pefts(dtype, autocast):
+    tuned = trained_adapter(tiny_model("pruned", dtype=dtype), lora_dropout=0.0)
+
+    def measure() -> list[torch.Tensor]:
+        tuned.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = tuned(input_ids=TOKENS).logits
+            (logits.float() * torch.linspace(-1, 1, VOCABULARY)).sum().backward()
+        return [logits.detach(), *(parameter.grad.clone() for parameter in trainable(tuned).values())]
+
+    found = measure()
+    for layer in [module for module in tuned.modules() if isinstance(module, Linear)]:
+        del layer.forward
+    expected = measure()
+    exact = dtype == torch.float32 and not autocast
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-4 if exact else 0.1, atol=1e-4 if exact else 0.1 * theirs.abs().max()
+        )
 
 
 @pytest.mark.parametrize("family", FAMILIES)

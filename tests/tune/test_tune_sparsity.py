@@ -96,6 +96,6 @@ def test_a_dense_model_is_trained_as_ever():
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[0, 0] = 0  # by chance
     tuned = lora.prepare(model, tune_params())
-    assert not any("forward" in vars(module) for module in tuned.modules())
+    assert not any("get_delta_weight" in vars(module) for module in tuned.modules())
     full_model = full.prepare(tiny_model(), tune_params(method="full"))
     assert not any(parameter._backward_hooks for parameter in full_model.parameters())
