@@ -64,7 +64,7 @@ test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
 	pytest $(WORKERS) -m "not slow"
 
-faults: setup ## Try what can go wrong, at length (an hour on 2 cores); docs/reliability.md has the figures
+faults: setup ## Try what can go wrong, at length; docs/reliability.md has the figures
 	ESPALIER_FAULTS=large pytest tests/faults
 
 lint: setup ## Check style and types

@@ -1,6 +1,7 @@
 """How much is tried, and the count of it: a part in `make test`, all of it in `make faults`."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from stages.common.stage import run
 
 LARGE = os.environ.get("ESPALIER_FAULTS") == "large"
 EXAMPLES = 2000 if LARGE else 40  # of each property
-MOMENTS = 4 if LARGE else 1  # at which each stage is killed
 TRIED: Counter[str] = Counter()
 HELD: Counter[str] = Counter()
 
@@ -38,8 +38,11 @@ def refusal(work: Callable[[], object]) -> str | None:
 
 def answer(capsys: pytest.CaptureFixture[str], name: str, work: Callable[[], int | None]) -> tuple[int, str]:
     """Return the exit code of a command and the one line that it ends with."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with pytest.raises(SystemExit) as ended:
         run(name, work)
+    for number, handler in handlers.items():  # pytest's own
+        signal.signal(number, handler)
     printed = capsys.readouterr().err
     assert "Traceback" not in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("espalier: ")]
