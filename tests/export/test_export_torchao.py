@@ -131,8 +131,8 @@ def test_scales_that_are_not_finite_are_refused(exported):
 def test_a_quantised_base_is_refused(exported, monkeypatch):
     _, folder = exported
     monkeypatch.setattr(base_stage, "INPUTS", ())
-    monkeypatch.setitem(base_stage.SOURCES, "train", lambda *_: (load_model(folder), TOKENIZER, None))
-    with pytest.raises(UserError, match=r"export is quantised; allowed: the weights in floating point"):
+    monkeypatch.setitem(base_stage.SOURCES, "package", lambda *_: (load_model(folder), TOKENIZER, None))
+    with pytest.raises(UserError, match=r"export is quantised; expected weights in floating point"):
         base_stage.main()
 
 
