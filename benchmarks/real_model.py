@@ -5,7 +5,7 @@ removed from layers [2, 28) by every method. stages.prune does it, in a process 
 resident memory are shown, imports and files included; it looks at 64 windows of 128 tokens of WikiText2's validation
 text. stages.evaluate then takes the perplexity on the first 16 windows of 1,024 tokens of WikiText2's test and PTB's
 validation text. The texts come from DIR, laid out as for data.mirror, rows joined by blank lines. A measurement is a
-line of --results, and a later run goes on where one ended; lines of another base, other texts or other code of
+line of --results, and a later run resumes there; lines of another base, other texts or other code of
 stages/prune are not looked at. --table prints what is there.
 
 The second table judges what the first holds, and the last run of the project in the working directory by what it left
