@@ -126,10 +126,12 @@ def test_the_stage_writes_the_model_or_one_line(gguf, site, tmp_path):
     outcomes = []
     for digest in (sha256(gguf), "0" * 64):
         base = BASE | {"source": "package", "package": "tiny-model", "sha256": digest, "dtype": "float16"}
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": {"device": "cpu", "threads": 1}, "base": base}))
+        run = {"device": "cpu", "threads": 1, "precision": "float32"}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": run, "base": base}))
         variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
         command = [sys.executable, "-m", "stages.base"]
         done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert (tmp_path / "models/base").is_dir(), done.stderr
         files = {file.name: file.read_bytes() for file in (tmp_path / "models/base").iterdir()}
         outcomes.append((done.returncode, files))
     assert [code for code, _ in outcomes] == [0, 2]

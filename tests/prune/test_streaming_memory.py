@@ -22,19 +22,21 @@ CALIBRATION = {"windows": 2, "length": 16}
 
 
 def write_random_model(folder):
-    """Write a random Llama in bfloat16 to `folder`, a file for each layer; return the bytes of its weights."""
+    """Write a random Llama in bfloat16 to `folder`, a file for each layer and an index; return its weights' bytes."""
     config = LlamaConfig(
         vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=MLP, num_hidden_layers=LAYERS,
         num_attention_heads=16, num_key_value_heads=8, head_dim=128, tie_word_embeddings=False, dtype="bfloat16",
     )  # fmt: skip
     with torch.device("meta"):
         model = LlamaForCausalLM(config)
-    names, size = {module: name for name, module in model.named_modules()}, 0
+    names, size, weight_map = {module: name for name, module in model.named_modules()}, 0, {}
     numbers = torch.empty(2**26).uniform_(-0.03, 0.03).bfloat16()  # every weight begins somewhere else in them
     for part in (*paged_parts(model), model.model.norm):
         tensors = {f"{names[part]}.{name}": drawn(numbers, weight.shape) for name, weight in part.named_parameters()}
         save_file(tensors, folder / f"{names[part]}.safetensors")
+        weight_map |= dict.fromkeys(tensors, f"{names[part]}.safetensors")
         size += sum(each.nbytes for each in tensors.values())
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     config.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return size
@@ -56,7 +58,7 @@ def test_a_model_of_3_gib_is_pruned_in_2(tmp_path):
     content = yaml.load(ROOT / "params.yaml")
     ranges = {"attention_layers": [0, LAYERS], "mlp_layers": [0, LAYERS], "calibration": CALIBRATION}
     content["run"] = {"device": "cpu", "threads": 1, "precision": "float32"}
-    content["prune"].update({"method": "wanda_sp", **ranges})
+    content["prune"].update({"method": "wanda_sp", "ratio": 0.5, "ratio_of": "groups", **ranges})
 
     content["prune"]["streaming"] = True
     yaml.dump(content, tmp_path / "params.yaml")
