@@ -1,6 +1,7 @@
 """Models of any widths per layer, and the two kinds of tokenizer that GGUF knows."""
 
 import json
+from pathlib import Path
 
 import torch
 from hypothesis import strategies as st
@@ -113,3 +114,15 @@ def sentencepiece(vocab_size: int = 340, texts: list[str] = TEXTS[:1]) -> PreTra
         unk_token="<unk>",
         clean_up_tokenization_spaces=False,
     )
+
+
+def sentencepiece_model(file: Path) -> None:
+    """Write a tokenizer.model of BPE with bytes at last, as Llama 2 has one."""
+    from sentencepiece import SentencePieceTrainer
+
+    with file.open("wb") as model:
+        SentencePieceTrainer.train(
+            sentence_iterator=iter(["the cat sat on the mat", "a dog ran", "in the park, hello"] * 30),
+            model_writer=model, vocab_size=330, model_type="bpe", byte_fallback=True, hard_vocab_limit=False,
+            minloglevel=2,
+        )  # fmt: skip

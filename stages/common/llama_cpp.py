@@ -1,5 +1,6 @@
 """GGUF files in llama.cpp itself, through llama-cpp-python where it is installed (requirements-llamacpp.txt)."""
 
+import ctypes
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -49,3 +50,28 @@ def logits_of(llama: Any, tokens: list[int]) -> np.ndarray:
     llama.reset()
     llama.eval(tokens)
     return llama.scores[: len(tokens)].copy()
+
+
+def text_of(llama: Any, tokens: list[int]) -> str:
+    """Return the text of tokens, special ones left out, as llama.cpp writes it piece by piece.
+
+    The blank that a SentencePiece tokenizer puts before a text is removed. Not by llama_cpp.Llama.detokenize: it
+    removes a blank after every BOS, and cuts pieces longer than 32 bytes.
+    """
+    text = b"".join(piece(llama, token) for token in tokens)
+    if llama.metadata.get("tokenizer.ggml.add_space_prefix") == "true":
+        text = text.removeprefix(b" ")
+    return text.decode("utf-8", errors="replace")
+
+
+def piece(llama: Any, token: int) -> bytes:
+    """Return the bytes of one token, none for a special one."""
+    from llama_cpp import llama_token_to_piece
+
+    size = 32
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        length = llama_token_to_piece(llama._model.vocab, token, buffer, size, 0, False)
+        if length >= 0:
+            return buffer.raw[:length]
+        size = -length  # what it takes

@@ -67,10 +67,15 @@ def chat_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str
 
 def prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the special tokens that the tokenizer puts before a text."""
+    return around(tokenizer)[0]
+
+
+def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """Return the special tokens that the tokenizer puts before and after a text."""
     plain, whole = plain_tokens(tokenizer, "a"), tokenizer("a")["input_ids"]
     places = range(len(whole) - len(plain) + 1)
     start = next((place for place in places if whole[place : place + len(plain)] == plain), 0)
-    return whole[:start]
+    return whole[:start], whole[start + len(plain) :]
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:

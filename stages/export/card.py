@@ -38,7 +38,9 @@ MEANINGS = {
     "logits_relative_error": "largest difference of logits from the model's, over the largest logit",
     "llama_cpp_logits_relative_error": "the same in llama.cpp, from transformers on the same weights",
     "llama_cpp_ppl_ratio": "perplexity in llama.cpp, over transformers' on the same weights",
-    "llama_cpp_greedy_tokens_equal": "greedy tokens equal in llama.cpp, of 64",
+    "llama_cpp_greedy_tokens_equal": "greedy tokens equal in llama.cpp, of 64, or of two thirds of the context",
+    "lines_encoded_otherwise": "held-out lines that begin with a blank or hold added tokens, where llama.cpp and "
+    "transformers put other blanks",
     "llama_cpp_lines_encoded_equal": "held-out lines that llama.cpp's tokenizer encodes alike",
     "llama_cpp_lines_decoded_equal": "held-out lines that it decodes alike",
     "mib": "size of the weight file (MiB)",

@@ -6,7 +6,6 @@ as these too: llama.cpp's own `qwen2` wants hidden_size / heads rows of q_proj. 
 only `qwen3` does, with one width.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
     writer = GGUFWriter(file, architecture)
     write_shape(writer, config, widths, head_dim, quantisation)
     factors = write_rope(writer, config, head_dim)
-    write_tokenizer(writer, tokenizer, config.vocab_size)
+    write_tokenizer(writer, tokenizer, config.vocab_size, generation_ends(model))
     if factors is not None:
         writer.add_tensor(ROPE_FACTORS, factors)
     for name, tensor in tensors.items():
@@ -62,6 +61,13 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
         writer.write_tensors_to_file()
     finally:
         writer.close()
+
+
+def generation_ends(model: PreTrainedModel) -> list[int]:
+    """Return the tokens at which the model's generation config ends what it writes."""
+    own = model.generation_config
+    ends = own.eos_token_id if own else model.config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
@@ -119,14 +125,19 @@ def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTr
     return kind
 
 
+def reach(config: Any) -> int:
+    """Return up to how many tokens llama.cpp's Llama attends as the model does: its sliding window, or its context."""
+    return min(
+        config.max_position_embeddings, getattr(config, "sliding_window", None) or config.max_position_embeddings
+    )
+
+
 def write_shape(writer: Any, config: Any, widths: list[tuple[int, int, int]], head_dim: int, quantisation: str) -> None:
     """Write what llama.cpp must know of the sizes; one number where all layers have it, else one a layer."""
     from gguf import GGML_QUANT_VERSION, LlamaFileType
 
     heads, kv_heads, mlp = (list(column) if len(set(column)) > 1 else column[0] for column in zip(*widths, strict=True))
-    # Where attention reaches back less far than the context, llama.cpp's Llama would see more than the model does.
-    context = min(config.max_position_embeddings, getattr(config, "sliding_window", None) or math.inf)
-    writer.add_context_length(int(context))
+    writer.add_context_length(reach(config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(len(widths))
     writer.add_feed_forward_length(mlp)

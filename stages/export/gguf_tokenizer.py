@@ -5,11 +5,14 @@ by name, so a pattern that has none there is refused.
 """
 
 import json
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
+from stages.common.text import around
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
@@ -21,15 +24,13 @@ SPACE = "▁"  # SentencePiece's blank
 UNMERGED = -1e9  # the score of a piece that no merge makes: the last resort
 
 
-def write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+def write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, vocab_size: int, ends: Sequence[int] = ()) -> None:
     """Write the tokens in the order of their ids, up to `vocab_size`, and how text becomes them.
 
-    Raises UserError for a tokenizer that llama.cpp has no counterpart of.
+    `ends`: the tokens that end what the model generates, by its generation config. Raises UserError for a tokenizer
+    that llama.cpp has no counterpart of.
     """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise UserError("the tokenizer has no tokenizer.json, which GGUF is written from; export safetensors")
-    description = json.loads(backend.to_str())
+    description = describe(tokenizer)
     bpe = description["model"]
     if bpe["type"] != "BPE":
         raise UserError(f"tokenizer.json: a model of type {bpe['type']} cannot be written as GGUF; allowed: BPE")
@@ -46,7 +47,32 @@ def write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, vocab_size:
             "tokenizer.json: BPE of neither bytes nor SentencePiece (byte_fallback) cannot be written as GGUF"
         )
     write_tokens(writer, tokenizer, description, vocab_size, byte_level)
-    write_special_tokens(writer, tokenizer)
+    write_special_tokens(writer, tokenizer, ends)
+
+
+def describe(tokenizer: PreTrainedTokenizerBase) -> dict:
+    """Return the content of the tokenizer's tokenizer.json; UserError where it has none."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError("the tokenizer has no tokenizer.json, which GGUF is written from; export safetensors")
+    return json.loads(backend.to_str())
+
+
+def alike_parts(tokenizer: PreTrainedTokenizerBase, line: str) -> list[str]:
+    """Return the parts of a text that llama.cpp can encode as the tokenizer does: mostly the whole text.
+
+    Of a SentencePiece tokenizer, llama.cpp puts a blank before a text and after each added token in it. Added tokens
+    differ in that here, and LlamaTokenizer of transformers 5 (a Metaspace step) puts none before a text that begins
+    with one.
+    """
+    description = describe(tokenizer)
+    parts = steps(description["normalizer"]) + steps(description["pre_tokenizer"])
+    kinds = {step["type"] for step in parts}
+    if "ByteLevel" in kinds:
+        return [line]
+    added = "|".join(re.escape(token["content"]) for token in description["added_tokens"])
+    split = re.split(added, line) if added else [line]
+    return [part for part in (part.lstrip(" ") if "Metaspace" in kinds else part for part in split) if part]
 
 
 def steps(part: dict | None) -> list[dict]:
@@ -116,7 +142,8 @@ def write_tokens(
             kind = TokenType.UNUSED
         elif number in added:
             kind = TokenType.CONTROL if added[number]["special"] else TokenType.USER_DEFINED
-            kind = TokenType.UNKNOWN if text == description["model"]["unk_token"] else kind
+            unknown = description["model"]["unk_token"] or (None if byte_level else tokenizer.unk_token)
+            kind = TokenType.UNKNOWN if text == unknown else kind
         elif not byte_level and len(text) == 6 and text.startswith("<0x"):
             kind = TokenType.BYTE
         else:
@@ -130,14 +157,33 @@ def write_tokens(
         writer.add_token_scores(scores)
 
 
-def write_special_tokens(writer: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Write which tokens begin, end and pad a text, whether they are added to one, and the chat template."""
+def write_special_tokens(writer: Any, tokenizer: PreTrainedTokenizerBase, ends: Sequence[int]) -> None:
+    """Write which tokens begin, end and pad a text, which are added to one, which end an answer, the chat template.
+
+    Raises UserError where the tokenizer adds others than its BOS before a text and its EOS after it.
+    """
     for name in ("bos", "eos", "unk", "pad"):
         number = getattr(tokenizer, f"{name}_token_id")
         if number is not None:
             getattr(writer, f"add_{name}_token_id")(number)
-    empty = tokenizer("")["input_ids"]
-    writer.add_add_bos_token(empty[:1] == [tokenizer.bos_token_id])
-    writer.add_add_eos_token(len(empty) > 1 and empty[-1] == tokenizer.eos_token_id)
-    if isinstance(tokenizer.chat_template, str):
-        writer.add_chat_template(tokenizer.chat_template)
+    before, after = around(tokenizer)
+    for added, name in ((before, "bos"), (after, "eos")):
+        if added not in ([], [getattr(tokenizer, f"{name}_token_id")]):
+            raise UserError(
+                f"the tokenizer adds the tokens {tokenizer.convert_ids_to_tokens(added)} to a text, and llama.cpp adds "
+                f"at most one {name.upper()}; export safetensors instead"
+            )
+    writer.add_add_bos_token(bool(before))
+    writer.add_add_eos_token(bool(after))
+    # Generation ends at each of these, as at the EOS; llama.cpp knows further ones by their usual texts.
+    if tokenizer.eos_token_id is None and ends:
+        writer.add_eos_token_id(ends[0])
+        ends = ends[1:]
+    further = [token for token in ends if token != tokenizer.eos_token_id]
+    for token, write in zip(further, (writer.add_eot_token_id, writer.add_eom_token_id), strict=False):
+        write(token)
+    template = tokenizer.chat_template
+    if isinstance(template, dict):  # by name
+        template = template.get("default")
+    if isinstance(template, str):
+        writer.add_chat_template(template)

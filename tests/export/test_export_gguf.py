@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize, quantize
 from helpers import prune_params, tiny_family, tiny_llama, tiny_tokenizer
 from hypothesis import HealthCheck, given, settings
-from tokenizers import pre_tokenizers
+from tokenizers import pre_tokenizers, processors
 
 from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
@@ -213,3 +213,52 @@ def test_a_plain_llama_is_written_as_llama(tmp_path):
     for name, weight in gguf_weights(tmp_path / "model.gguf").items():
         expected = model.state_dict()[name]
         assert torch.equal(weight[...], expected.half().float() if expected.ndim == 2 else expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "written"),
+    [
+        ([], [], (False, False)),
+        (["<s>"], [], (True, False)),
+        ([], ["</s>"], (False, True)),
+        (["<s>"], ["</s>"], (True, True)),
+    ],
+)
+@pytest.mark.parametrize("has_bos", [True, False])
+def test_what_a_tokenizer_adds_is_written(before, after, written, has_bos, tmp_path):
+    tokenizer = sentencepiece()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=" ".join([*before, "$A", *after]), special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    if not has_bos and not before:
+        tokenizer.bos_token = None
+    write_gguf(ragged_llama([(1, 8)], vocab=400), tokenizer, "f32", tmp_path / "model.gguf")
+    found = contents(tmp_path / "model.gguf")
+    assert (found["tokenizer.ggml.add_bos_token"], found["tokenizer.ggml.add_eos_token"]) == written
+    assert found.get("tokenizer.ggml.bos_token_id") == tokenizer.bos_token_id
+
+
+def test_more_than_bos_and_eos_around_a_text_is_named(tmp_path):
+    tokenizer = sentencepiece()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> <s> $A", special_tokens=[("<s>", 1)]
+    )
+    with pytest.raises(UserError, match=r"adds the tokens \['<s>', '<s>'\] to a text.*at most one BOS"):
+        write_gguf(ragged_llama([(1, 8)], vocab=400), tokenizer, "f32", tmp_path / "model.gguf")
+
+
+def test_the_ends_of_generation_and_the_default_of_several_templates_are_written(tmp_path):
+    tokenizer, model = byte_level(), ragged_llama([(1, 8)])
+    tokenizer.chat_template = {"default": "{{ messages }}", "tools": "other"}
+    for ends, written in ((None, (0, None, None)), (5, (0, 5, None)), ([7, 0, 9], (0, 7, 9))):
+        model.generation_config.eos_token_id = ends
+        write_gguf(model, tokenizer, "f32", tmp_path / "model.gguf")
+        found = contents(tmp_path / "model.gguf")
+        assert tuple(found.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")) == written
+    assert found["tokenizer.chat_template"] == "{{ messages }}"
+
+
+@pytest.mark.parametrize(("family", "context"), [("mistral", 256), ("mistral sliding", 6), ("qwen2 sliding", 6)])
+def test_the_context_ends_with_the_sliding_window(family, context, tmp_path):
+    write_gguf(tiny_family(family, vocab=300), TOKENIZER, "f32", tmp_path / "model.gguf")
+    assert contents(tmp_path / "model.gguf")["llama.context_length"] == context

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_helpers import TEXTS, byte_level, ragged_llama, sentencepiece
+from export_helpers import TEXTS, byte_level, ragged_llama, sentencepiece, sentencepiece_model
 from helpers import prune_params, tiny_family
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
 
 from stages.common import llama_cpp
+from stages.common.checkpoint import load_tokenizer
 from stages.common.errors import UserError
 from stages.export import gguf_model
 from stages.export.formats import write
@@ -17,7 +18,7 @@ from stages.export.gguf_tokenizer import LLAMA3
 from stages.export.verify import ExportError, HeldOut, verify
 from stages.prune.structures.block import prune
 
-pytestmark = pytest.mark.skipif(not llama_cpp.is_installed(), reason=llama_cpp.MISSING)
+llama_vocab_is_eog = pytest.importorskip("llama_cpp", reason=llama_cpp.MISSING).llama_vocab_is_eog
 
 RAGGED, UNIFORM = [(2, 32), (1, 64), (2, 96)], [(2, 64), (2, 64)]
 LINES = [line for text in TEXTS for line in text.splitlines()] + [
@@ -123,6 +124,70 @@ def test_sentencepiece_merges_in_the_order_that_was_learned(tmp_path):
         HeldOut(torch.randint(600, (2, 48)), lines), threads=1,
     )  # fmt: skip
     assert found["llama_cpp_lines_encoded_equal"] == found["llama_cpp_lines_decoded_equal"] == len(lines) > 100
+
+
+def adding(tokenizer, before=(), after=()):
+    """Return the tokenizer with tokens that it puts around every text."""
+    single = " ".join([*before, "$A", *after])
+    numbers = [(token, tokenizer.convert_tokens_to_ids(token)) for token in {*before, *after}]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=numbers)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "tokenizer",
+    [
+        adding(byte_level(), before=["<|end|>"]),
+        adding(byte_level(), after=["<|end|>"]),
+        adding(byte_level(), before=["<|end|>"], after=["<|end|>"]),
+        adding(byte_level(), after=["<|end|>"]),
+        adding(sentencepiece(), before=["<s>"], after=["</s>"]),
+        adding(sentencepiece(), after=["</s>"]),
+    ],
+    ids=["bos", "eos", "both", "eos without a bos", "sentencepiece, both", "sentencepiece, eos"],
+)
+def test_blanks_and_long_pieces_stay_whatever_a_tokenizer_puts_around_a_text(tokenizer, tmp_path, request):
+    if "without" in request.node.callspec.id:
+        tokenizer.bos_token = None
+    tokenizer.add_tokens("=" * 40)
+    lines = [" = Robert Boulter = ", "  two", "=" * 80 + " , and ?", " \t"]
+    write(ragged_llama([(1, 8)], vocab=360), tokenizer, "gguf-f32", tmp_path / "export")
+    found = verify(
+        ragged_llama([(1, 8)], vocab=360), tokenizer, tmp_path / "export", "gguf-f32",
+        HeldOut(torch.randint(300, (2, 48)), lines), threads=1,
+    )  # fmt: skip
+    otherwise = found["lines_encoded_otherwise"]
+    assert otherwise == (1 if "sentencepiece" in request.node.callspec.id else 0)  # the one with an added token
+    assert found["llama_cpp_lines_encoded_equal"] == len(lines) - otherwise
+    assert found["llama_cpp_lines_decoded_equal"] == len(lines)
+
+
+def test_a_llama_tokenizer_is_compared_where_it_can_be_equal(tmp_path):
+    sentencepiece_model(tmp_path / "tokenizer.model")
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    tokenizer, model = load_tokenizer(tmp_path), ragged_llama([(1, 8)], vocab=360)
+    lines = [" = Robert Boulter = ", "  two  blanks", "one</s> more", "the cat sat", "a dog, naïve ☃", "</s>"]
+    write(model, tokenizer, "gguf-f32", tmp_path / "export")
+    held_out = HeldOut(torch.randint(300, (2, 48)), lines)
+    found = verify(model, tokenizer, tmp_path / "export", "gguf-f32", held_out, threads=1)
+    assert found["lines_encoded_otherwise"] == 4
+    assert found["llama_cpp_lines_encoded_equal"] in (2, 3)  # a special token alone may be alike
+    assert found["llama_cpp_lines_decoded_equal"] == len(lines)
+
+
+def test_generation_ends_at_every_end_token_of_the_model(tmp_path):
+    tokenizer, model = byte_level(), ragged_llama([(1, 8)])
+    model.generation_config.eos_token_id = [7, 0, 9]
+    write(model, tokenizer, "gguf-f32", tmp_path / "export")
+    llama = llama_cpp.open_llama(tmp_path / "export/model.gguf", 64, 1, every_logit=True)
+    vocabulary = llama._model.vocab
+    assert [token for token in range(300) if llama_vocab_is_eog(vocabulary, token)] == [0, 7, 9]
+
+
+@pytest.mark.parametrize("family", ["mistral sliding", "qwen2 sliding"])
+def test_a_sliding_window_is_compared_up_to_its_length(family, tmp_path):
+    found = export(tiny_family(family, vocab=300), BYTE_LEVEL, "gguf-f32", tmp_path / "export")
+    assert found["llama_cpp_logits_relative_error"] < 1e-5 and found["llama_cpp_greedy_tokens_equal"] == 4
 
 
 @pytest.mark.parametrize("tokenizer", [PIECES, BYTE_LEVEL], ids=["sentencepiece", "byte-level"])
