@@ -38,9 +38,9 @@ from stages.common.params import RunParams, read_params_file  # noqa: E402
 from stages.common.torch_setup import setup_torch  # noqa: E402
 from stages.evaluate.language_model import BranchingLM  # noqa: E402
 from stages.profile.memory import reset_peak, resident_bytes  # noqa: E402
-from stages.prune import structures  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402
+from stages.prune.pruning import prune as prune_model  # noqa: E402
 
 LENGTH, VOCABULARY, HEAD = 128, 1024, 64
 BASIC = {"layers": 4, "width": 256, "tokens": 512, "documents": 0}
@@ -120,7 +120,7 @@ def measure(method: str, folder: Path, point: dict[str, int]) -> tuple[float, fl
         paged = method.endswith("streaming")
         model = load_paged(folder, folder / "changed") if paged else load_model(folder)
         started = time.process_time()
-        structures.load("block").prune(model, windows, prune)
+        prune_model(model, windows, prune)
     return time.process_time() - started, (resident_bytes("VmHWM") - before) / 2**20
 
 

@@ -26,14 +26,13 @@ sys.path.insert(0, str(ROOT))
 
 from stages.common.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.prune.activations import Activations  # noqa: E402
-from stages.prune.criteria import l2, taylor  # noqa: E402
-from stages.prune.criteria.obs import removal_errors  # noqa: E402
+from stages.prune.block.criteria.obs import removal_errors  # noqa: E402
+from stages.prune.block.update.refit import Refit  # noqa: E402
+from stages.prune.criteria.l2 import L2  # noqa: E402
+from stages.prune.criteria.taylor import Taylor  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
-from stages.prune.selection import share_of_units  # noqa: E402
-from stages.prune.sequence import strongest  # noqa: E402
 from stages.prune.surgery import keep_units  # noqa: E402
-from stages.prune.units import Module, block_modules  # noqa: E402
-from stages.prune.update import refit  # noqa: E402
+from stages.prune.units import Prunable, block_modules, share_of_units, strongest  # noqa: E402
 
 LAYERS, RATIO = range(4, 18), 0.3
 FILE_REPETITIONS = 3  # times --repetitions: files are quick to measure, and their times vary most
@@ -110,7 +109,7 @@ def files(folder: Path, scratch: Path, repetitions: int) -> list[list[str]]:
 
 
 def backward_passes(
-    model: PreTrainedModel, modules: list[Module], windows: torch.Tensor, repetitions: int
+    model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, repetitions: int
 ) -> list[str]:
     """Time taylor's scores against a forward and backward pass of the whole model on the same tokens."""
 
@@ -122,13 +121,13 @@ def backward_passes(
 
     ours, theirs = [], []
     for _ in range(repetitions):
-        ours.append(timed(lambda: taylor.score(model, modules, windows, Params())))
+        ours.append(timed(lambda: Taylor().score(model, modules, windows, Params())))
         theirs.append(timed(plain))
     return row("taylor, 10 x 64 tokens", ours, "forward and backward of the whole model", theirs, "0.85")
 
 
 @torch.no_grad()
-def one_layer(model: PreTrainedModel, mlp: Module, windows: torch.Tensor, repetitions: int) -> list[list[str]]:
+def one_layer(model: PreTrainedModel, mlp: Prunable, windows: torch.Tensor, repetitions: int) -> list[list[str]]:
     """Time refit and obs of one layer's MLP against bare products and factors of the sizes that they need."""
     activations = Activations(model, windows)
     activations.inputs(mlp)  # the windows are at its layer
@@ -153,7 +152,7 @@ def one_layer(model: PreTrainedModel, mlp: Module, windows: torch.Tensor, repeti
 
     times: list[list[Seconds]] = [[], [], [], []]
     for _ in range(repetitions):
-        times[0].append(timed(lambda: refit.update(mlp, keep, activations.inputs(mlp))))
+        times[0].append(timed(lambda: Refit().update(mlp, keep, activations.inputs(mlp))))
         mlp.output.weight.copy_(dense)
         times[1].append(timed(refit_products))
         times[2].append(timed(lambda: removal_errors(weight, hessian, mlp.units)))
@@ -164,7 +163,7 @@ def one_layer(model: PreTrainedModel, mlp: Module, windows: torch.Tensor, repeti
     ]
 
 
-def weights_alone(model: PreTrainedModel, modules: list[Module], repetitions: int) -> list[list[str]]:
+def weights_alone(model: PreTrainedModel, modules: list[Prunable], repetitions: int) -> list[list[str]]:
     """Time l2 scores, and then scores and surgery, against the sum of squares of the same weights."""
     weights = [linear.weight for module in modules for linear, _ in module.matrices]
 
@@ -174,10 +173,10 @@ def weights_alone(model: PreTrainedModel, modules: list[Module], repetitions: in
 
     with torch.no_grad():
         theirs = [timed(plain) for _ in range(repetitions)]
-        ours = [timed(lambda: l2.score(model, modules, None, None)) for _ in range(repetitions)]
+        ours = [timed(lambda: L2().score(model, modules, None, None)) for _ in range(repetitions)]
 
         def prune() -> None:
-            for module, score in zip(modules, l2.score(model, modules, None, None), strict=True):
+            for module, score in zip(modules, L2().score(model, modules, None, None), strict=True):
                 keep_units(module, strongest(score.sum(0), share_of_units([module], RATIO)))
 
         surgery = timed(prune)

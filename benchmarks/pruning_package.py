@@ -33,9 +33,9 @@ sys.path.insert(0, str(ROOT))
 from stages.common.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.common.params import load_section  # noqa: E402
 from stages.profile.memory import resident_bytes  # noqa: E402
+from stages.prune.block import pruning as block  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402
-from stages.prune.structures import block  # noqa: E402
 
 LAYERS, RATIO = range(4, 18), 0.3
 

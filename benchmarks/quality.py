@@ -28,9 +28,9 @@ from stages.common.params import RunParams  # noqa: E402
 from stages.common.torch_setup import setup_torch  # noqa: E402
 from stages.common.windows import random_windows, token_stream  # noqa: E402
 from stages.evaluate.perplexity import evaluation_windows, read_sets, window_losses  # noqa: E402
-from stages.prune import structures  # noqa: E402
 from stages.prune.methods import METHODS, Method  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402
+from stages.prune.pruning import prune  # noqa: E402
 
 RATIOS = (0.3, 0.5, 0.7)
 STRUCTURES = ("block", "channel")
@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace, results: Results) -> None:
     def pruned(method: str, ratio: float, ratio_of: str, seed: int):
         params = section(method, ratio, ratio_of, seed, options, layers)
         chosen = random_windows(calibration, options.windows, options.length, seed, "--windows")
-        return structures.load(params.chosen.structure).prune(load_model(options.base), chosen, params)
+        return prune(load_model(options.base), chosen, params)
 
     def measured(method: str, ratio: float, seed: int) -> dict[str, float]:
         goal = goals[ratio]

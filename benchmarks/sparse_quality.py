@@ -16,7 +16,7 @@ from stages.common.params import RunParams
 from stages.common.torch_setup import setup_torch
 from stages.common.windows import random_windows
 from stages.evaluate.perplexity import window_losses
-from stages.prune import structures
+from stages.prune.pruning import prune
 
 SPARSE = {
     "magnitude": {"method": "magnitude"},
@@ -44,7 +44,7 @@ def main() -> None:
         for seed in range(1 if method in UNCALIBRATED else options.seeds):
             params = section(method, ratio, "groups", seed, options, layers).model_copy(update=changes)
             chosen = random_windows(calibration, options.windows, options.length, seed, "--windows")
-            pruned, _ = structures.load(params.chosen.structure).prune(load_model(options.base), chosen, params)
+            pruned, _ = prune(load_model(options.base), chosen, params)
             found.append(perplexity(pruned))
         spread = f" ± {statistics.stdev(found):.2f}" if len(found) > 1 else ""
         return f"{statistics.fmean(found):.2f}{spread}"

@@ -12,7 +12,7 @@ from stages.evaluate.params import EvaluateParams
 from stages.export.params import ExportParams
 from stages.profile.params import ProfileParams
 from stages.prune.params import PruneParams
-from stages.prune.ranges import layer_range
+from stages.prune.ranges import pruned_layers
 from stages.report.params import ReportParams
 from stages.tune.params import TuneParams
 
@@ -52,8 +52,7 @@ def check_together(sections: dict[str, Any]) -> None:
     """Raise UserError where a value of one section is wrong for what another says."""
     base, prune, data, evaluate = (sections[name] for name in ("base", "prune", "data", "evaluate"))
     if base.source == "train":  # the layers of any other base are known once it is there
-        for key in ("attention_layers", "mlp_layers"):
-            layer_range(f"prune.{key}", getattr(prune.with_ranges(base.layers), key), base.layers)
+        pruned_layers(prune, base.layers)
     check_control(sections["tune"], sections["models"])
     tasks = data.task_names
     for name in evaluate.tasks if evaluate.tasks != "all" else []:

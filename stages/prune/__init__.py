@@ -1,1 +1,4 @@
-"""Prune the base model: units, criteria, allocation, surgery -> models/pruned."""
+"""Prune the base model -> models/pruned. The structure picks the room: block, weight, layer or channel.
+
+A room's `__init__.py` says what it takes, its `pruning.py` does it. What several rooms share lies beside them.
+"""

@@ -14,9 +14,9 @@ from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import precision, setup_torch
 from stages.common.windows import random_windows, token_stream
-from stages.prune import structures
 from stages.prune.memory import return_freed_memory
 from stages.prune.params import PruneParams
+from stages.prune.pruning import prune
 from stages.prune.sizes import nonzero_parameters
 from stages.prune.surgery import layer_widths
 
@@ -41,7 +41,7 @@ def main() -> None:
         model = load_paged("models/base", folder, device) if params.streaming else load_model("models/base", device)
         params = params.with_ranges(len(model.model.layers))
         before = layer_sizes(model)
-        pruned, details = structures.load(params.chosen.structure).prune(model, windows, params)
+        pruned, details = prune(model, windows, params)
         after = dict(enumerate(layer_sizes(pruned)))
         save_model(pruned, tokenizer, folder)
     if len(after) < len(before):

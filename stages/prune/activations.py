@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from stages.common.paging import bring_in
 from stages.common.torch_setup import arithmetic
-from stages.prune.inputs import Inputs, Matrices
+from stages.prune.inputs import Inputs, SharedInput
 from stages.prune.units import Kind
 
 TOKENS_PER_PASS = 2048
@@ -39,7 +39,7 @@ class Activations:
         self.caught: list[torch.Tensor] = []
         self.arrive()
 
-    def inputs(self, matrices: Matrices) -> Inputs:
+    def inputs(self, matrices: SharedInput) -> Inputs:
         """Return the statistics of what `matrices` read; they are asked for in the order in which the windows pass."""
         self.go_to(matrices.layer, matrices.kind)
         return Inputs(self, matrices)

@@ -19,7 +19,7 @@ DAMPING = 0.01  # of the mean diagonal: keeps the Hessian invertible when tokens
 ZERO = 1e-3  # an activation this small beside the root mean square of all counts as zero
 
 
-class Matrices(Protocol):
+class SharedInput(Protocol):
     """Matrices of one half of a layer that read the same: a module's output matrix, or q, k and v, or gate and up."""
 
     @property
@@ -45,7 +45,7 @@ class Inputs:
     Each is computed when it is first read, from the model as it is then, and summed over batches in float64.
     """
 
-    def __init__(self, activations: Activations, matrices: Matrices):
+    def __init__(self, activations: Activations, matrices: SharedInput):
         """Describe `matrices` on the windows of `activations`, which stand at their half."""
         self.activations, self.matrices = activations, matrices
         self.linear = matrices.output
@@ -117,7 +117,7 @@ def damping(hessian: torch.Tensor) -> float:
     return DAMPING * hessian.diagonal().mean().item() or 1.0
 
 
-def finite(statistics: torch.Tensor, matrices: Matrices) -> torch.Tensor:
+def finite(statistics: torch.Tensor, matrices: SharedInput) -> torch.Tensor:
     """Return `statistics`; UserError if they are not finite."""
     if not torch.isfinite(statistics).all():
         raise UserError(

@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from stages.common.params import Positive, Section, Seed, Share, one_of
-from stages.prune import allocation, budget, structures
-from stages.prune.combinations import check_combination, every
+from stages.prune.block import budget
 from stages.prune.methods import METHODS, Method
-from stages.prune.patterns import check_pattern
 from stages.prune.ranges import auto_range
+from stages.prune.structures import STRUCTURES, check_combination, every
+from stages.prune.weight.patterns import check_pattern
 
 
 def check_layers(value: object) -> object:
@@ -34,9 +34,9 @@ class PruneParams(Section):
     """Section `prune`."""
 
     method: Annotated[str, one_of(list(METHODS))]
-    structure: Annotated[str, one_of(structures.names())] | None
+    structure: Annotated[str, one_of(list(STRUCTURES))] | None
     criterion: Annotated[str, one_of(every("criterion"))] | None
-    allocation: Annotated[str, one_of(allocation.names())] | None
+    allocation: Annotated[str, one_of(every("allocation"))] | None
     update: Annotated[str, one_of(every("update"))] | None
     pattern: Annotated[str, AfterValidator(check_pattern)] | None
     ratio: Share

@@ -1,6 +1,13 @@
 """Half-open ranges of layers: which layers are pruned."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from stages.common.errors import UserError
+
+if TYPE_CHECKING:
+    from stages.prune.params import PruneParams
 
 EDGE = 15  # auto leaves out one layer in so many at each end; docs/methods.md has the measurements
 
@@ -24,3 +31,17 @@ def layer_range(key: str, bounds: list[int] | None, layers: int) -> range:
             f"{key} = {bounds} is not allowed; allowed: [start, end] with 0 <= start < end <= {layers}, or null"
         )
     return range(start, end)
+
+
+def pruned_layers(params: PruneParams, layers: int) -> tuple[range, range]:
+    """Return the layers whose attention is pruned and those whose MLP is, in a model with `layers` layers.
+
+    Raises UserError for a range that is empty or reaches outside.
+    """
+    params = params.with_ranges(layers)
+    attention, mlp = params.attention_layers, params.mlp_layers
+    assert attention != "auto" and mlp != "auto", "they are ranges by now"
+    return (
+        layer_range("prune.attention_layers", attention, layers),
+        layer_range("prune.mlp_layers", mlp, layers),
+    )

@@ -10,13 +10,13 @@ from transformers import PreTrainedModel
 
 from stages.common.modeling_pruned import ARCHITECTURES
 from stages.common.paging import hand_over
-from stages.prune.units import BLOCK, Module
+from stages.prune.units import BLOCK, Prunable
 
 WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
 @torch.no_grad()
-def keep_units(module: Module, keep: torch.Tensor) -> None:
+def keep_units(module: Prunable, keep: torch.Tensor) -> None:
     """Cut every matrix of `module` down to the units `keep`, ascending, within the memory that it has."""
     for linear, dim in module.matrices:
         linear.weight = nn.Parameter(compact(linear.weight, module.units, dim, keep), requires_grad=False)

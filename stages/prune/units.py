@@ -12,13 +12,15 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.common.errors import UserError
+
 BLOCK = 2**18  # numbers of a matrix that are reduced or moved at a time
 Kind = Literal["attention", "mlp", "channel"]
 Matrices = tuple[tuple[nn.Linear, int], ...]  # (matrix, the dimension its units lie along), the root matrix first
 
 
 @dataclass(frozen=True)
-class Module:
+class Prunable:
     """One layer's attention or MLP as a row of removable units."""
 
     layer: int
@@ -43,15 +45,15 @@ class Module:
         return torch.arange(self.output.in_features).view(self.units, -1)[units.cpu()].flatten()
 
 
-def make_module(layer: int, kind: Kind, width: int, matrices: Matrices) -> Module:
+def make_module(layer: int, kind: Kind, width: int, matrices: Matrices) -> Prunable:
     """Return the module of units that hold `width` outputs of the first matrix each."""
     units = matrices[0][0].out_features // width
     size = sum(linear.weight.numel() for linear, _ in matrices)
     size += sum(linear.bias.numel() for linear, dim in matrices if dim == 0 and linear.bias is not None)
-    return Module(layer, kind, units, width, size // units, matrices)
+    return Prunable(layer, kind, units, width, size // units, matrices)
 
 
-def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_layers: Iterable[int]) -> list[Module]:
+def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_layers: Iterable[int]) -> list[Prunable]:
     """Return the prunable modules of `model`, by layer, attention before MLP.
 
     In grouped-query attention key/value head j serves query heads j*n_rep .. (j+1)*n_rep-1 (repeat_interleave), so a
@@ -95,3 +97,24 @@ def power_sums_by_unit(matrix: torch.Tensor, units: int, dim: int, order: int) -
             sums[: len(rows)].addcmul_(rows, rows if order == 2 else rows.sign())
         lines = sums.sum(0)
     return lines.view(units, -1).sum(1)
+
+
+def strongest(score: torch.Tensor, count: int) -> torch.Tensor:
+    """Return all units but the `count` of the lowest scores, in ascending order; of equal ones the first go."""
+    return score.argsort(stable=True)[count:].sort().values
+
+
+def share_of_units(pool: list[Prunable], ratio: float) -> int:
+    """Return how many of the pool's units LLM-Pruner's rule removes at `ratio`.
+
+    It keeps int(size * (1 - ratio)) of the root matrix's outputs, and of those removes whole units only.
+    """
+    width = pool[0].width
+    size = sum(module.units for module in pool) * width
+    count = (size - int(size * (1 - ratio))) // width
+    if count > sum(module.units for module in pool) - len(pool):
+        raise UserError(
+            f"prune.ratio = {ratio:g} leaves no unit in {pool[0].name}; allowed: a ratio that keeps one of its "
+            f"{pool[0].units} units"
+        )
+    return count

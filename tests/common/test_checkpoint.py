@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.errors import UserError
-from stages.prune.structures.block import prune
+from stages.prune.block.pruning import prune
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
 

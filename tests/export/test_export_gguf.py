@@ -16,7 +16,7 @@ from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
 from stages.common.gguf_file import deinterleave, gguf_name, gguf_weights, interleave, transformers_name
 from stages.export.gguf_model import write_gguf
-from stages.prune.structures.block import prune
+from stages.prune.block.pruning import prune
 
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TOKENIZER = byte_level()

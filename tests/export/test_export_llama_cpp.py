@@ -16,7 +16,7 @@ from stages.export import gguf_model
 from stages.export.formats import write
 from stages.export.gguf_tokenizer import LLAMA3
 from stages.export.verify import ExportError, HeldOut, verify
-from stages.prune.structures.block import prune
+from stages.prune.block.pruning import prune
 
 llama_vocab_is_eog = pytest.importorskip("llama_cpp", reason=llama_cpp.MISSING).llama_vocab_is_eog
 

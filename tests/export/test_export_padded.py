@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.common.errors import UserError
 from stages.export.padded import pad
-from stages.prune.structures.block import prune
+from stages.prune.block.pruning import prune
 
 
 @given(shape=shapes())

@@ -12,7 +12,7 @@ from stages.common.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausa
 from stages.profile import macs
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts
-from stages.prune.structures.block import prune
+from stages.prune.block.pruning import prune
 
 SHAPES = {
     "GQA": {"heads": 4, "kv_heads": 2},

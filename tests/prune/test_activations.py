@@ -8,15 +8,16 @@ from activation_helpers import damped, recorded
 from helpers import prune_params, tiny_llama
 
 from stages.common.errors import UserError
-from stages.prune import criteria, structures
 from stages.prune import inputs as inputs_module
 from stages.prune.activations import Activations, block_influence
-from stages.prune.criteria.obs import removal_errors
+from stages.prune.block import BLOCK
+from stages.prune.block.criteria.obs import removal_errors
+from stages.prune.criteria import ActivationCriterion, criterion, score_units
 from stages.prune.inputs import ZERO, Inputs
-from stages.prune.structures.block import prune
+from stages.prune.pruning import prune
 from stages.prune.units import block_modules
 
-OF_ACTIVATIONS = [name for name in criteria.names() if criteria.reads_activations(name)]
+OF_ACTIVATIONS = [name for name in BLOCK.takes["criterion"] if isinstance(criterion(name), ActivationCriterion)]
 
 
 def naive_score(name, module, x):
@@ -59,7 +60,7 @@ def test_scores_of_activations_equal_a_naive_loop(shape, name, windows):
     model = tiny_llama(heads=shape[0], kv_heads=shape[1], bias=True)
     modules = block_modules(model, range(1, 3), range(3))
     params = prune_params(criterion=name)
-    scores = criteria.score_units(name, model, modules, windows, params)
+    scores = score_units(name, model, modules, windows, params)
     for module, got, x in zip(modules, scores, recorded(model, modules, windows), strict=True):
         torch.testing.assert_close(got, naive_score(name, module, x), rtol=1e-3, atol=1e-6)
 
@@ -75,9 +76,7 @@ def test_obs_equals_solving_anew_for_every_removal(units, width):
 def test_similarity_equals_a_naive_loop(windows):
     model = tiny_llama()
     modules = block_modules(model, [1], [1])
-    for module, got in zip(
-        modules, criteria.score_units("similarity", model, modules, windows, prune_params()), strict=True
-    ):
+    for module, got in zip(modules, score_units("similarity", model, modules, windows, prune_params()), strict=True):
         expected = torch.zeros(module.units, dtype=torch.float64)
         for linear, dim in module.matrices:
             parts = linear.weight.detach().double().chunk(module.units, dim)
@@ -131,6 +130,6 @@ def test_the_statistics_of_one_matrix_are_held_at_a_time(method, windows, monkey
     monkeypatch.setattr(Inputs, "__init__", created)
     monkeypatch.setattr(inputs_module, "finite", checked)
     params = prune_params(method=method)
-    structures.load(params.chosen.structure).prune(tiny_llama(), windows, params)
+    prune(tiny_llama(), windows, params)
     assert len(held) >= 4
     assert set(held) == {1}

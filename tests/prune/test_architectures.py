@@ -13,13 +13,15 @@ from safetensors.torch import load_file, save_file
 
 from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.modeling_pruned import ARCHITECTURES
-from stages.prune import allocation, criteria, update
-from stages.prune.allocation import search, sensitivity
-from stages.prune.combinations import OWN
-from stages.prune.structures import layer, weight
-from stages.prune.structures.block import prune
+from stages.prune.block import BLOCK
+from stages.prune.block.allocation import search, sensitivity
+from stages.prune.block.pruning import prune
+from stages.prune.layer import LAYER
+from stages.prune.layer import pruning as layer
 from stages.prune.surgery import keep_units, layer_widths, rebuild
 from stages.prune.units import block_modules
+from stages.prune.weight import WEIGHT
+from stages.prune.weight import pruning as weight
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
 # As few as cover the classes; the criteria and updates do not look at what the others differ in.
@@ -97,7 +99,7 @@ def test_a_cache_changes_nothing(family, windows):
     assert torch.equal(cached, pruned.generate(windows[:1], cache_implementation="static", **options))
 
 
-@pytest.mark.parametrize("criterion", criteria.names())
+@pytest.mark.parametrize("criterion", BLOCK.takes["criterion"])
 @pytest.mark.parametrize("family", PLAIN_FAMILIES)
 def test_every_criterion(family, criterion, windows):
     pruned, _ = prune(tiny_family(family), windows, prune_params(criterion=criterion))
@@ -105,7 +107,7 @@ def test_every_criterion(family, criterion, windows):
     assert torch.isfinite(logits(pruned, windows)).all()
 
 
-@pytest.mark.parametrize("criterion", OWN["layer"]["criterion"])
+@pytest.mark.parametrize("criterion", LAYER.takes["criterion"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_criterion_of_layers(family, criterion, windows, tmp_path):
     """The layers left keep their own attention: in Qwen2 the first does not slide, in the others all or none."""
@@ -123,7 +125,7 @@ def test_every_criterion_of_layers(family, criterion, windows, tmp_path):
     assert torch.equal(logits(loaded, windows), logits(pruned, windows))
 
 
-@pytest.mark.parametrize("criterion", OWN["weight"]["criterion"])
+@pytest.mark.parametrize("criterion", WEIGHT.takes["criterion"])
 @pytest.mark.parametrize("family", PLAIN_FAMILIES)
 def test_every_criterion_of_weights(family, criterion, windows, tmp_path):
     params = prune_params(method="sparsegpt", criterion=criterion, pattern="2:4", **EVERYWHERE)
@@ -134,7 +136,7 @@ def test_every_criterion_of_weights(family, criterion, windows, tmp_path):
     assert torch.equal(logits(load_model(tmp_path), windows), logits(pruned, windows))
 
 
-@pytest.mark.parametrize("name", allocation.names())
+@pytest.mark.parametrize("name", BLOCK.takes["allocation"])
 @pytest.mark.parametrize("family", PLAIN_FAMILIES)
 def test_every_allocation(family, name, windows, monkeypatch):
     monkeypatch.setattr(search, "TRIALS", 2)
@@ -149,7 +151,7 @@ def test_every_allocation(family, name, windows, monkeypatch):
     assert abs(0.3 * metrics["parameters_before"] - removed) < largest
 
 
-@pytest.mark.parametrize("name", update.names())
+@pytest.mark.parametrize("name", BLOCK.takes["update"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_update_gives_a_checkpoint_that_loads(family, name, windows, tmp_path):
     params = prune_params(criterion="flap", update=name, **EVERYWHERE)

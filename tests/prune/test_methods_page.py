@@ -6,34 +6,34 @@ from importlib import import_module
 import pytest
 from helpers import ROOT
 
-from stages.prune import allocation, criteria, structures, update
-from stages.prune.combinations import OWN
+from stages.prune.block import BLOCK
+from stages.prune.channel import CHANNEL
+from stages.prune.layer import LAYER
 from stages.prune.methods import METHODS
+from stages.prune.structures import STRUCTURES
+from stages.prune.weight import WEIGHT
 
 PAGE = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
 SECTIONS = {text.split(":")[0].split("\n")[0]: text for text in PAGE.split("\n## ")}
 EXPLAINED = {
-    "Criteria": criteria.names(),
-    "Allocations": allocation.names(),
-    "Updates": update.names(),
-    "Single weights": [*criteria.names("weight"), *update.names("weight"), "row", "matrix", "n:m"],
-    "Whole layers": criteria.names("layer"),
-    "The hidden size": OWN["channel"]["criterion"],
+    "Criteria": BLOCK.takes["criterion"],
+    "Allocations": BLOCK.takes["allocation"],
+    "Updates": BLOCK.takes["update"],
+    "Single weights": [*WEIGHT.takes["criterion"], *WEIGHT.takes["update"], "row", "matrix", "n:m"],
+    "Whole layers": LAYER.takes["criterion"],
+    "The hidden size": CHANNEL.takes["criterion"],
 }
-FOLDERS = {
-    "criteria": criteria.names(),
-    "criteria.weight": criteria.names("weight"),
-    "criteria.layer": criteria.names("layer"),
-    "allocation": ["global_" if name == "global" else name for name in allocation.names()],
-    "update": update.names(),
-    "update.weight": update.names("weight"),
-}
+FOLDERS = (
+    "criteria",
+    *("block.criteria", "block.allocation", "block.update"),
+    *("weight.criteria", "weight.update", "layer.criteria"),
+)
 OF_NO_PAPER = {
-    "criteria.layer.first",
-    "allocation.channels_first",
-    "allocation.uniform",
-    "update.none",
-    "update.weight.none",
+    "block.allocation.channels_first",
+    "block.allocation.uniform",
+    "block.update.none",
+    "layer.criteria.first",
+    "weight.update.none",
 }
 
 
@@ -45,7 +45,7 @@ def test_every_choice_is_explained(section):
 
 def test_every_structure_has_a_section():
     titles = re.findall(r"structure `(\w+)`", PAGE)
-    assert set(titles) == set(structures.names())
+    assert set(titles) == set(STRUCTURES)
 
 
 def test_every_preset_has_a_measured_row():
@@ -55,7 +55,10 @@ def test_every_preset_has_a_measured_row():
 
 
 def test_every_docstring_names_its_paper():
-    modules = {f"{folder}.{name}" for folder, names in FOLDERS.items() for name in names}
+    files = [
+        file for folder in FOLDERS for file in (ROOT / "stages/prune" / folder.replace(".", "/")).glob("[a-z]*.py")
+    ]
+    modules = {".".join(file.relative_to(ROOT / "stages/prune").with_suffix("").parts) for file in files}
     cited = {name for name in modules if re.search(r"(et al\.|& \w+) \d{4}", documentation(name))}
     assert modules - cited == OF_NO_PAPER
 

@@ -4,10 +4,11 @@ import pytest
 import torch
 from helpers import prune_params, tiny_family, tiny_llama
 
-from stages.prune import criteria
-from stages.prune.combinations import OWN
-from stages.prune.stream import readers, stream
-from stages.prune.structures import channel
+from stages.prune.block import BLOCK
+from stages.prune.channel import CHANNEL
+from stages.prune.channel import pruning as channel
+from stages.prune.channel.stream import norms, stream
+from stages.prune.criteria import score_units
 from stages.prune.units import block_modules
 
 
@@ -30,7 +31,7 @@ def check_same(model, other, windows) -> None:
         torch.testing.assert_close(other(windows).logits, model(windows).logits, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("criterion", sorted(set(criteria.names()) - {"random"}))
+@pytest.mark.parametrize("criterion", sorted(set(BLOCK.takes["criterion"]) - {"random"}))
 @pytest.mark.parametrize("kind", ["attention", "mlp"])
 def test_permuting_units_permutes_their_scores(kind, criterion, windows):
     model, other = (tiny_llama(heads=8, kv_heads=4, bias=True) for _ in range(2))
@@ -40,19 +41,19 @@ def test_permuting_units_permutes_their_scores(kind, criterion, windows):
     permute(twin, order)
     check_same(model, other, windows)
     before, after = (
-        criteria.score_units(criterion, each, [one], windows, prune_params(criterion=criterion))[0]
+        score_units(criterion, each, [one], windows, prune_params(criterion=criterion))[0]
         for each, one in ((model, module), (other, twin))
     )
     torch.testing.assert_close(after, before[order], rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("criterion", sorted(set(OWN["channel"]["criterion"]) - {"random"}))
+@pytest.mark.parametrize("criterion", sorted(set(CHANNEL.takes["criterion"]) - {"random"}))
 def test_permuting_channels_of_the_stream_permutes_their_scores(criterion, windows):
     model, other = (tiny_family("llama") for _ in range(2))
     order = torch.randperm(32, generator=torch.Generator().manual_seed(5))
     permute(stream(other), order)
     with torch.no_grad():
-        for norm, _ in readers(other):
+        for norm, _ in norms(other):
             norm.weight.copy_(norm.weight[order])
     check_same(model, other, windows)
     params = prune_params(method="channel_l2", criterion=criterion)

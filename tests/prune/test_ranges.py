@@ -3,8 +3,8 @@
 import pytest
 from helpers import prune_params, tiny_llama
 
+from stages.prune.block.pruning import prune
 from stages.prune.ranges import auto_range
-from stages.prune.structures.block import prune
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
 from stages.common.paging import bring_in, load_paged, save_model
-from stages.prune import structures
 from stages.prune.__main__ import layer_sizes
+from stages.prune.pruning import prune
 
 VARIANTS = [
     *({"method": name} for name in ("random", "random_free", "random_layers", "l1", "l2", "similarity")),
@@ -37,7 +37,7 @@ def pruned_both_ways(model, windows, params, folder):
         (load_paged(folder / "base", folder / "paged"), "paged"),
     ):
         before = layer_sizes(loaded)
-        pruned, metrics = structures.load(params.chosen.structure).prune(loaded, windows, params)
+        pruned, metrics = prune(loaded, windows, params)
         after = layer_sizes(pruned)
         save_model(pruned, tiny_tokenizer(), folder / name)
         results.append((load_model(folder / name), metrics, before + after))

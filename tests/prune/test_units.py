@@ -9,11 +9,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.common.errors import UserError
 from stages.prune import surgery
+from stages.prune.block.pruning import prune
 from stages.prune.ranges import layer_range
-from stages.prune.selection import share_of_units
-from stages.prune.structures.block import prune
 from stages.prune.surgery import keep_units, layer_widths, rebuild
-from stages.prune.units import block_modules
+from stages.prune.units import block_modules, share_of_units
 
 SHAPES = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1), "GQA of four": (8, 2)}
 

@@ -106,7 +106,7 @@ def test_per_layer_widths_override_the_config_s():
 def test_shapes_count_every_architecture_pruned(family, update):
     """Twelve layers: transformers pads the numbers of the layers with zeros then."""
     torch = pytest.importorskip("torch")
-    from stages.prune.structures.block import prune
+    from stages.prune.block.pruning import prune
 
     model = tiny_family(family, layers=12)
     assert parameters(shape_of(model.config.to_dict())) == model.num_parameters()

@@ -11,7 +11,7 @@ from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, traina
 
 from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
-from stages.prune.structures.block import prune
+from stages.prune.block.pruning import prune
 from stages.tune.lora import merge, prepare, save_adapter
 
 KINDS = [(kind, tied) for kind in ("plain", "pruned") for tied in (False, True)]

@@ -9,7 +9,7 @@ from helpers import prune_params
 from peft import PeftModel
 from tune_helpers import VOCABULARY, tiny_model, trainable, tune_params
 
-from stages.prune.structures.weight import prune
+from stages.prune.weight.pruning import prune
 from stages.tune import full, lora, sparsity
 
 TOKENS = torch.randint(0, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(5))

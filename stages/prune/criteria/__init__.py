@@ -1,26 +1,20 @@
 """Criteria: what a unit is worth. One file each; its name is the value of `prune.criterion`.
 
-A criterion of weights or gradients is a module with `score(model, modules, windows, params)`, which returns for every
-module a float32 tensor of shape (matrices, units): the worth of each unit's slice of each matrix, for
-`prune.grouping` to combine.
-
-A criterion of activations is a module with `score_inputs(module, inputs)`, which returns one such tensor for one module
-from the statistics of its output matrix's inputs (inputs.Inputs). When units are chosen, those statistics come
-from the model as pruned so far.
-
-The structures weight and layer have criteria of their own, in the folders of that name.
+Structures block and channel take those of this folder. Block has more in its own, as weight and layer have theirs.
 """
 
-from __future__ import annotations
-
-import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the names are wanted where torch is not
-    import torch
+import torch
+from transformers import PreTrainedModel
+
+from stages.common.paging import each_in_memory
+from stages.prune.activations import Activations
+from stages.prune.choices import load
+from stages.prune.inputs import Inputs
+from stages.prune.params import PruneParams
+from stages.prune.units import Prunable
 
 COMBINE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sum": lambda scores: scores.sum(0),
@@ -31,35 +25,78 @@ COMBINE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def names(folder: str = "") -> list[str]:
-    """Return the criteria there are: the files of this folder, or those that `folder` in it has for a structure."""
-    return sorted(module.name for module in pkgutil.iter_modules([f"{__path__[0]}/{folder}"]) if not module.ispkg)
+class Criterion(ABC):
+    """The worth of each unit's slice of each matrix, for `prune.grouping` to combine."""
+
+    @abstractmethod
+    def score(
+        self, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
+    ) -> list[torch.Tensor]:
+        """Return for every module a tensor of shape (matrices, units), all scored on the model as it is.
+
+        `windows` are the calibration tokens, shape (count, length).
+        """
 
 
-def load(name: str) -> ModuleType:
-    """Return criterion `name`, or `folder.name`."""
-    return import_module(f"{__name__}.{name}")
+class WeightCriterion(Criterion):
+    """A criterion that looks at one matrix at a time."""
+
+    @abstractmethod
+    def score_matrix(self, weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
+        """Return the worth of each unit's slice of a matrix, shape (units,), float32; the units lie along `dim`."""
+
+    def score(
+        self, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
+    ) -> list[torch.Tensor]:
+        """Score matrix by matrix."""
+        return [
+            torch.stack([self.score_matrix(linear.weight, module.units, dim) for linear, dim in module.matrices])
+            for module in each_in_memory(model, modules)
+        ]
 
 
-def reads_activations(name: str) -> bool:
-    """Return whether criterion `name` scores a module from the statistics of its inputs."""
-    return hasattr(load(name), "score_inputs")
+class ActivationCriterion(Criterion):
+    """A criterion of what a module's output matrix reads; where units are chosen, in the model as pruned so far."""
 
+    @abstractmethod
+    def score_inputs(self, module: Prunable, inputs: Inputs) -> torch.Tensor:
+        """Return the worth of each unit of one module from the statistics of its inputs, shape (1, units)."""
 
-def score_units(name, model, modules, windows, params) -> list[torch.Tensor]:
-    """Return one float64 score per unit of every module, by criterion `name` and `params.grouping`.
-
-    All are scored on the model as it is. Float64 because a product over matrices of tiny saliences leaves float32's
-    range.
-    """
-    if reads_activations(name):
-        from stages.prune.activations import Activations
-
+    def score(
+        self, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
+    ) -> list[torch.Tensor]:
+        """Score module by module as the windows pass the whole model."""
         activations = Activations(model, windows)
-        return [score_module(name, module, activations.inputs(module), params) for module in modules]
-    return [COMBINE[params.grouping](each.double()) for each in load(name).score(model, modules, windows, params)]
+        return [self.score_inputs(module, activations.inputs(module)) for module in modules]
 
 
-def score_module(name, module, inputs, params) -> torch.Tensor:
-    """Return one float64 score per unit of `module` from the statistics of its inputs."""
-    return COMBINE[params.grouping](load(name).score_inputs(module, inputs).double()).cpu()
+class MomentCriterion(ActivationCriterion):
+    """A criterion that of those statistics needs the moments alone."""
+
+    @abstractmethod
+    def score_moments(self, weight: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, units: int) -> torch.Tensor:
+        """Return the worth of each unit, shape (1, units), float64.
+
+        `weight`, (out, in), reads columns of that `mean` and mean `square`, (in,) each; a unit is in/units columns.
+        """
+
+    def score_inputs(self, module: Prunable, inputs: Inputs) -> torch.Tensor:
+        """Score the columns of the module's output matrix."""
+        return self.score_moments(inputs.linear.weight, *inputs.moments, module.units)
+
+
+def criterion(name: str) -> Criterion:
+    """Return the criterion of units called `name`."""
+    return load(Criterion, name, "stages.prune.criteria", "stages.prune.block.criteria")
+
+
+def combined(scores: torch.Tensor, params: PruneParams) -> torch.Tensor:
+    """Return one float64 score per unit: a product over matrices of tiny saliences leaves float32's range."""
+    return COMBINE[params.grouping](scores.double()).cpu()
+
+
+def score_units(
+    name: str, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
+) -> list[torch.Tensor]:
+    """Return one float64 score per unit of every module, by criterion `name`, all scored on the model as it is."""
+    return [combined(each, params) for each in criterion(name).score(model, modules, windows, params)]

@@ -5,11 +5,12 @@ There their mean or their deviation; here the root of the mean square, sqrt(E ||
 
 import torch
 
-from stages.prune.inputs import Inputs
-from stages.prune.units import Module
+from stages.prune.criteria import MomentCriterion
 
 
-def score_inputs(module: Module, inputs: Inputs) -> torch.Tensor:
-    """Return sqrt(E ||x_g||^2) of each unit g, shape (1, units)."""
-    _, square = inputs.moments
-    return square.view(1, module.units, -1).sum(-1).sqrt()
+class ActivationNorm(MomentCriterion):
+    """Sizes of activations."""
+
+    def score_moments(self, weight: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, units: int) -> torch.Tensor:
+        """Return sqrt(E ||x_g||^2) of each unit g."""
+        return square.view(1, units, -1).sum(-1).sqrt()

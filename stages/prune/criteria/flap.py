@@ -6,14 +6,15 @@ once a bias stands in for its mean (update `bias`).
 
 import torch
 
-from stages.prune.inputs import Inputs
-from stages.prune.units import Module
+from stages.prune.criteria import MomentCriterion
 
 
-@torch.no_grad()
-def score_inputs(module: Module, inputs: Inputs) -> torch.Tensor:
-    """Return the sum over each unit's columns, shape (1, units)."""
-    mean, square = inputs.moments
-    variance = (square - mean.square()).clamp_min(0)
-    columns = variance * inputs.linear.weight.double().square().sum(0)
-    return columns.view(1, module.units, -1).sum(-1)
+class Flap(MomentCriterion):
+    """Fluctuations of what a unit feeds into the output."""
+
+    @torch.no_grad()
+    def score_moments(self, weight: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, units: int) -> torch.Tensor:
+        """Return the sum over each unit's columns."""
+        variance = (square - mean.square()).clamp_min(0)
+        columns = variance * weight.double().square().sum(0)
+        return columns.view(1, units, -1).sum(-1)

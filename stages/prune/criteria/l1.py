@@ -5,13 +5,13 @@ Here of a unit's slice of each matrix (LLM-Pruner, Ma et al. 2023, its `l1` prun
 
 import torch
 
-from stages.common.paging import each_in_memory
+from stages.prune.criteria import WeightCriterion
 from stages.prune.units import power_sums_by_unit
 
 
-def score(model, modules, windows, params) -> list[torch.Tensor]:
-    """Return sum |w| over each unit's slice, per module a (matrices, units) tensor, accumulated in float32."""
-    return [
-        torch.stack([power_sums_by_unit(linear.weight, module.units, dim, 1) for linear, dim in module.matrices])
-        for module in each_in_memory(model, modules)
-    ]
+class L1(WeightCriterion):
+    """Sums of absolute weights."""
+
+    def score_matrix(self, weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
+        """Return sum |w| over each unit's slice, accumulated in float32."""
+        return power_sums_by_unit(weight, units, dim, 1)

@@ -1,9 +1,19 @@
 """Random: one uniform number per unit, drawn by `prune.seed`: what any criterion must beat (Li et al. 2022)."""
 
 import torch
+from transformers import PreTrainedModel
+
+from stages.prune.criteria import Criterion
+from stages.prune.params import PruneParams
+from stages.prune.units import Prunable
 
 
-def score(model, modules, windows, params) -> list[torch.Tensor]:
-    """Return uniform numbers in [0, 1), per module a (1, units) tensor."""
-    generator = torch.Generator().manual_seed(params.seed)
-    return [torch.rand(1, module.units, generator=generator) for module in modules]
+class Random(Criterion):
+    """Random numbers."""
+
+    def score(
+        self, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
+    ) -> list[torch.Tensor]:
+        """Return uniform numbers in [0, 1), per module a (1, units) tensor."""
+        generator = torch.Generator().manual_seed(params.seed)
+        return [torch.rand(1, module.units, generator=generator) for module in modules]

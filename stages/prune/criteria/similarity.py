@@ -5,20 +5,15 @@ The median minimises the summed distance to all units; only that of the units th
 
 import torch
 
-from stages.common.paging import each_in_memory
+from stages.prune.criteria import WeightCriterion
 from stages.prune.units import by_unit
 
 
-def score(model, modules, windows, params) -> list[torch.Tensor]:
-    """Return sum_h ||w_g - w_h|| over each unit's slice, per module a (matrices, units) tensor."""
-    return [
-        torch.stack([distances(linear.weight, module.units, dim) for linear, dim in module.matrices])
-        for module in each_in_memory(model, modules)
-    ]
+class Similarity(WeightCriterion):
+    """Distances to the other units."""
 
-
-@torch.no_grad()
-def distances(weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
-    """Return the summed Euclidean distance of each unit's slice to all others, shape (units,)."""
-    slices = by_unit(weight, units, dim)[0].movedim(dim, 0).flatten(1).float()
-    return torch.cdist(slices, slices, compute_mode="donot_use_mm_for_euclid_dist").sum(1).cpu()
+    @torch.no_grad()
+    def score_matrix(self, weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
+        """Return sum_h ||w_g - w_h||, the summed Euclidean distance of each unit's slice to all others."""
+        slices = by_unit(weight, units, dim)[0].movedim(dim, 0).flatten(1).float()
+        return torch.cdist(slices, slices, compute_mode="donot_use_mm_for_euclid_dist").sum(1).cpu()

@@ -11,34 +11,44 @@ With weight w, gradient g of the mean loss, and h = the mean over windows of the
 from itertools import repeat
 
 import torch
+from transformers import PreTrainedModel
 
+from stages.prune.criteria import Criterion
 from stages.prune.gradients import gradients
-from stages.prune.units import BLOCK
+from stages.prune.params import PruneParams
+from stages.prune.units import BLOCK, Prunable
 
 SECOND_ORDER = ("param_second", "param_mix")
 
 
-def score(model, modules, windows, params) -> list[torch.Tensor]:
-    """Return the salience of each unit's slice of each matrix, per module a (matrices, units) tensor, in float32.
+class Taylor(Criterion):
+    """Saliences of weights and gradients."""
 
-    Raises UserError when the calibration loss is not finite.
-    """
-    scores = [torch.zeros(len(module.matrices), module.units) for module in modules]
-    places = {
-        linear.weight: (i, j) for i, module in enumerate(modules) for j, (linear, _) in enumerate(module.matrices)
-    }
+    def score(
+        self, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
+    ) -> list[torch.Tensor]:
+        """Return the salience of each unit's slice of each matrix, per module a (matrices, units) tensor, in float32.
 
-    def reduce(weight: torch.Tensor, gradient: torch.Tensor, squared: torch.Tensor | None) -> None:
-        i, j = places[weight]
-        lines = line_sums(weight, gradient, squared, params.taylor, modules[i].matrices[j][1])
-        total = lines.view(modules[i].units, -1).sum(1)
-        scores[i][j] = total.abs().cpu()
+        Raises UserError when the calibration loss is not finite.
+        """
+        scores = [torch.zeros(len(module.matrices), module.units) for module in modules]
+        places = {
+            linear.weight: (i, j) for i, module in enumerate(modules) for j, (linear, _) in enumerate(module.matrices)
+        }
 
-    gradients(model, windows, list(places), reduce, per_window=params.taylor in SECOND_ORDER)
-    return scores
+        def reduce(weight: torch.Tensor, gradient: torch.Tensor, squared: torch.Tensor | None) -> None:
+            i, j = places[weight]
+            lines = line_sums(weight, gradient, squared, params.taylor, modules[i].matrices[j][1])
+            total = lines.view(modules[i].units, -1).sum(1)
+            scores[i][j] = total.abs().cpu()
+
+        gradients(model, windows, list(places), reduce, per_window=params.taylor in SECOND_ORDER)
+        return scores
 
 
-def line_sums(weight, gradient, squared, variant: str, dim: int) -> torch.Tensor:
+def line_sums(
+    weight: torch.Tensor, gradient: torch.Tensor, squared: torch.Tensor | None, variant: str, dim: int
+) -> torch.Tensor:
     """Return the sums of salience, absolute unless `vectorize`, over each row (`dim` 0) or column (1) of a matrix.
 
     Block by block: what is computed on the way stays in the processor's cache.
@@ -56,10 +66,11 @@ def line_sums(weight, gradient, squared, variant: str, dim: int) -> torch.Tensor
     return torch.cat(sums)
 
 
-def salience(weight, gradient, squared, variant: str) -> torch.Tensor:
+def salience(weight: torch.Tensor, gradient: torch.Tensor, squared: torch.Tensor | None, variant: str) -> torch.Tensor:
     """Return the element-wise salience, same shape as `weight`, in float32."""
     weight = weight.detach().float()
+    if squared is None:
+        return weight * gradient
     if variant == "param_second":
         return weight * squared * weight
-    first = weight * gradient
-    return first - 0.5 * weight * squared * weight if variant == "param_mix" else first
+    return weight * gradient - 0.5 * weight * squared * weight

@@ -6,13 +6,14 @@ name and the sum are those of An et al. 2024.
 
 import torch
 
-from stages.prune.inputs import Inputs
-from stages.prune.units import Module
+from stages.prune.criteria import MomentCriterion
 
 
-@torch.no_grad()
-def score_inputs(module: Module, inputs: Inputs) -> torch.Tensor:
-    """Return the sum over each unit's columns, shape (1, units)."""
-    _, square = inputs.moments
-    columns = inputs.linear.weight.double().abs().sum(0) * square.sqrt()
-    return columns.view(1, module.units, -1).sum(-1)
+class WandaSp(MomentCriterion):
+    """Weights times the norms of what they read."""
+
+    @torch.no_grad()
+    def score_moments(self, weight: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, units: int) -> torch.Tensor:
+        """Return the sum over each unit's columns."""
+        columns = weight.double().abs().sum(0) * square.sqrt()
+        return columns.view(1, units, -1).sum(-1)

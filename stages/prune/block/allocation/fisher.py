@@ -1,0 +1,102 @@
+"""Fisher: the allocation of least summed loss, each module's loss predicted from one backward pass.
+
+What `sensitivity` measures by running the rest of the model is, to second order, 1/2 E[(g . d)^2] in nats per token: d
+is the change of the module's output at a token, g the gradient there of the log-likelihood of a token drawn from the
+dense model's own distribution. That is the Fisher matrix as the curvature of the divergence (Martens 2020), sampled as
+for pruning by LLM Surgeon (van der Ouderaa et al. 2024), with the products between tokens left out.
+"""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.common.progress import progress
+from stages.common.torch_setup import arithmetic
+from stages.prune.activations import Activations
+from stages.prune.block.allocation.sensitivity import Loss, Sensitivity, losses_by_level
+from stages.prune.block.divergence import first_windows
+from stages.prune.block.task import Task
+
+DRAWS = 2  # tokens drawn at each position
+TOKENS_OF_LOGITS = 256  # a vocabulary is many times as wide as a layer
+
+
+class Fisher(Sensitivity):
+    """The knapsack on predicted losses."""
+
+    def losses(self, task: Task) -> list[dict[int, float]]:
+        """Return for every module the predicted loss by the number of units removed from it alone."""
+        gradients = output_gradients(task.model, first_windows(task.windows), task.params.seed)
+        return losses_by_level(task, lambda here: predicted_loss(here, gradients[here.layer, here.kind]))
+
+
+@torch.no_grad()
+def predicted_loss(activations: Activations, gradients: torch.Tensor) -> Loss:
+    """Return the function that predicts the loss of what the output matrix of this half has become by then.
+
+    `gradients` are those of the half's output, shape (draws, tokens, hidden), on the first tokens of the windows.
+    """
+    output = activations.output
+    x = torch.cat([each.flatten(0, 1) for each in activations.read_by_output()])[: gradients.shape[1]]
+    dense = output.weight.detach().clone()
+
+    def loss() -> float:
+        change = x.float() @ (output.weight - dense).float().T
+        return 0.5 * (gradients * change).sum(-1).square().mean().item()
+
+    return torch.no_grad()(loss)
+
+
+def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -> dict[tuple[int, str], torch.Tensor]:
+    """Return by layer and half the gradients of the log-likelihood at its output, (draws, tokens, hidden), float32.
+
+    Those of the residual stream behind the half, which its output is added to. Layer by layer from the last one: the
+    forward pass keeps each layer's input, from which the layer is computed again.
+    """
+    activations = Activations(model, windows)
+    inputs = [torch.cat(activations.hidden)]
+    for layer in progress(range(len(activations.layers)), "forward pass"):
+        activations.go_to(layer + 1)
+        inputs.append(torch.cat(activations.hidden))
+    slopes, result = sampled_slopes(model, inputs.pop(), seed), {}
+    for layer in progress(range(len(activations.layers))[::-1], "backward pass"):
+        result[layer, "mlp"] = slopes.flatten(1, 2).float()
+        stream = inputs.pop().requires_grad_()
+        with torch.enable_grad(), arithmetic():
+            middle, end = halves(activations.layers[layer], stream, activations.settings[layer])
+        pairs = [torch.autograd.grad(end, (middle, stream), each, retain_graph=True) for each in slopes]
+        between, slopes = (torch.stack(each) for each in zip(*pairs, strict=True))
+        result[layer, "attention"] = between.flatten(1, 2).float()
+    return result
+
+
+def halves(layer: Any, stream: torch.Tensor, settings: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the residual stream behind the layer's attention and behind its MLP."""
+    caught: list[torch.Tensor] = []
+    hook = layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+    try:
+        end = layer(stream, **settings)
+    finally:
+        hook.remove()
+    return caught[0], end
+
+
+def sampled_slopes(model: PreTrainedModel, hidden: torch.Tensor, seed: int) -> torch.Tensor:
+    """Return the gradients of the log-likelihood of drawn tokens by the last layer's output, (draws, *hidden.shape).
+
+    `hidden`, (windows, length, hidden), is that output. By the logits the gradient is onehot - softmax.
+    """
+    generator = torch.Generator(hidden.device).manual_seed(seed)
+    leaf, head = hidden.detach().requires_grad_(), model.get_output_embeddings()
+    with torch.enable_grad():
+        normed = model.get_decoder().norm(leaf)
+    by_head = []
+    with torch.no_grad():
+        for states in normed.flatten(0, 1).split(TOKENS_OF_LOGITS):
+            probabilities = head(states).float().softmax(-1)
+            drawn = torch.multinomial(probabilities, DRAWS, replacement=True, generator=generator)
+            mean = (probabilities.to(head.weight.dtype) @ head.weight)[:, None]
+            by_head.append(head.weight[drawn] - mean)
+    goals = torch.cat(by_head).transpose(0, 1).reshape(DRAWS, *hidden.shape)
+    return torch.stack([torch.autograd.grad(normed, leaf, each, retain_graph=True)[0] for each in goals])

@@ -1,0 +1,133 @@
+"""What a model costs in parameters, memory, MACs or measured time, and what a unit of each of its modules takes of it.
+
+All are taken to add up over units, so that a unit has one price. Parameters, memory and MACs do, exactly. Of a time the
+price is the slope of a straight line through what was measured at a few widths of all modules of a kind: what a matrix
+product takes beside its size stays with the layer.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from stages.prune.block import budget
+from stages.prune.params import PruneParams
+from stages.prune.units import Prunable
+
+WIDTHS = (1.0, 0.75, 0.5, 0.25)  # shares of the units at which the latency is measured
+REPETITIONS, TOKENS = 5, 8  # the median of so many measurements of so many tokens each
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a model costs, what a unit of each of its modules takes of that, and what it may cost once it is pruned.
+
+    One `unit` of a budget's text is `scale` times what these numbers count: parameters, bytes, MACs or nanoseconds.
+    """
+
+    total: float
+    prices: list[float]
+    limit: float
+    scale: float
+    unit: str
+
+    def less(self, counts: list[int]) -> float:
+        """Return what the model costs once counts[i] units of module i are gone."""
+        return self.total - sum(price * count for price, count in zip(self.prices, counts, strict=True))
+
+
+def costs_of(params: PruneParams, model: PreTrainedModel, modules: list[Prunable], before: int) -> Costs:
+    """Return the costs that `prune.budget` limits or, where there is none, those that `prune.ratio` does.
+
+    `before` are the parameters that the ratio is a share of: those of the model without what an update has added to it.
+    """
+    if params.budget is None:
+        total: float = model.num_parameters()
+        prices: list[float] = [module.cost for module in modules]
+        return Costs(total, prices, before - int(before * params.ratio), 1, "parameters")
+    amount, unit = budget.parse(params.budget)
+    scale, measure = budget.UNITS[unit]
+    total, prices = MEASURES[measure](model, modules, params.budget_length)
+    return Costs(total, prices, amount * scale, scale, unit)
+
+
+def memory(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
+    """Return the bytes of the model, a tied weight counted once, and of one unit of each module."""
+    item = model.dtype.itemsize
+    cached = [2 * length * module.width if module.kind == "attention" else 0 for module in modules]
+    keys = sum(layer.self_attn.k_proj.out_features for layer in model.model.layers)
+    total = item * (model.num_parameters() + 2 * length * keys)
+    return total, [item * (module.cost + each) for module, each in zip(modules, cached, strict=True)]
+
+
+def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
+    """Return the MACs of the model and of one unit of each module; a bias adds one per output, as in `profile`."""
+    linears = [each for each in model.modules() if isinstance(each, nn.Linear)]
+    weights = sum(parameter.numel() for linear in linears for parameter in linear.parameters())
+    heads = sum(layer.self_attn.q_proj.out_features for layer in model.model.layers)
+    total = length * weights + 2 * length**2 * heads
+    queries = [
+        module.output.in_features // module.units if module.kind == "attention" else 0  # of one unit's query heads
+        for module in modules
+    ]
+    return total, [length * module.cost + 2 * length**2 * each for module, each in zip(modules, queries, strict=True)]
+
+
+def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
+    """Return the nanoseconds that the model takes for a token, and those that one unit of each module takes of it."""
+    prompt = torch.zeros(1, length, dtype=torch.int64, device=model.device)
+    decode_time(model, prompt)  # what the libraries set up once is no cost of a token
+    slopes, total = {}, 0.0
+    for kind in sorted({module.kind for module in modules}):
+        times: dict[int, list[float]] = {}  # by the units left in all modules of this kind together
+        for share in WIDTHS * REPETITIONS:  # in turns, so that a busy moment does not hit one width alone
+            left = {module: max(1, round(share * module.units)) for module in modules if module.kind == kind}
+            with narrowed(left):
+                times.setdefault(sum(left.values()), []).append(decode_time(model, prompt))
+        total = median(times[max(times)])
+        line = np.polyfit(list(times), [median(each) for each in times.values()], 1) if len(times) > 1 else [0.0]
+        slopes[kind] = max(0.0, float(line[0]))
+    return total, [slopes[module.kind] for module in modules]
+
+
+@torch.no_grad()
+def decode_time(model: PreTrainedModel, prompt: torch.Tensor) -> float:
+    """Return the nanoseconds of one decoded token behind `prompt`, shape (1, length), the mean of TOKENS of them."""
+    cache = model(prompt, use_cache=True, logits_to_keep=1).past_key_values
+    start = clock(prompt)
+    for _ in range(TOKENS):
+        model(prompt[:, :1], past_key_values=cache, use_cache=True)
+    return (clock(prompt) - start) / TOKENS
+
+
+def clock(tokens: torch.Tensor) -> int:
+    """Return the time in nanoseconds, once all work on the device of `tokens` is done."""
+    if tokens.is_cuda:
+        torch.cuda.synchronize(tokens.device)
+    return time.perf_counter_ns()
+
+
+@contextmanager
+def narrowed(units: dict[Prunable, int]) -> Iterator[None]:
+    """Let each module do with its first units[module] units, without copying a weight."""
+    whole = [(linear, linear.weight, linear.bias) for module in units for linear, _ in module.matrices]
+    try:
+        for module, count in units.items():
+            for linear, dim in module.matrices:
+                size = linear.weight.shape[dim] // module.units * count
+                linear.weight = nn.Parameter(linear.weight.narrow(dim, 0, size), requires_grad=False)
+                if dim == 0 and linear.bias is not None:
+                    linear.bias = nn.Parameter(linear.bias.narrow(0, 0, size), requires_grad=False)
+        yield
+    finally:
+        for linear, weight, bias in whole:
+            linear.weight, linear.bias = weight, bias
+
+
+MEASURES = {"memory": memory, "macs": macs, "latency": latency}

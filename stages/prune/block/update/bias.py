@@ -1,0 +1,44 @@
+"""Bias: the mean of what the removed units put out becomes a bias of the output matrix.
+
+FLAP's baseline bias compensation (An et al. 2024): b' = b + W_:,gone E[x_gone].
+"""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from stages.common.paging import bring_in
+from stages.prune.block.update import Update
+from stages.prune.inputs import Inputs
+from stages.prune.units import Prunable
+
+
+class Bias(Update):
+    """A bias for what is removed."""
+
+    def prepare(self, model: PreTrainedModel) -> None:
+        """Give the output matrices a bias of zeros.
+
+        Llama's config knows biases for all matrices or none, so all get one and the model stays a plain Llama. Those of
+        the other architectures know none for the outputs: `output_bias` tells the pruned class of each.
+        """
+        known = hasattr(model.config, "mlp_bias")
+        for layer in model.model.layers:
+            bring_in(layer)
+            outputs = [layer.self_attn.o_proj, layer.mlp.down_proj]
+            for linear in (each for each in (layer.modules() if known else outputs) if isinstance(each, nn.Linear)):
+                if linear.bias is None:
+                    linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
+        if known:
+            model.config.attention_bias = model.config.mlp_bias = True
+        else:
+            model.config.output_bias = True
+
+    @torch.no_grad()
+    def update(self, module: Prunable, keep: torch.Tensor, inputs: Inputs) -> None:
+        """Add W E[x] of the removed columns to the bias of the output matrix."""
+        weight, bias, (mean, _) = inputs.linear.weight, inputs.linear.bias, inputs.moments
+        assert bias is not None, "prepare gave it one"
+        gone = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device)
+        gone[module.columns(keep).to(weight.device)] = False
+        bias.add_((weight[:, gone].double() @ mean[gone]).to(weight.dtype))

@@ -1,0 +1,17 @@
+"""Last: the last of the pruned layers go, and the first n stay (LLM-Pruner's layer-wise pruning, Ma et al. 2023)."""
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.prune.layer.criteria import LayerCriterion
+from stages.prune.params import PruneParams
+
+
+class Last(LayerCriterion):
+    """Depths from behind."""
+
+    def score(
+        self, model: PreTrainedModel, layers: list[int], windows: torch.Tensor, params: PruneParams
+    ) -> torch.Tensor:
+        """Return the depth of `layers` from behind."""
+        return -torch.tensor(layers, dtype=torch.float64)

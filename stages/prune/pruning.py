@@ -1,0 +1,25 @@
+"""Prune a model in memory, by the structure that the params choose."""
+
+from collections.abc import Callable
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.prune.block import pruning as block
+from stages.prune.channel import pruning as channel
+from stages.prune.layer import pruning as layer
+from stages.prune.params import PruneParams
+from stages.prune.weight import pruning as weight
+
+Prune = Callable[[PreTrainedModel, torch.Tensor, PruneParams], tuple[PreTrainedModel, dict[str, float]]]
+ROOMS: dict[str, Prune] = {"block": block.prune, "channel": channel.prune, "layer": layer.prune, "weight": weight.prune}
+
+
+def prune(
+    model: PreTrainedModel, windows: torch.Tensor, params: PruneParams
+) -> tuple[PreTrainedModel, dict[str, float]]:
+    """Return the pruned model, which takes over the weights of `model`, and the metrics of the pruning.
+
+    `windows` are the calibration tokens, shape (count, length). Raises UserError where `params` do not fit `model`.
+    """
+    return ROOMS[params.chosen.structure](model, windows, params)

@@ -1,0 +1,16 @@
+"""Magnitude: small weights go (Han et al. 2015, section 3): |W_ij|."""
+
+import torch
+
+from stages.prune.inputs import Inputs
+from stages.prune.weight.criteria import SingleWeightCriterion
+
+
+class Magnitude(SingleWeightCriterion):
+    """Sizes of weights."""
+
+    needs_inputs = False
+
+    def score(self, weight: torch.Tensor, inputs: Inputs | None, columns: slice) -> torch.Tensor:
+        """Return |W_ij|."""
+        return weight.abs()

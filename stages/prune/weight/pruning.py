@@ -1,0 +1,100 @@
+"""Weight: single weights become zero, by row, by matrix or n of every m. Shapes stay, and so do MACs and memory.
+
+The matrices go one after another, each by what it reads in the model as pruned so far; those that read the same (q, k
+and v; gate and up) share its statistics, which are all that is held beside the windows' hidden states.
+"""
+
+import torch
+from transformers import PreTrainedModel
+
+from stages.common.errors import UserError
+from stages.common.paging import bring_in, each_in_memory
+from stages.common.progress import progress
+from stages.prune.activations import Activations
+from stages.prune.inputs import Inputs
+from stages.prune.methods import Method
+from stages.prune.params import PruneParams
+from stages.prune.sizes import nonzero_in_model
+from stages.prune.weight.criteria import SingleWeightCriterion, criterion
+from stages.prune.weight.groups import InputGroup, input_groups
+from stages.prune.weight.masks import Choose, Quota, lowest
+from stages.prune.weight.patterns import group_size, n_of_m
+from stages.prune.weight.update import update
+
+
+def prune(
+    model: PreTrainedModel, windows: torch.Tensor, params: PruneParams
+) -> tuple[PreTrainedModel, dict[str, float]]:
+    """Return `model` with weights set to zero in place, and the metrics of the pruning.
+
+    `windows` are the calibration tokens, shape (count, length); `params` is section `prune` of params.yaml. All
+    matrices together meet the ratio to within one weight. Raises UserError for layers outside the model, a ratio out of
+    reach, and a pattern n:m whose m does not divide a matrix's inputs.
+    """
+    groups, pattern = list(input_groups(model, params)), params.chosen.pattern
+    assert pattern is not None, "params are checked for one"
+    check_pattern(pattern, groups)
+    matrices = [linear for group in groups for linear in group.matrices.values()]
+    prunable, parameters = sum(linear.weight.numel() for linear in matrices), model.num_parameters()
+    share = share_of_weights(params, pattern, parameters, prunable)
+    if share:
+        set_to_zero(model, windows, params.chosen, pattern, share, groups)
+    matrices_left = (linear for group in each_in_memory(model, groups) for linear in group.matrices.values())
+    zeros = sum(int((linear.weight == 0).sum()) for linear in matrices_left)
+    return model, {
+        "parameters_before": parameters,
+        "parameters": parameters,
+        "parameters_kept": 1.0,
+        "parameters_nonzero": nonzero_in_model(model),
+        "ratio_specified": params.ratio,
+        "ratio_actual": zeros / parameters,
+        "ratio_in_pruned_layers": zeros / prunable,
+    }
+
+
+@torch.no_grad()
+def set_to_zero(
+    model: PreTrainedModel, windows: torch.Tensor, chosen: Method, pattern: str, share: float, groups: list[InputGroup]
+) -> None:
+    """Set `share` of the weights of all matrices to zero, by the criterion and the update that are `chosen`."""
+    by, then = criterion(chosen.criterion), update(chosen.update)
+    # Where nothing looks at the windows, they need not pass the model.
+    activations = Activations(model, windows) if by.needs_inputs or then.needs_inputs else None
+    quota = Quota(share)
+    for group in progress(groups, "pruning"):
+        inputs = activations.inputs(group) if activations else None
+        bring_in(model.model.layers[group.layer])
+        choose = chooser(by, inputs, pattern, quota)
+        for linear in group.matrices.values():
+            linear.weight.copy_(then.remove(linear.weight.double(), choose, group_size(pattern), inputs))
+
+
+def chooser(by: SingleWeightCriterion, inputs: Inputs | None, pattern: str, quota: Quota) -> Choose:
+    """Return the function that an update asks which weights of some columns go."""
+    return lambda part, columns: lowest(by.score(part, inputs, columns), pattern, quota)
+
+
+def share_of_weights(params: PruneParams, pattern: str, parameters: int, prunable: int) -> float:
+    """Return the share of the matrices' weights that the ratio asks for; UserError if that is all of them or more."""
+    sparse = n_of_m(pattern)
+    if sparse:
+        return 1 - sparse[0] / sparse[1]
+    if params.ratio_of == "groups":
+        return params.ratio
+    share = params.ratio * parameters / prunable
+    if share >= 1:
+        raise UserError(
+            f"prune.ratio = {params.ratio:g} asks for {params.ratio * parameters:,.0f} zeros, but the pruned matrices "
+            f"have {prunable:,} weights; allowed: a smaller ratio or more layers"
+        )
+    return share
+
+
+def check_pattern(pattern: str, groups: list[InputGroup]) -> None:
+    """Raise UserError where a matrix's inputs are no multiple of the m of a pattern n:m."""
+    for group in groups:
+        if group.output.in_features % group_size(pattern):
+            raise UserError(
+                f"prune.pattern = {pattern!r} is not allowed for {group.name}, which read "
+                f"{group.output.in_features} inputs; allowed: an m that divides them"
+            )

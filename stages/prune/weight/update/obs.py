@@ -1,0 +1,41 @@
+"""OBS: column by column, the columns still to come make up for what goes (SparseGPT, Frantar & Alistarh 2023, alg. 1).
+
+With U the upper Cholesky factor of the inverse Hessian, H^-1 = U'U, and e = W_j / U_jj where a weight of column j goes
+and 0 where it stays: W_k -= e U_jk for all k >= j, the optimal brain surgeon's update with the inverse Hessian of the
+columns not yet passed. What goes is chosen as the sweep arrives, BLOCK columns at a time or each group of a pattern
+n:m; the columns behind a block are updated once a block. H is damped by 1 % of its mean diagonal.
+"""
+
+import torch
+
+from stages.prune.inputs import Inputs
+from stages.prune.weight.masks import Choose
+from stages.prune.weight.update import WeightUpdate
+
+BLOCK = 128
+
+
+class Obs(WeightUpdate):
+    """The sweep over the columns."""
+
+    def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
+        """Return `weight` with what goes chosen and made up for from the first column to the last."""
+        assert inputs is not None, "it needs them"
+        weight, factor = weight.clone(), inputs.inverse_factor
+        width = weight.shape[1]
+        chosen_together = group if group > 1 else BLOCK
+        block = max(BLOCK // group * group, group)
+        for start in range(0, width, block):
+            end = min(start + block, width)
+            errors = weight.new_zeros(len(weight), end - start)
+            for j in range(start, end):
+                if (j - start) % chosen_together == 0:
+                    columns = slice(j, min(j + chosen_together, end))
+                    goes = choose(weight[:, columns], columns)
+                gone = goes[:, j - columns.start]
+                error = torch.where(gone, weight[:, j] / factor[j, j], 0)
+                weight[:, j:end] -= torch.outer(error, factor[j, j:end])
+                weight[gone, j] = 0  # which rounding may have missed
+                errors[:, j - start] = error
+            weight[:, end:] -= errors @ factor[start:end, end:]
+        return weight
