@@ -32,9 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stages.base.tokenizer import train_tokenizer  # noqa: E402 - the path has to be there first
-from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint  # noqa: E402
 from stages.common.params import RunParams, read_params_file  # noqa: E402
 from stages.common.torch_setup import setup_torch  # noqa: E402
+from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint  # noqa: E402
 from stages.profile.memory import resident_bytes  # noqa: E402
 
 MIRROR = ROOT.parent / "shared" / "data" / "mirror"

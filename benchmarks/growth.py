@@ -32,11 +32,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stages.base.tokenizer import train_tokenizer  # noqa: E402 - the path has to be there first
-from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint  # noqa: E402
-from stages.common.paging import load_paged  # noqa: E402
 from stages.common.params import RunParams, read_params_file  # noqa: E402
 from stages.common.torch_setup import setup_torch  # noqa: E402
 from stages.evaluate.language_model import BranchingLM  # noqa: E402
+from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint  # noqa: E402
+from stages.models.paging import load_paged  # noqa: E402
 from stages.profile.memory import reset_peak, resident_bytes  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402

@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stages.common.checkpoint import load_model  # noqa: E402 - the path has to be there first
+from stages.models.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.prune.activations import Activations  # noqa: E402
 from stages.prune.block.criteria.obs import removal_errors  # noqa: E402
 from stages.prune.block.update.refit import Refit  # noqa: E402

@@ -30,8 +30,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stages.common.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.common.params import load_section  # noqa: E402
+from stages.models.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.profile.memory import resident_bytes  # noqa: E402
 from stages.prune.block import pruning as block  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402

@@ -23,11 +23,11 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stages.common.checkpoint import load_model, load_tokenizer  # noqa: E402 - the path has to be there first
 from stages.common.params import RunParams  # noqa: E402
 from stages.common.torch_setup import setup_torch  # noqa: E402
 from stages.common.windows import random_windows, token_stream  # noqa: E402
 from stages.evaluate.perplexity import evaluation_windows, read_sets, window_losses  # noqa: E402
+from stages.models.checkpoint import load_model, load_tokenizer  # noqa: E402 - the path has to be there first
 from stages.prune.methods import METHODS, Method  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402
 from stages.prune.pruning import prune  # noqa: E402

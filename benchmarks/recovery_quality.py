@@ -23,13 +23,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.params import RunParams, load_section
 from stages.common.torch_setup import setup_torch
 from stages.evaluate.harness import run_tasks, scores, task_metrics
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses
 from stages.evaluate.tasks import read_tasks
+from stages.models.checkpoint import load_model, load_tokenizer
 from stages.tune.data import training_examples, validation_examples
 from stages.tune.params import TuneParams
 from stages.tune.recovery import recover

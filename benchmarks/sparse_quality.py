@@ -11,11 +11,11 @@ import statistics
 
 from quality import row, section, texts
 
-from stages.common.checkpoint import load_model
 from stages.common.params import RunParams
 from stages.common.torch_setup import setup_torch
 from stages.common.windows import random_windows
 from stages.evaluate.perplexity import window_losses
+from stages.models.checkpoint import load_model
 from stages.prune.pruning import prune
 
 SPARSE = {

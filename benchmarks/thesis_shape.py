@@ -26,8 +26,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from stages.common.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.common.params import read_params_file  # noqa: E402
+from stages.models.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.profile.macs import count_macs  # noqa: E402
 from stages.report.arithmetic import PRINTED_BASE_MACS, exact_macs, parameters, shape_of, thesis_macs  # noqa: E402
 

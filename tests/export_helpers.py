@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from stages.common.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.models.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
 
 TEXTS = [
     "The quick brown fox's 12 jumps;\n\tover the lazy dogs.",

@@ -10,12 +10,12 @@ from transformers import PreTrainedModel
 from stages.base import from_scratch, gguf, hub, local_folder, package, shape
 from stages.base.params import BaseParams
 from stages.common import resume, training
-from stages.common.model_config import check_not_quantised
 from stages.common.outputs import staged, write_details
-from stages.common.paging import save_model
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
+from stages.models.config import check_not_quantised
+from stages.models.paging import save_model
 
 SOURCES = {
     "package": package.make,

@@ -19,9 +19,9 @@ from stages.base.gguf_config import read_config
 from stages.base.gguf_tokenizer import read_tokenizer
 from stages.base.params import BaseParams
 from stages.common.errors import UserError
-from stages.common.gguf_header import Header, read_header
 from stages.common.outputs import remove
 from stages.common.training import Progress
+from stages.models.gguf_header import Header, read_header
 
 UNQUANTISED = {"F32", "F16", "BF16"}
 CARD = """\

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import ROPE_FACTORS, Packed, architecture_of, count, head_dimension, metadata
-from stages.common.gguf_header import Header
+from stages.models.gguf_file import ROPE_FACTORS, Packed, architecture_of, count, head_dimension, metadata
+from stages.models.gguf_header import Header
 
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 CONFIGS: dict[str, type[PreTrainedConfig]] = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}

@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import count, metadata
-from stages.common.gguf_header import Header
+from stages.models.gguf_file import count, metadata
+from stages.models.gguf_header import Header
 
 MODELS = ("gpt2", "llama")  # byte-level BPE, SentencePiece's BPE
 SMOLLM = pre_tokenizers.Sequence(

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.base.local_folder import load
 from stages.base.params import BaseParams
 from stages.common.hub import fetch
-from stages.common.model_folder import INDEX, SMALL_FILES, WEIGHTS, indexed_names
 from stages.common.training import Progress
+from stages.models.folder import INDEX, SMALL_FILES, WEIGHTS, indexed_names
 
 
 def make(

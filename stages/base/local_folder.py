@@ -6,12 +6,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.base.params import BaseParams
-from stages.common.checkpoint import load_tokenizer
 from stages.common.errors import UserError
-from stages.common.model_config import read_config
-from stages.common.model_folder import check_inside, small_files, weight_files
-from stages.common.paging import load_paged
 from stages.common.training import Progress
+from stages.models.checkpoint import load_tokenizer
+from stages.models.config import read_config
+from stages.models.folder import check_inside, small_files, weight_files
+from stages.models.paging import load_paged
 
 
 def make(

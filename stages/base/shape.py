@@ -10,10 +10,10 @@ from stages.base.from_scratch import TEXT
 from stages.base.local_folder import check_fits
 from stages.base.params import BaseParams
 from stages.base.tokenizer import train_tokenizer
-from stages.common.checkpoint import has_tokenizer, load_tokenizer
-from stages.common.model_config import check_not_quantised, empty_model, read_config
-from stages.common.model_folder import check_inside, small_files
 from stages.common.training import Progress
+from stages.models.checkpoint import has_tokenizer, load_tokenizer
+from stages.models.config import check_not_quantised, empty_model, read_config
+from stages.models.folder import check_inside, small_files
 
 
 def make(

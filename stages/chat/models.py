@@ -3,8 +3,8 @@
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.params import FOLDERS
+from stages.models.checkpoint import load_model, load_tokenizer
 
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 

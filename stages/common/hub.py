@@ -13,7 +13,7 @@ from typing import Literal
 
 from stages.common.errors import UserError
 from stages.common.hub_names import BadNameError, check_client, is_revision
-from stages.common.model_folder import check_inside
+from stages.models.folder import check_inside
 
 CHUNK = 2**20
 

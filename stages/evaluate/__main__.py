@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import resume
-from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import RunParams, folder_of, load_section, name_of
 from stages.common.stage import run_stage
@@ -28,6 +27,7 @@ from stages.evaluate.precision import cast_weights
 from stages.evaluate.resume import Kept, remember
 from stages.evaluate.samples import continuations
 from stages.evaluate.tasks import read_tasks
+from stages.models.checkpoint import load_model, load_tokenizer
 
 PERPLEXITY, TASKS = Path("data/perplexity"), Path("data/tasks")
 METRICS, DETAILS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/details/evaluate"), Path("metrics/outcomes")

@@ -12,12 +12,12 @@ from lm_eval.models.utils import _add_special_kwargs, has_bos_prefix
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
-from stages.common.model_config import SUPPORTED_MODEL_TYPES
 from stages.common.progress import Bar
 from stages.evaluate.head import sliced_logits
 from stages.evaluate.resume import Kept
 from stages.evaluate.tally import Tally
 from stages.evaluate.trees import Tree, batches, plant, stack
+from stages.models.config import SUPPORTED_MODEL_TYPES
 
 UNBRANCHED = 32  # requests that HFLM scores in one call
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation), context tokens, continuation tokens

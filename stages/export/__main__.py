@@ -40,12 +40,12 @@ def main() -> None:
 def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
     """Write the folders <model>-<format> into `target` and return what was measured of each, prefixed by its name."""
     # Here, so that a run that exports nothing takes no time.
-    from stages.common.checkpoint import load_model, load_tokenizer
     from stages.common.torch_setup import setup_torch
     from stages.export.card import Facts, base_metadata, model_card
     from stages.export.formats import weights_mib, write
     from stages.export.held_out import read_held_out
     from stages.export.verify import verify
+    from stages.models.checkpoint import load_model, load_tokenizer
 
     run = load_section("run", RunParams)
     device = setup_torch(run)

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from stages.common.checkpoint import save_checkpoint
 from stages.common.errors import UserError
 from stages.export.gguf_model import FILE, write_gguf
 from stages.export.padded import pad
+from stages.models.checkpoint import save_checkpoint
 
 
 def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: str, folder: Path) -> None:

@@ -14,8 +14,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import ROPE_FACTORS, gguf_name, interleave, is_rotated
 from stages.export.gguf_tokenizer import write_tokenizer
+from stages.models.gguf_file import ROPE_FACTORS, gguf_name, interleave, is_rotated
 
 FILE = "model.gguf"
 FLOAT16_MAX = torch.finfo(torch.float16).max

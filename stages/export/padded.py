@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
-from stages.common.modeling_pruned import ARCHITECTURES
 from stages.export.gguf_model import layer_widths
+from stages.models.modeling_pruned import ARCHITECTURES
 
 PRUNED = "pruned_"  # before the model type of a checkpoint whose layers differ
 RAGGED = (  # what its config says beyond, or otherwise than, a plain one's

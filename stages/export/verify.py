@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common import llama_cpp
-from stages.common.checkpoint import load_model
 from stages.export.gguf_model import reach
 from stages.export.gguf_tokenizer import alike_parts
+from stages.models.checkpoint import load_model
 
 Metrics = dict[str, int | float]
 

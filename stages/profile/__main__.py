@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
-from stages.common.checkpoint import load_model
-from stages.common.model_config import check_context, read_config
 from stages.common.outputs import write_details, write_metrics
 from stages.common.params import RunParams, folder_of, load_section, name_of
 from stages.common.stage import run_stage
 from stages.common.torch_setup import setup_torch
+from stages.models.checkpoint import load_model
+from stages.models.config import check_context, read_config
 from stages.profile.llama_cpp import engine_metrics
 from stages.profile.macs import count_macs
 from stages.profile.memory import memory_metrics, parameter_counts

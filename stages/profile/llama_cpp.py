@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import median
 
 from stages.common import llama_cpp
-from stages.common.gguf_header import read_header
 from stages.common.progress import progress
+from stages.models.gguf_header import read_header
 from stages.profile.memory import CLEAR_REFS, MIB, reset_peak, resident_bytes
 from stages.profile.params import ProfileParams
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from pyarrow.parquet import ParquetFile
 from transformers import PreTrainedModel
 
-from stages.common.checkpoint import load_model, load_tokenizer
-from stages.common.model_config import check_context, read_config
 from stages.common.outputs import staged, write_details, write_metrics
-from stages.common.paging import bring_in, load_paged, save_model
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
 from stages.common.torch_setup import precision, setup_torch
 from stages.common.windows import random_windows, token_stream
+from stages.models.checkpoint import load_model, load_tokenizer
+from stages.models.config import check_context, read_config
+from stages.models.paging import bring_in, load_paged, save_model
 from stages.prune.memory import return_freed_memory
 from stages.prune.params import PruneParams
 from stages.prune.pruning import prune

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.common.paging import bring_in
 from stages.common.torch_setup import arithmetic
+from stages.models.paging import bring_in
 from stages.prune.inputs import Inputs, SharedInput
 from stages.prune.units import Kind
 

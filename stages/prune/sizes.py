@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.common.paging import parts_in_memory
+from stages.models.paging import parts_in_memory
 
 
 def nonzero_parameters(part: nn.Module) -> int:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.common.modeling_pruned import ARCHITECTURES
-from stages.common.paging import hand_over
+from stages.models.modeling_pruned import ARCHITECTURES
+from stages.models.paging import hand_over
 from stages.prune.units import BLOCK, Prunable
 
 WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")

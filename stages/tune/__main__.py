@@ -1,11 +1,11 @@
 """Stage tune: models/pruned -> models/adapter, models/merged, metrics/details/tune.json, metrics/tune_loss.csv."""
 
-from stages.common.checkpoint import save_checkpoint
 from stages.common.outputs import staged, write_details
 from stages.common.params import load_section
 from stages.common.resume import forget
 from stages.common.stage import run_stage
 from stages.common.training import write_losses
+from stages.models.checkpoint import save_checkpoint
 from stages.tune.params import TuneParams
 from stages.tune.tuning import PRUNED, tune
 

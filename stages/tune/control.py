@@ -30,9 +30,9 @@ def main() -> None:
 
 def tune_base(params: TuneParams) -> None:
     """Write the base, tuned."""
-    from stages.common.checkpoint import save_checkpoint
     from stages.common.resume import forget
     from stages.common.training import write_losses
+    from stages.models.checkpoint import save_checkpoint
     from stages.tune.tuning import BASE, tune
 
     tuned = tune("control", BASE, params)

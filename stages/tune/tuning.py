@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common import resume, training
-from stages.common.checkpoint import load_model, load_tokenizer
-from stages.common.model_config import check_context, read_config
 from stages.common.params import RunParams, load_section
 from stages.common.torch_setup import precision, setup_torch
+from stages.models.checkpoint import load_model, load_tokenizer
+from stages.models.config import check_context, read_config
 from stages.tune import full, lora
 from stages.tune.data import FILES, VALIDATION, training_examples, validation_examples
 from stages.tune.distillation import Distillation, check_states

@@ -12,8 +12,8 @@ from helpers import ROOT
 
 from stages.base.params import BaseParams
 from stages.base.tokenizer import train_tokenizer
-from stages.common.gguf_file import gguf_name, interleave
 from stages.export.gguf_tokenizer import write_tokenizer
+from stages.models.gguf_file import gguf_name, interleave
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"]
 

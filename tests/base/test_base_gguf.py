@@ -13,10 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stages.base.gguf import find_file, make
 from stages.base.gguf_config import CONFIGS, read_config
 from stages.common.errors import UserError
-from stages.common.gguf_header import read_header
-from stages.common.paging import save_model
 from stages.export.card import base_metadata
 from stages.export.gguf_model import write_gguf
+from stages.models.gguf_header import read_header
+from stages.models.paging import save_model
 
 TOKENS = torch.arange(20)[None]
 DIGITS = pre_tokenizers.Sequence(

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stages.base.package import make
 from stages.common.errors import UserError
-from stages.common.paging import save_model
 from stages.export.card import base_metadata
+from stages.models.paging import save_model
 
 FILE = "tiny_model/tiny.gguf"
 CPU = torch.device("cpu")

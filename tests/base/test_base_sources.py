@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from stages.base.params import BaseParams
 from stages.base.shape import make
-from stages.common.checkpoint import save_checkpoint
+from stages.models.checkpoint import save_checkpoint
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"]
 

@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 
 from stages.chat import __main__ as chat
 from stages.chat import samples
-from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.generation import greedy
 from stages.common.text import to_continue
+from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint
 
 
 @pytest.fixture

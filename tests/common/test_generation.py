@@ -5,8 +5,8 @@ import torch
 from helpers import FAMILIES, tiny_family, tiny_llama, tiny_tokenizer
 from transformers import GenerationConfig
 
-from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.generation import greedy, write
+from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint
 
 TOKENS = [5, 9, 3]
 

@@ -9,7 +9,7 @@ from helpers import tiny_llama
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from stages.common.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.models.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
 
 VOCABULARY = 320
 TEXT = "the tree grows flat against a wall by pruning every branch that would not carry fruit next year"

@@ -19,11 +19,11 @@ import yaml
 from evaluate_helpers import text, tiny_model, tiny_tokenizer, write_tasks
 from helpers import ROOT
 
-from stages.common.checkpoint import save_checkpoint
 from stages.common.resume import forget
 from stages.evaluate import __main__ as stage
 from stages.evaluate import perplexity, resume
 from stages.evaluate.resume import Kept, remember
+from stages.models.checkpoint import save_checkpoint
 
 PARAMS = {
     "seed": 1, "sequence_length": 16, "tokens": None, "tasks": "all", "limit": None, "num_fewshot": 0,

@@ -15,9 +15,9 @@ from evaluate_helpers import hellaswag_folder, text, tiny_model, tiny_tokenizer,
 from helpers import ROOT
 from pydantic import ValidationError
 
-from stages.common.checkpoint import save_checkpoint
 from stages.evaluate.params import EvaluateParams
 from stages.evaluate.samples import continuations
+from stages.models.checkpoint import save_checkpoint
 
 PARAMS = {
     "seed": 1,

@@ -12,10 +12,10 @@ from helpers import prune_params, tiny_family, tiny_llama, tiny_tokenizer
 from hypothesis import HealthCheck, given, settings
 from tokenizers import pre_tokenizers, processors
 
-from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
-from stages.common.gguf_file import deinterleave, gguf_name, gguf_weights, interleave, transformers_name
 from stages.export.gguf_model import write_gguf
+from stages.models.checkpoint import load_model, save_checkpoint
+from stages.models.gguf_file import deinterleave, gguf_name, gguf_weights, interleave, transformers_name
 from stages.prune.block.pruning import prune
 
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

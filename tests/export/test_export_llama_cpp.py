@@ -10,12 +10,12 @@ from helpers import prune_params, tiny_family
 from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
 
 from stages.common import llama_cpp
-from stages.common.checkpoint import load_tokenizer
 from stages.common.errors import UserError
 from stages.export import gguf_model
 from stages.export.formats import write
 from stages.export.gguf_tokenizer import LLAMA3
 from stages.export.verify import ExportError, HeldOut, verify
+from stages.models.checkpoint import load_tokenizer
 from stages.prune.block.pruning import prune
 
 llama_vocab_is_eog = pytest.importorskip("llama_cpp", reason=llama_cpp.MISSING).llama_vocab_is_eog
@@ -203,7 +203,7 @@ def test_tokens_that_are_no_text_are_none_in_llama_cpp(tokenizer, tmp_path):
 
 def test_rows_in_the_wrong_order_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr(gguf_model, "interleave", lambda rows, head_dim: rows)
-    monkeypatch.setattr("stages.common.gguf_file.deinterleave", lambda rows, head_dim: rows)
+    monkeypatch.setattr("stages.models.gguf_file.deinterleave", lambda rows, head_dim: rows)
     with pytest.raises(ExportError, match=r"llama\.cpp.s logits differ by"):
         export(ragged_llama(RAGGED), BYTE_LEVEL, "gguf-f32", tmp_path / "export")
 

@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from stages.base import __main__ as base_stage
-from stages.common.checkpoint import load_model, save_checkpoint, stored
 from stages.common.errors import UserError
 from stages.export.card import loading
 from stages.export.formats import write
 from stages.export.verify import HeldOut, verify
+from stages.models.checkpoint import load_model, save_checkpoint, stored
 from stages.profile.memory import parameter_counts, weight_bytes
 from stages.report.results import read_measured
 

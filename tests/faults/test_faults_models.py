@@ -20,8 +20,8 @@ from helpers import ROOT, tiny_llama, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 
 from stages.base import __main__ as stage
-from stages.common.checkpoint import save_checkpoint
 from stages.common.stage import run_stage
+from stages.models.checkpoint import save_checkpoint
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 CONFIG, INDEX, WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"

@@ -8,7 +8,7 @@ from helpers import FAMILIES, prune_params, tiny_family, tiny_llama
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from stages.common.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.models.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
 from stages.profile import macs
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts

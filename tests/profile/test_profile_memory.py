@@ -11,7 +11,7 @@ import yaml
 from helpers import ROOT, tiny_llama, tiny_tokenizer
 from pydantic import ValidationError
 
-from stages.common.checkpoint import save_checkpoint
+from stages.models.checkpoint import save_checkpoint
 from stages.profile import memory
 from stages.profile.memory import MIB, memory_metrics, parameter_counts, weight_bytes
 from stages.profile.params import ProfileParams

@@ -4,8 +4,8 @@ import pytest
 import yaml
 from helpers import tiny_llama, tiny_tokenizer
 
-from stages.common.checkpoint import save_checkpoint
 from stages.common.errors import UserError
+from stages.models.checkpoint import save_checkpoint
 from stages.profile.__main__ import main
 
 

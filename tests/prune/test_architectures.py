@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
-from stages.common.modeling_pruned import ARCHITECTURES
+from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint
+from stages.models.modeling_pruned import ARCHITECTURES
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune

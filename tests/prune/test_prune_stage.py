@@ -7,8 +7,8 @@ import pytest
 from helpers import ROOT, tiny_llama, tiny_tokenizer
 from ruamel.yaml import YAML
 
-from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
+from stages.models.checkpoint import load_model, save_checkpoint
 from stages.prune.__main__ import main
 
 TINY = {

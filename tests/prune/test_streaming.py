@@ -5,9 +5,9 @@ import torch
 from helpers import prune_params, tiny_family, tiny_llama, tiny_tokenizer
 from pydantic import ValidationError
 
-from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
-from stages.common.paging import bring_in, load_paged, save_model
+from stages.models.checkpoint import load_model, save_checkpoint
+from stages.models.paging import bring_in, load_paged, save_model
 from stages.prune.__main__ import layer_sizes
 from stages.prune.pruning import prune
 

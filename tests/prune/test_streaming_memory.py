@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from stages.common.paging import paged_parts
+from stages.models.paging import paged_parts
 
 GIB = 2**30
 LAYERS, HIDDEN, MLP, VOCAB = 26, 2048, 8192, 8192

@@ -12,7 +12,7 @@ from helpers import ROOT
 from tune_helpers import tiny_model, tune_params, write_params, write_workspace
 
 from stages.common import training
-from stages.common.checkpoint import load_model
+from stages.models.checkpoint import load_model
 from stages.tune import __main__ as stage
 from stages.tune import control
 

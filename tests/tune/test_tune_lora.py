@@ -9,8 +9,8 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, trainable, tune_params
 
-from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
+from stages.models.checkpoint import load_model, save_checkpoint
 from stages.prune.block.pruning import prune
 from stages.tune.lora import merge, prepare, save_adapter
 

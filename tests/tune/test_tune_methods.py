@@ -3,8 +3,8 @@ import torch
 from test_tune_loss import masked_examples
 from tune_helpers import read_metrics, tiny_model, trainable, tune_params, write_workspace
 
-from stages.common.checkpoint import load_model
 from stages.common.training import Progress
+from stages.models.checkpoint import load_model
 from stages.tune import full, lora
 from stages.tune.__main__ import main
 from stages.tune.next_token import next_token_loss

@@ -19,10 +19,10 @@ from tune_helpers import (
 )
 
 from stages.common import training
-from stages.common.checkpoint import load_model, load_tokenizer
 from stages.common.errors import UserError
 from stages.common.params import load_section
 from stages.common.windows import token_stream
+from stages.models.checkpoint import load_model, load_tokenizer
 from stages.tune.__main__ import main
 from stages.tune.data import VALIDATION, validation_examples
 from stages.tune.params import TuneParams

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from stages.common.checkpoint import save_checkpoint
-from stages.common.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.models.checkpoint import save_checkpoint
+from stages.models.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
 from stages.tune.params import TuneParams
 
 VOCABULARY = 320

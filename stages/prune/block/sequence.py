@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from stages.common.paging import each_in_memory
 from stages.common.progress import progress
+from stages.models.paging import each_in_memory
 from stages.prune.activations import Activations
 from stages.prune.block.task import Task
 from stages.prune.block.update import Update, update

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
-from stages.common.paging import each_in_memory
+from stages.models.paging import each_in_memory
 from stages.prune.activations import Activations
 from stages.prune.choices import load
 from stages.prune.inputs import Inputs

@@ -8,8 +8,8 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
-from stages.common.paging import bring_in, each_in_memory
 from stages.common.progress import progress
+from stages.models.paging import bring_in, each_in_memory
 from stages.prune.activations import Activations
 from stages.prune.inputs import Inputs
 from stages.prune.methods import Method

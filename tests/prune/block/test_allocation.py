@@ -8,7 +8,7 @@ from helpers import prune_params, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.common.checkpoint import load_model
+from stages.models.checkpoint import load_model
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.costs import costs_of

@@ -6,7 +6,7 @@ from helpers import prune_params, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import stages.common.checkpoint  # noqa: F401 - lets ptflops build what transformers does not know
+import stages.models.checkpoint  # noqa: F401 - lets ptflops build what transformers does not know
 from stages.common.errors import UserError
 from stages.profile.macs import count_macs
 from stages.prune.block import BLOCK, budget, costs

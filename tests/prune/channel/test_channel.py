@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
-from stages.common.modeling_pruned import ARCHITECTURES
+from stages.models.checkpoint import load_model, save_checkpoint
+from stages.models.modeling_pruned import ARCHITECTURES
 from stages.prune.block.pruning import prune as prune_blocks
 from stages.prune.channel import CHANNEL
 from stages.prune.channel.pruning import channels_left, prune, scores

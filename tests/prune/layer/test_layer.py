@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from stages.common.checkpoint import load_model
 from stages.common.errors import UserError
+from stages.models.checkpoint import load_model
 from stages.prune.block import pruning as block
 from stages.prune.layer.criteria.taylor import Taylor
 from stages.prune.layer.pruning import nearest, prune

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.common.paging import bring_in
+from stages.models.paging import bring_in
 from stages.prune.block.update import Update
 from stages.prune.inputs import Inputs
 from stages.prune.units import Prunable

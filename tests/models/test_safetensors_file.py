@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages.common.errors import UserError
-from stages.common.safetensors_file import DTYPES, unread
+from stages.models.safetensors_file import DTYPES, unread
 
 
 def test_tensors_of_every_type_and_shape_are_the_librarys(tmp_path):

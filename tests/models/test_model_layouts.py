@@ -11,10 +11,10 @@ from helpers import tiny_family, tiny_llama, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from stages.common.checkpoint import load_model, save_checkpoint
 from stages.common.errors import UserError
-from stages.common.model_folder import INDEX, WEIGHTS
-from stages.common.paging import load_paged, save_model
+from stages.models.checkpoint import load_model, save_checkpoint
+from stages.models.folder import INDEX, WEIGHTS
+from stages.models.paging import load_paged, save_model
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Tensors = dict[str, torch.Tensor]

@@ -8,9 +8,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import AutoTokenizer, GenerationConfig, LlamaTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
-from stages.common.model_config import architecture_of, is_quantised, read_config
-from stages.common.model_folder import GENERATION_CONFIG, TOKENIZER_SETTINGS, VOCABULARIES, one_line, read_json
-from stages.common.model_tensors import check_weight_files, model_tensors
+from stages.models.config import architecture_of, is_quantised, read_config
+from stages.models.folder import GENERATION_CONFIG, TOKENIZER_SETTINGS, VOCABULARIES, one_line, read_json
+from stages.models.tensors import check_weight_files, model_tensors
 
 
 def load_model(folder: str | Path, device: torch.device | str = "cpu", **options) -> PreTrainedModel:

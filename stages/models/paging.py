@@ -17,10 +17,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from stages.common import checkpoint
-from stages.common.model_config import check_not_quantised, read_config
-from stages.common.model_tensors import model_tensors
-from stages.common.safetensors_file import unread
+from stages.models import checkpoint
+from stages.models.config import check_not_quantised, read_config
+from stages.models.safetensors_file import unread
+from stages.models.tensors import model_tensors
 
 NORM = "model.norm.weight"
 SHARD = "model-{:05}-of-{:05}.safetensors"

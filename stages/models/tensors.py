@@ -9,11 +9,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import gguf_weights
-from stages.common.gguf_header import read_header
-from stages.common.model_config import empty_model
-from stages.common.model_folder import GGUF, listed, note_ignored, weight_files
-from stages.common.safetensors_file import unread
+from stages.models.config import empty_model
+from stages.models.folder import GGUF, listed, note_ignored, weight_files
+from stages.models.gguf_file import gguf_weights
+from stages.models.gguf_header import read_header
+from stages.models.safetensors_file import unread
 
 EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Buffers that earlier versions of transformers saved; they follow from the config.

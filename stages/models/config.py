@@ -17,8 +17,8 @@ from transformers.activations import ACT2FN
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from stages.common.errors import UserError
-from stages.common.model_folder import ADAPTER_CONFIG, CONFIG, one_line, read_json
-from stages.common.modeling_pruned import ARCHITECTURES
+from stages.models.folder import ADAPTER_CONFIG, CONFIG, one_line, read_json
+from stages.models.modeling_pruned import ARCHITECTURES
 
 SUPPORTED_MODEL_TYPES = (*ARCHITECTURES, *(f"pruned_{name}" for name in ARCHITECTURES))
 LAYERS_LIMIT = 10_000

@@ -10,8 +10,8 @@ from helpers import prune_params, tiny_llama, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from stages.common.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.common.errors import UserError
+from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.prune.block.pruning import prune
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}

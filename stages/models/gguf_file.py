@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
-from stages.common.gguf_header import Header, Tensor, read_header
+from stages.models.gguf_header import Header, Tensor, read_header
 
 OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 INSIDE = {

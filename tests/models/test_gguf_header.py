@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from transformers.integrations.gguf.dequant import dequantize as dequantize_in_torch
 
 from stages.common.errors import UserError
-from stages.common.gguf_file import DEQUANTISED, gguf_weights
-from stages.common.gguf_header import read_header
+from stages.models.gguf_file import DEQUANTISED, gguf_weights
+from stages.models.gguf_header import read_header
 
 UINT32, STRING, ARRAY = 4, 8, 9
 HUGE = 1 << 60

@@ -9,8 +9,8 @@ import pytest
 import sentencepiece
 from helpers import tiny_llama, tiny_tokenizer
 
-from stages.common.checkpoint import has_tokenizer, load_tokenizer, save_checkpoint
 from stages.common.errors import UserError
+from stages.models.checkpoint import has_tokenizer, load_tokenizer, save_checkpoint
 
 TEXTS = ["the cat sat on the mat", " a dog ran", "in the park, hello"]
 
