@@ -29,13 +29,17 @@ def prune(
     attention, mlp = pruned_layers(params, layers)
     check_layout(params, block_modules(model, range(layers), range(layers)), layers)
     before = model.num_parameters()
-    if params.ratio or params.budget:
-        update(params.chosen.update).prepare(model)
     original = block_modules(model, attention, mlp)
-    in_pruned_layers = sum(module.units * module.cost for module in original)
     costs = costs_of(params, model, original, before)
-    if params.budget and costs.total <= costs.limit:
+    costs_before = costs.total  # without the room that an update may need
+    if costs.total > costs.limit:
+        update(params.chosen.update).prepare(model)
+        if model.num_parameters() > before:
+            original = block_modules(model, attention, mlp)
+            costs = costs_of(params, model, original, before)
+    elif params.budget:
         print(f"prune: the model fits prune.budget = {params.budget} as it is; nothing is removed")
+    in_pruned_layers = sum(module.units * module.cost for module in original)
     gone = [0] * len(original)
     for step in range(1, params.iterative_steps + 1 if costs.total > costs.limit else 1):
         share = step / params.iterative_steps
@@ -50,7 +54,7 @@ def prune(
     specified = 1 - model.num_parameters() / before if params.budget else params.ratio
     metrics = size_metrics(model, before, in_pruned_layers, specified)
     if params.budget:
-        reached = {"specified": costs.limit, "before": costs.total, "actual": costs.less(gone)}
+        reached = {"specified": costs.limit, "before": costs_before, "actual": costs.less(gone)}
         metrics |= {f"budget_{name}": cost / costs.scale for name, cost in reached.items()}
     return rebuild(model), metrics
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import prune_params, tiny_llama
+from helpers import prune_params, tiny_family, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -118,6 +118,29 @@ def test_a_budget_that_the_model_fits_already_removes_nothing(windows, capsys):
     pruned, _ = prune(model, windows, prune_params(method="obs_realign", budget="1 GiB"))
     assert "fits prune.budget = 1 GiB as it is" in capsys.readouterr().out
     assert all(torch.equal(value, expected[key]) for key, value in pruned.state_dict().items())
+
+
+@pytest.mark.parametrize("text", ["1 GiB", "1 GMACs"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_a_budget_that_the_model_fits_leaves_no_room_for_biases(family, text, windows):
+    model = tiny_family(family)
+    names, size = set(model.state_dict()), model.num_parameters()
+    pruned, metrics = prune(model, windows, prune_params(method="flap", budget=text, budget_length=LENGTH))
+    assert type(pruned) is type(model) and set(pruned.state_dict()) == names
+    assert metrics["parameters"] == metrics["parameters_before"] == size
+    assert metrics["ratio_specified"] == metrics["ratio_actual"] == 0
+    assert metrics["budget_actual"] == metrics["budget_before"]
+
+
+@pytest.mark.parametrize(("measure", "unit"), [("memory", "MiB"), ("macs", "MMACs")])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_what_a_model_cost_before_is_without_the_room_for_biases(family, measure, unit, windows):
+    model = tiny_family(family)
+    cost = REAL[measure](model) / budget.UNITS[unit][0]
+    params = prune_params(method="flap", budget=f"{0.9 * cost} {unit}", budget_length=LENGTH, **EVERYWHERE)
+    pruned, metrics = prune(model, windows, params)
+    assert metrics["budget_before"] == pytest.approx(cost)
+    assert metrics["budget_actual"] == pytest.approx(REAL[measure](pruned) / budget.UNITS[unit][0])
 
 
 def test_a_budget_out_of_reach_is_refused(windows):
