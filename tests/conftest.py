@@ -1,10 +1,10 @@
-"""Fixtures that every test can use; plain helpers are in helpers.py, the end-to-end project in project.py."""
+"""Fixtures that every test can use; plain helpers are in helpers.py, projects in project.py and stub_project.py."""
 
 import pytest
 import torch
 from hypothesis import settings
 
-pytest_plugins = ["project"]
+pytest_plugins = ["project", "stub_project"]
 
 # The same examples on every run, and no limit on their time: a busy machine is no bug.
 settings.register_profile("espalier", derandomize=True, deadline=None)
@@ -15,7 +15,7 @@ torch.set_num_threads(1)  # `make test` runs one worker on each core
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the end-to-end tests first, so that no worker is left alone with the longest at the end."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.stem != "test_faults_kills")
 
 
 @pytest.fixture(scope="session")

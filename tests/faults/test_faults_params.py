@@ -11,6 +11,7 @@ from campaign import EXAMPLES, attempt, refusal
 from helpers import ROOT
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from project import ran
 from ruamel.yaml import YAML
 
 from stages.check.sections import check_params
@@ -155,3 +156,24 @@ def test_a_further_model_is_a_folder_of_the_project(tmp_path, monkeypatch, folde
     with attempt("params, folders"):
         refused = refusal(lambda: check_params(content))
         assert (message is None and refused is None) or message in refused
+
+
+@pytest.mark.slow
+def test_a_bad_param_stops_dvc_before_any_output_is_replaced(project):
+    before = project.hashes()
+    for change, message in (
+        ({"prune__ratio": 1}, "espalier: check: params.yaml: prune.ratio = 1 is not allowed; allowed: less than 1"),
+        ({"tune__learning_rat": 0.1}, "espalier: check: params.yaml: tune.learning_rat is not a known key"),
+        ({"prune__mlp_layers": [2, 9]}, "espalier: check: prune.mlp_layers = [2, 9] is not allowed"),
+        ({"evaluate__tasks": ["boolk"]}, "boolk"),
+    ):
+        with attempt("params, by dvc repro"):
+            project.set(**change)
+            done = project.run("dvc", "repro", check=False)
+            assert done.returncode != 0 and "Traceback" not in done.stdout
+            (line,) = [line for line in done.stdout.splitlines() if line.startswith("espalier: ")]
+            assert message in line
+            assert project.hashes() == before
+            project.run("git", "checkout", "-q", "params.yaml")
+    assert ran(project.run("dvc", "repro").stdout) == []
+    assert project.hashes() == before

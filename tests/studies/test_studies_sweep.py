@@ -9,18 +9,9 @@ import time
 import pandas as pd
 import pytest
 from project import environment
+from stub_project import COMPARE, LABELS, SWEEP, experiments, tables
 
 pytestmark = pytest.mark.slow
-
-SWEEP = ("python", "-m", "studies.sweep", "studies/small.yaml")
-COMPARE = ("python", "-m", "studies.compare", "studies/small.yaml")
-LABELS = {"base", "taylor-0.3", "taylor-0.3-tuned"}  # taylor-0.9 fails
-
-
-def experiments(project) -> dict[str, str]:
-    """Return the experiments' names by label."""
-    lines = project.run("git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/").stdout.split()
-    return {line.removeprefix("small-").rsplit("-", 1)[0]: line for line in lines if line.startswith("small-")}
 
 
 def commit_of(project, name: str) -> str:
@@ -30,11 +21,6 @@ def commit_of(project, name: str) -> str:
 def started(project, stage: str) -> int:
     """Return how often the sweeps' experiments ran a stage."""
     return sum(log.read_text().count(f"Running stage '{stage}'") for log in project.folder.glob(".dvc/tmp/sweep/*.log"))
-
-
-def tables(project) -> list[bytes]:
-    project.run(*COMPARE)
-    return [(project.folder / f"reports/small/{name}.csv").read_bytes() for name in ("quality", "cost")]
 
 
 def test_a_failing_variant_is_named_and_stops_nothing(swept):
