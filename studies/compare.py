@@ -71,7 +71,8 @@ def main() -> None:
     parser.add_argument("study", type=Path, nargs="?", help="studies/<name>.yaml; default: all that have been run")
     arguments = parser.parse_args()
     paths = [arguments.study] if arguments.study else sorted(Path("studies").glob("*.yaml"))
-    studies, commits = [load_study(path) for path in paths], find_experiments()
+    studies = [load_study(path) for path in paths]
+    commits = find_experiments(each for study in studies for each in study.experiments)
     started = [each for each in studies if any(variant.name in commits for variant in each.variants)]
     if not started and not arguments.study:
         raise UserError("no study has been run for this commit; `make sweep STUDY=studies/demo.yaml` runs one")

@@ -1,32 +1,15 @@
 """The experiments of this repository, as git knows them: refs/exps/<first two of the baseline>/<the rest>/<name>."""
 
-import subprocess
 import sys
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterable
 
 from stages.common.errors import UserError
+from stages.common.params import FOLDERS
+from studies.code import LIBRARIES, same_code
+from studies.git import git, run_git
+from studies.study import Variant
 
-# A result is that of the commit's code; a later commit that leaves these alone still has it.
-CODE = ("dvc.yaml", "stages", "requirements.txt", "constraints.txt")
-
-
-def git(*arguments: str, folder: Path | None = None) -> str:
-    """Return what git prints, less the last line's end; UserError with its last line where it fails."""
-    done = run_git(*arguments, folder=folder)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"git {arguments[0]} failed: {reason[-1]}")
-    return done.stdout.rstrip("\n")
-
-
-def run_git(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run git and return how it ended; UserError where it is not installed."""
-    command = ["git", "-c", "core.quotePath=false", *arguments]
-    try:
-        return subprocess.run(command, cwd=folder, text=True, errors="surrogateescape", capture_output=True)
-    except FileNotFoundError:
-        raise UserError("git is not on PATH, and experiments are its commits; install it") from None
+PIPELINE = ("params.yaml", "dvc.yaml", "stages", *LIBRARIES)  # what an experiment takes from its commit
 
 
 def baseline() -> str:
@@ -39,7 +22,7 @@ def baseline() -> str:
         raise UserError("this is no git repository, and experiments are commits; run `git init` and commit the project")
     if run_git("rev-parse", "-q", "--verify", "HEAD").returncode:
         raise UserError("there is no commit yet, and experiments start from one; run `git add -A && git commit` first")
-    changed = [line[3:] for line in git("status", "--porcelain", "--", "params.yaml", *CODE).splitlines()]
+    changed = [line[3:] for line in git("status", "--porcelain", "--", *PIPELINE).splitlines()]
     if changed:
         raise UserError(
             f"uncommitted changes in {', '.join(changed)}: experiments start from the last commit, which lacks them; "
@@ -54,15 +37,22 @@ def baseline() -> str:
     return head
 
 
-def find_experiments() -> dict[str, str]:
-    """Return the commit of every experiment whose code is that of HEAD, by name; HEAD's own where there are several."""
+def find_experiments(variants: Iterable[Variant]) -> dict[str, str]:
+    """Return the commits of the variants' experiments by name: those whose code is that of HEAD, HEAD's own first."""
     head, found = git("rev-parse", "HEAD"), {}
+    wanted = {variant.name: variant for variant in variants}
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", "refs/exps/").splitlines()
     for commit, reference in (line.split() for line in listed):
         start, name = parse(reference)
-        if start and same_code(start, head) and (start == head or name not in found):
+        if name in wanted and (start == head or (name not in found and is_current(wanted[name], start, head))):
             found[name] = commit
     return found
+
+
+def is_current(variant: Variant, start: str, head: str) -> bool:
+    """Return whether the commits `start` and `head` have the same code for the variant."""
+    folders = {model: str(folder) for model, folder in (FOLDERS | variant.params["models"]).items()}
+    return same_code(start, head, tuple(variant.targets), tuple(folders.items()))
 
 
 def parse(reference: str) -> tuple[str, str]:
@@ -75,9 +65,3 @@ def parse(reference: str) -> tuple[str, str]:
 def reference_of(start: str, name: str) -> str:
     """Return the reference of the experiment `name` that starts from commit `start`."""
     return f"refs/exps/{start[:2]}/{start[2:]}/{name}"
-
-
-@cache
-def same_code(one: str, other: str) -> bool:
-    """Return whether two commits hold the same pipeline, params left out; a commit that is gone holds none."""
-    return not run_git("diff", "--quiet", one, other, "--", *CODE).returncode

@@ -9,7 +9,8 @@ from dvc.repo import Repo
 from stages.common.errors import UserError
 from stages.common.outputs import remove
 from stages.common.stage import FAILURE, run
-from studies.experiments import git, parse
+from studies.experiments import parse
+from studies.git import git
 from studies.workspace import FOLDER, claim
 
 COMMAND = ["gc", "--quiet", "--workspace", "--all-branches", "--all-tags", "--all-experiments", "--force"]

@@ -13,7 +13,7 @@ from dvc.api import DVCFileSystem
 
 from stages.common.errors import UserError
 from stages.report.results import FOLDERS, Metrics, read_chances
-from studies.experiments import git
+from studies.git import git
 from studies.study import Study, Variant
 
 

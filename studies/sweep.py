@@ -34,7 +34,7 @@ class Sweep:
 
     def __init__(self, study: Study, start: str, jobs: int, gpus: list[str], progress: Progress):
         self.study, self.start, self.jobs, self.gpus, self.progress = study, start, jobs, gpus, progress
-        self.done = {name for name in find_experiments() if name in {each.name for each in study.experiments}}
+        self.done = set(find_experiments(study.experiments))
         self.failed: dict[str, str] = {}
         self.running: list[Job] = []
         needed = [study.needs(each) for each in study.experiments]
@@ -79,7 +79,7 @@ class Sweep:
         worker = min(set(range(self.jobs)) - {job.worker for job in self.running})
         environment = {"CUDA_VISIBLE_DEVICES": self.gpus[worker % len(self.gpus)]} if self.gpus else {}
         needed = self.study.needs(variant)
-        commit = find_experiments()[needed.name] if needed else None
+        commit = find_experiments([needed])[needed.name] if needed else None
         self.running.append(Job(workspace, workspace.start(environment, commit), worker))
 
     def finish_jobs(self) -> None:

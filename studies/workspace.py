@@ -19,7 +19,8 @@ from dvc.repo import Repo
 
 from stages.common.errors import shown
 from stages.common.outputs import remove
-from studies.experiments import find_experiments, git, reference_of, run_git
+from studies.experiments import find_experiments, reference_of
+from studies.git import git, run_git
 from studies.settings import write_settings
 from studies.study import Variant
 
@@ -54,7 +55,7 @@ class Workspace:
         if (self.folder / ".git").is_dir() and git("for-each-ref", reference, folder=self.folder):
             git("fetch", "-q", str(self.folder), f"{reference}:{reference}")
         remove(self.folder)
-        return self.variant.name in find_experiments()
+        return self.variant.name in find_experiments([self.variant])
 
     def start(self, environment: dict[str, str], needed: str | None) -> subprocess.Popen:
         """Make the clone and start the experiment in it, from the results of the commit `needed` if there is one."""

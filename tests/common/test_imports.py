@@ -1,9 +1,10 @@
-"""What a stage imports when it starts: no other stage, and of the libraries that take their time only those it uses."""
+"""What a stage imports: no other stage, of the slow libraries only those it uses, and exactly its deps in dvc.yaml."""
 
 import ast
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers import ROOT
 
 SLOW = {
@@ -58,3 +59,52 @@ def test_a_stage_starts_with_nothing_that_it_does_not_use(stage):
     assert libraries & SLOW == USED[stage]
     others = {name.split(".")[1] for name in modules} - {stage, "common", "models"}
     assert not others or stage == "check"  # which reads every stage's params
+
+
+# How a stage starts, reads params, reports and writes: what it computes does not depend on these.
+RUNNER = {
+    f"stages/common/{name}.py"
+    for name in ("__init__", "errors", "outputs", "params", "progress", "stage", "yaml_file")
+}  # fmt: skip
+
+
+def imported_anywhere(file: Path) -> set[Path]:
+    """Return the project's files that the file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {file for name in names if (file := file_of(name))}
+
+
+def file_of(module: str) -> Path | None:
+    """Return the file of a module of the project, None for a library or a name in a module."""
+    path = ROOT / module.replace(".", "/")
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def code_of(folder: Path) -> set[str]:
+    """Return the folder and the files outside it that its files import, directly or not."""
+    seen: set[Path] = set()
+    left = set(folder.rglob("*.py"))
+    while left:
+        file = left.pop()
+        seen.add(file)
+        left |= imported_anywhere(file) - seen
+    outside = {file.relative_to(ROOT).as_posix() for file in seen if not file.is_relative_to(folder)}
+    return {folder.relative_to(ROOT).as_posix(), *outside - RUNNER}
+
+
+def pipeline() -> dict[str, dict]:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
+
+
+@pytest.mark.parametrize("name", sorted(set(pipeline()) - {"check"}))  # which runs every time
+def test_a_stages_deps_are_the_code_that_it_imports(name):
+    stage = pipeline()[name]
+    package = stage["cmd"].split()[2].split(".")[:2]
+    deps = {path for path in stage["deps"] if file_of(path.removesuffix(".py").replace("/", "."))}
+    assert deps == code_of(ROOT.joinpath(*package))
