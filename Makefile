@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao run threads show export chat samples test test-fast lint format sweep compare experiments gc verify faults thesis thesis-shape bench
+.PHONY: help setup llamacpp torchao run threads show export chat samples test test-fast lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -95,7 +95,10 @@ verify: setup ## Hash all outputs and DVC's cache anew, say what differs and how
 thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a network; hours, a GPU helps)
 	@# 1: variants failed, which the sweep has named; what ran is compared all the same. Above: there is nothing to compare.
 	python -m studies.sweep studies/thesis.yaml $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS)); swept=$$?; \
-	if [ $$swept -le 1 ]; then python -m studies.compare studies/thesis.yaml || exit; fi; exit $$swept
+	if [ $$swept -le 1 ]; then python -m thesis.study || exit; fi; exit $$swept
+
+thesis-page: setup ## Audit the thesis's printed tables and recompute them by arithmetic, into reports/thesis.md
+	python -m thesis
 
 thesis-shape: setup ## Recompute the thesis's tables 3 and 7 with random weights (6 minutes, 15 GB of disk)
 	python benchmarks/thesis_shape.py

@@ -9,8 +9,8 @@ from typing import Any
 # No torch here: Linux counts the memory of the process that starts a stage into the stage's peak.
 from tabulate import tabulate
 
-from stages.report.recovery import other_domains_first, share_key, share_text
-from stages.report.results import perplexity_sets, read_by_model, read_json
+from analysis.recovery import other_domains_first, share_key, share_text
+from analysis.results import perplexity_sets, read_by_model, read_json
 
 Row = list[str]  # what, measured, bar, met or missed
 

@@ -30,13 +30,13 @@ from bars import MOST_PPL, bars_table, pruning_bars, run_bars  # noqa: E402 - th
 from pandas import DataFrame  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
+from analysis.results import read_json  # noqa: E402
 from stages.common.errors import UserError  # noqa: E402
 from stages.common.stage import run  # noqa: E402
 from stages.common.yaml_file import read_yaml  # noqa: E402
 from stages.data.datasets import DATASETS  # noqa: E402
 from stages.data.library import texts_of  # noqa: E402
 from stages.data.readers import Read, mirror_reader  # noqa: E402
-from stages.report.results import read_json  # noqa: E402
 
 MIRROR = ROOT.parent / "shared" / "data" / "mirror"
 METHODS = {

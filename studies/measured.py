@@ -2,8 +2,6 @@
 
 import io
 import json
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,69 +9,16 @@ from typing import Any
 import pandas as pd
 from dvc.api import DVCFileSystem
 
+from analysis.results import FOLDERS, Metrics, read_chances
+from analysis.rows import Result, Row
+from analysis.study_report import Measured
 from stages.common.errors import UserError
-from stages.report.results import FOLDERS, Metrics, read_chances
 from studies.git import git
 from studies.study import Study, Variant
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One model of one experiment."""
-
-    variant: Variant
-    model: str  # base | pruned | tuned, or the last two in a format of the study: tuned-gguf-q8_0
-    evaluate: Metrics
-    profile: Metrics
-    questions: pd.DataFrame  # task, question, acc: 0 or 1
-    windows: pd.DataFrame  # set, window, loss in nats per token, tokens
-    layers: pd.DataFrame | None  # what pruning left of each layer; None for the base
-    config: dict[str, Any]  # its config.json, which tells its shape
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One row of the tables: a method at a ratio, measured once, or once per seed."""
-
-    method: str
-    ratio: float
-    model: str
-    runs: list[Measured]
-    base: Measured
-
-    @cached_property
-    def line(self) -> str:
-        """The name of the line in a plot that the cell is a point of."""
-        return ", ".join([self.method, *(["tuned"] if self.tuned else []), *([self.format] if self.format else [])])
-
-    @property
-    def label(self) -> str:
-        """What a sentence calls the row."""
-        return f"{self.line} {self.ratio:g}" if self.ratio else self.line
-
-    @property
-    def tuned(self) -> bool:
-        """Whether the model was recovered."""
-        return self.model.startswith("tuned")
-
-    @property
-    def format(self) -> str:
-        """The format it was exported in, nothing for the checkpoint itself."""
-        return self.model.partition("-")[2]
-
-    def values(self, kind: str, metric: str) -> list[float]:
-        """Return a metric of `kind` evaluate or profile of every run that has it."""
-        return [getattr(run, kind)[metric] for run in self.runs if metric in getattr(run, kind)]
-
-    @property
-    def kept(self) -> float:
-        """Share of the base's parameters that is left, mean over the runs."""
-        parameters = self.values("profile", "parameters")
-        return sum(parameters) / len(parameters) / self.base.profile["parameters"]
-
-
-def read_study(study: Study, commits: dict[str, str]) -> tuple[Measured, list[Cell], Metrics]:
-    """Return the base, a cell for every method and ratio of which there is an experiment, and the tasks' chances.
+def read_study(study: Study, commits: dict[str, str]) -> Measured:
+    """Return what the experiments measured: the base, and a row for every method and ratio that has an experiment.
 
     `commits` are those of the experiments by name. Raises UserError where there is nothing to compare, or where the
     variants do not share one base: the page compares with one.
@@ -89,14 +34,15 @@ def read_study(study: Study, commits: dict[str, str]) -> tuple[Measured, list[Ce
         raise UserError(f"study {study.name} has {len(bases)} bases; allowed: one, of data, base, evaluate and profile")
     first = study.base(there[0])
     base = read_model(first, "base", commits[first.name])
-    cells: dict[tuple, Cell] = {}
+    cells: dict[tuple, Row] = {}
     for variant in there:
         for model in variant.compared:
             measured = read_model(variant, model, commits[variant.name])
             key = json.dumps(variant.varied, sort_keys=True), model
             ratio = variant.params["prune"]["ratio"]
-            cells.setdefault(key, Cell(method_of(variant), ratio, model, [], base)).runs.append(measured)
-    return base, list(cells.values()), chances_of(commits[first.name])
+            cells.setdefault(key, Row(method_of(variant), ratio, model, [], base)).runs.append(measured)
+    rows = sorted(cells.values(), key=lambda row: (row.ratio, row.model))
+    return Measured(base, rows, chances_of(commits[first.name]), first.params["profile"]["sequence_length"])
 
 
 def method_of(variant: Variant) -> str:
@@ -109,7 +55,7 @@ def method_of(variant: Variant) -> str:
     return ", ".join([variant.params["prune"]["method"], *others])
 
 
-def read_model(variant: Variant, model: str, commit: str) -> Measured:
+def read_model(variant: Variant, model: str, commit: str) -> Result:
     """Return what the experiment at `commit` measured of `model`."""
     files, project = open_commit(commit)
 
@@ -125,8 +71,8 @@ def read_model(variant: Variant, model: str, commit: str) -> Measured:
         files_of_stage = (f"metrics/{stage}/{model}.json", f"metrics/details/{stage}/{model}.json")
         return {key: value for path in files_of_stage for key, value in json.loads(read(path)).items()}
 
-    return Measured(
-        variant,
+    return Result(
+        variant.name,
         model,
         evaluate=measured("evaluate"),
         profile=measured("profile"),

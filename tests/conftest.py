@@ -22,3 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def windows() -> torch.Tensor:
     """Calibration windows for `tiny_llama`, shape (4, 16)."""
     return torch.randint(0, 64, (4, 16), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    """Leave a report without its figures, which take seconds, where a test reads the text alone."""
+    monkeypatch.setattr("analysis.study_report.draw_all", lambda *arguments: [])

@@ -9,11 +9,11 @@ import random
 import sys
 from pathlib import Path
 
+from analysis.arithmetic import exact_macs, parameters, shape_of
 from stages.common.errors import UserError
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import name_of, read_params_file
 from stages.common.stage import run_stage
-from stages.report.arithmetic import exact_macs, parameters, shape_of
 
 LAYERS, QUESTIONS, WINDOWS = 3, 60, 40
 HARM = {"random": 3.0, "l1": 2.0, "l2": 1.5, "taylor": 1.0}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from analysis.params import ReportParams
 from stages.base.params import BaseParams
 from stages.common.errors import UserError, shown
 from stages.common.params import ModelsParams, RunParams, Section, validate_section
@@ -13,7 +14,6 @@ from stages.export.params import ExportParams
 from stages.profile.params import ProfileParams
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
-from stages.report.params import ReportParams
 from stages.tune.params import TuneParams
 
 EXPORTS = "models/export"  # what stage export makes

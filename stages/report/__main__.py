@@ -4,22 +4,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.arithmetic import shape_of, stored_mib
+from analysis.audit import CONTRADICTION
+from analysis.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
+from analysis.comparison import compare
+from analysis.further import further_section
+from analysis.outcomes import accuracy_rows, majority_shares, perplexity_rows, read_outcomes, read_table
+from analysis.params import Pruning, ReportParams, Window
+from analysis.recovery import recovered_metric
+from analysis.results import model_folders, perplexity_sets, read_by_model, read_chances, read_json, task_names
+from analysis.run_page import Study, study_report
+from analysis.run_plots import draw_all
+from analysis.tables import baseline_table, cost_table, norm_table, quality_table, size_table
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage
-from stages.report.arithmetic import shape_of, stored_mib
-from stages.report.audit import CONTRADICTION
-from stages.report.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
-from stages.report.comparison import compare
-from stages.report.further import further_section
-from stages.report.outcomes import accuracy_rows, majority_shares, perplexity_rows, read_outcomes, read_table
-from stages.report.params import Pruning, ReportParams, Window
-from stages.report.plots import draw_all
-from stages.report.recovery import recovered_metric
-from stages.report.results import model_folders, perplexity_sets, read_by_model, read_chances, read_json, task_names
-from stages.report.study import Study, study_report
-from stages.report.tables import baseline_table, cost_table, norm_table, quality_table, size_table
-from stages.report.thesis import thesis_report
 
 METRICS, OUTCOMES, TASKS, REPORTS = Path("metrics"), Path("metrics/outcomes"), Path("data/tasks"), Path("reports")
 
@@ -76,9 +75,8 @@ def main() -> None:
         further=beside,
         plots=plots,
     )
-    for name, text in (("study", study_report(study)), ("thesis", thesis_report())):
-        with staged(REPORTS / f"{name}.md") as file:
-            file.write_text(text, encoding="utf-8")
+    with staged(REPORTS / "study.md") as file:
+        file.write_text(study_report(study), encoding="utf-8")
     for name, rows in (("perplexity", perplexity_rows(evaluate)), ("accuracy", accuracy_rows(evaluate))):
         with staged(METRICS / "plots" / f"{name}.csv") as file:
             pd.DataFrame(rows).to_csv(file, index=False)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from analysis.recovery import recovered_sentence
+from analysis.results import MODELS, Metrics, is_sparse, perplexity_sets, read_by_model, read_json, task_names
 from stages.common.stage import run
-from stages.report.recovery import recovered_sentence
-from stages.report.results import MODELS, Metrics, is_sparse, perplexity_sets, read_by_model, read_json, task_names
 
 METRICS, REPORT = Path("metrics"), Path("reports/study.md")
 MISSING = "-"

@@ -42,7 +42,7 @@ def started(stage: str) -> tuple[set[str], set[str]]:
     seen, libraries, left = set(), set(), [f"stages.{stage}.__main__"]
     while left:
         name = left.pop()
-        if name.split(".")[0] != "stages":
+        if name.split(".")[0] not in ("stages", "analysis", "studies", "thesis"):
             libraries.add(name.split(".")[0])
             continue
         path = ROOT / name.replace(".", "/")
@@ -57,14 +57,26 @@ def started(stage: str) -> tuple[set[str], set[str]]:
 def test_a_stage_starts_with_nothing_that_it_does_not_use(stage):
     modules, libraries = started(stage)
     assert libraries & SLOW == USED[stage]
-    others = {name.split(".")[1] for name in modules} - {stage, "common", "models"}
+    others = {name.split(".")[1] for name in modules if name.startswith("stages.")} - {stage, "common", "models"}
     assert not others or stage == "check"  # which reads every stage's params
+    above = {name.split(".")[0] for name in modules} - {"stages"}
+    assert above <= ({"analysis"} if stage in ("check", "report") else set())
+
+
+@pytest.mark.parametrize(
+    ("package", "below"), [("analysis", set()), ("studies", {"analysis"}), ("thesis", {"analysis", "studies"})]
+)
+def test_a_package_imports_only_what_is_below_it(package, below):
+    imported = {name for file in (ROOT / package).glob("*.py") for name in imports(file)}
+    assert {name.split(".")[0] for name in imported} & {"analysis", "studies", "thesis"} - {package} <= below
+    if package == "analysis":
+        assert {".".join(name.split(".")[:2]) for name in imported if name.startswith("stages.")} == {"stages.common"}
 
 
 # How a stage starts, reads params, reports and writes: what it computes does not depend on these.
 RUNNER = {
     f"stages/common/{name}.py"
-    for name in ("__init__", "errors", "outputs", "params", "progress", "stage", "yaml_file")
+    for name in ("errors", "outputs", "params", "progress", "stage", "yaml_file")
 }  # fmt: skip
 
 
@@ -93,7 +105,8 @@ def code_of(folder: Path) -> set[str]:
         file = left.pop()
         seen.add(file)
         left |= imported_anywhere(file) - seen
-    outside = {file.relative_to(ROOT).as_posix() for file in seen if not file.is_relative_to(folder)}
+    some = {file for file in seen if len(ast.parse(file.read_text(encoding="utf-8")).body) > 1}  # than a docstring
+    outside = {file.relative_to(ROOT).as_posix() for file in some if not file.is_relative_to(folder)}
     return {folder.relative_to(ROOT).as_posix(), *outside - RUNNER}
 
 

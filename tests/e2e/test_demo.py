@@ -8,7 +8,7 @@ from project import new_project
 from ruamel.yaml import YAML
 from scipy.stats import binomtest
 
-from stages.report.results import read_measured
+from analysis.results import read_measured
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import pytest
 from project import new_project, ran
 from ruamel.yaml import YAML
 
-from stages.report.results import read_by_model, read_json
+from analysis.results import read_by_model, read_json
 
 pytestmark = pytest.mark.slow
 

@@ -15,6 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from analysis.outcomes import majority_shares
 from stages.common.errors import UserError
 from stages.data.params import DataParams
 from stages.data.public import collect
@@ -23,8 +24,7 @@ from stages.evaluate.harness import question_outcomes, run_tasks, scores, task_m
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.perplexity import evaluation_windows, perplexity, window_losses
 from stages.evaluate.tasks import STOCK, read_tasks
-from stages.report import printed
-from stages.report.outcomes import majority_shares
+from thesis import printed
 
 MIRROR = SHARED / "data" / "mirror"
 TASKS = {  # task: lm-eval's definition, its file in the mirror

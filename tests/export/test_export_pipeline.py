@@ -3,7 +3,7 @@
 import pytest
 from project import ran
 
-from stages.report.results import read_json
+from analysis.results import read_json
 
 
 @pytest.mark.slow

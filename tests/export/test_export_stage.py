@@ -15,12 +15,12 @@ from helpers import ROOT
 from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
+from analysis.results import read_measured
 from stages.common.errors import UserError
 from stages.common.outputs import write_details, write_metrics
 from stages.export import __main__ as stage
 from stages.export import card, formats, verify
 from stages.models.checkpoint import load_model, save_checkpoint
-from stages.report.results import read_measured
 
 EVALUATED = {"pydocs_ppl": 26.7512, "pydocs_gap_acc": 0.82, "pydocs_gap_acc_stderr": 0.0157, "pydocs_gap_acc_norm": 0.8}
 

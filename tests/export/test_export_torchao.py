@@ -12,6 +12,7 @@ from project import ran
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from analysis.results import read_measured
 from stages.base import __main__ as base_stage
 from stages.common.errors import UserError
 from stages.export.card import loading
@@ -19,7 +20,6 @@ from stages.export.formats import write
 from stages.export.verify import HeldOut, verify
 from stages.models.checkpoint import load_model, save_checkpoint, stored
 from stages.profile.memory import parameter_counts, weight_bytes
-from stages.report.results import read_measured
 
 KIND, TOKENIZER = "torchao-int8", byte_level()
 installed = importlib.util.find_spec("torchao") is not None

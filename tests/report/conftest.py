@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.report.arithmetic import Layer, Shape, exact_macs, parameters
+from analysis.arithmetic import Layer, Shape, exact_macs, parameters
 
 TASKS = {"continuation": 0.25, "gap": 0.5, "object": 0.25}
 RIGHT = {"base": [0.34, 0.81, 0.52], "pruned": [0.30, 0.66, 0.38], "tuned": [0.32, 0.76, 0.47]}

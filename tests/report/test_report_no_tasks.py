@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 from report_pages import read, section
 
+from analysis.results import MODELS, read_by_model
 from stages.report.__main__ import main
-from stages.report.results import MODELS, read_by_model
 from stages.report.show import compare
 
 

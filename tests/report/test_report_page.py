@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from report_pages import edit, read, section, table_rows
 
+from analysis.results import MODELS
 from stages.report.__main__ import main
-from stages.report.results import MODELS
 
 
 def test_the_cost_says_how_memory_was_told(study_folder):

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from report_pages import edit, read, section, table_rows
 
+from analysis.recovery import other_domains_first, recovered_metric, recovered_sentence
+from analysis.results import read_measured
 from stages.report.__main__ import main
-from stages.report.recovery import other_domains_first, recovered_metric, recovered_sentence
-from stages.report.results import read_measured
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMS = {"base": 2.0, "pruned": 2.5, "tuned": 2.4}  # mean losses: a fifth is recovered

@@ -2,8 +2,8 @@
 
 import json
 
+from analysis.results import is_sparse, read_by_model
 from stages.report.__main__ import main
-from stages.report.results import is_sparse, read_by_model
 from stages.report.show import compare
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from report_pages import edit, read, section, table_rows
 
+from analysis.results import CONTRASTS, MODELS, read_by_model, read_chances
+from analysis.run_plots import draw_all
+from analysis.samples import inline_code
 from stages.common.errors import UserError
 from stages.report.__main__ import main
-from stages.report.plots import draw_all
-from stages.report.results import CONTRASTS, MODELS, read_by_model, read_chances
-from stages.report.samples import inline_code
 from stages.report.show import compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +76,6 @@ def test_everything_is_written_and_repeats_to_the_byte(study_folder):
         "metrics/plots/accuracy.csv",
         "metrics/plots/perplexity.csv",
         "reports/study.md",
-        "reports/thesis.md",
         *(f"reports/plots/{name}.png" for name in PLOTS),
     }
     for name in PLOTS:

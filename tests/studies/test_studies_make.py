@@ -8,9 +8,9 @@ from helpers import ROOT
 
 PYTHON = """#!/bin/sh
 echo "$*"
-case $2 in studies.sweep) exit {sweep} ;; studies.compare) exit {compare} ;; esac
+case $2 in studies.sweep) exit {sweep} ;; thesis.study) exit {compare} ;; esac
 """
-SWEEP, COMPARE = "-m studies.sweep studies/thesis.yaml --jobs 2", "-m studies.compare studies/thesis.yaml"
+SWEEP, COMPARE = "-m studies.sweep studies/thesis.yaml --jobs 2", "-m thesis.study"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""The models' answers side by side, question by question and window by window."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.results import MODELS, Metrics, perplexity_sets, task_names
+from stages.common.errors import UserError
+
+
+def read_outcomes(folder: Path, name: str, models: Iterable[str] = MODELS) -> dict[str, pd.DataFrame]:
+    """Return `folder`/<model>/<name> of every model that has it."""
+    return {model: pd.read_parquet(folder / model / name) for model in models if (folder / model / name).is_file()}
+
+
+def side_by_side(frames: dict[str, pd.DataFrame], keys: list[str], value: str) -> pd.DataFrame:
+    """Return one column of `value` per model, indexed by `keys`.
+
+    Raises UserError when the models were not measured on the same items: then nothing is paired.
+    """
+    columns = {model: frame.set_index(keys)[value].sort_index() for model, frame in frames.items()}
+    for model, column in columns.items():
+        first, reference = next(iter(columns.items()))
+        if not column.index.is_unique or not column.index.equals(reference.index):
+            raise UserError(
+                f"metrics/outcomes: {first} and {model} were not measured on the same {keys[-1]}s; "
+                "evaluate both again with the same data and params"
+            )
+    return pd.DataFrame(columns)
+
+
+def majority_shares(questions: dict[str, pd.DataFrame]) -> Metrics:
+    """Return how often the most frequent answer is right, by task; only where all questions have the same choices.
+
+    The models' questions are the same, so any model's will do.
+    """
+    told = next(iter(questions.values()), pd.DataFrame(columns=["task", "answer"])).dropna(subset="answer")
+    return {str(task): float(each.value_counts(normalize=True).max()) for task, each in told.groupby("task")["answer"]}
+
+
+def read_table(path: Path) -> pd.DataFrame | None:
+    """Return a CSV file, None where there is no such file."""
+    return pd.read_csv(path) if path.is_file() else None
+
+
+def perplexity_rows(evaluate: dict[str, Metrics]) -> list[dict[str, str | float]]:
+    """Return one row (model, set, label, perplexity) per measured perplexity, for `dvc plots`."""
+    return [
+        {"model": model, "set": name, "label": f"{name}, {model}", "perplexity": metrics[f"{name}_ppl"]}
+        for name in perplexity_sets(evaluate)
+        for model, metrics in evaluate.items()
+        if f"{name}_ppl" in metrics
+    ]
+
+
+def accuracy_rows(evaluate: dict[str, Metrics]) -> list[dict[str, str | float]]:
+    """Return one row (model, task, label, accuracy) per measured accuracy, for `dvc plots`."""
+    return [
+        {"model": model, "task": task, "label": f"{task}, {model}", "accuracy": metrics[f"{task}_acc"]}
+        for task in task_names(evaluate)
+        for model, metrics in evaluate.items()
+        if f"{task}_acc" in metrics
+    ]

@@ -1,0 +1,170 @@
+"""reports/<study>/study.md: which method at which ratio, what it costs, and where the knee is."""
+
+import numpy as np
+
+from analysis.audit import Finding
+from analysis.knee import Knee, find_knee, sentence
+from analysis.outcomes import majority_shares
+from analysis.params import ReportParams
+from analysis.results import perplexity_sets, task_names
+from analysis.rows import Result, Row
+from analysis.significance import bootstrap_losses, interval, mean_loss
+from analysis.study_differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
+from analysis.study_tables import memory_text
+from analysis.tables import MAJORITY, checked
+
+CAPTIONS = {
+    "perplexity": "Perplexity against the parameters kept",
+    "accuracy": "Average accuracy against the parameters kept",
+    "tasks": "Accuracy per task against the parameters kept",
+    "pareto": "Perplexity against what a model costs; the line joins the models that no other beats in both",
+    "layers": "Query heads and MLP channels left in each layer (of the first seed, where there are several)",
+}
+
+
+def winners(base: Result, cells: list[Row], params: ReportParams) -> list[str]:
+    """Return one sentence per ratio: the best in perplexity and, where there are tasks, in accuracy; by how much."""
+    sentences = []
+    name = perplexity_sets({"base": base.evaluate})[0]
+    for ratio in sorted({cell.ratio for cell in cells}):
+        here = [cell for cell in cells if cell.ratio == ratio]
+        by_perplexity = sorted(here, key=lambda cell: mean_perplexity(cell, name))
+        best = by_perplexity[0]
+        lower = f", {lower_than(best, by_perplexity[1], name, params)}" if len(here) > 1 else ""
+        sentences.append(
+            f"At ratio {ratio:g} ({100 * best.kept:.1f} % of the parameters kept) **{best.line}** has the lowest "
+            f"perplexity on {name}, {mean_perplexity(best, name):,.2f} against the base's "
+            f"{base.evaluate[f'{name}_ppl']:,.2f}{lower}."
+        )
+        if task_names({"base": base.evaluate}):
+            sentences[-1] += f" {most_accurate(base, here, params)}"
+    return sentences
+
+
+def most_accurate(base: Result, cells: list[Row], params: ReportParams) -> str:
+    """Return the sentence on the best of `cells` in average accuracy."""
+    accurate, *others = sorted(cells, key=lambda cell: -mean_accuracy(cell))
+    higher = f", {higher_than(accurate, others[0], params)}" if others else ""
+    return (
+        f"**{accurate.line}** has the highest average accuracy, {mean_accuracy(accurate):.2f} against the base's "
+        f"{average_accuracy(base):.2f}{higher}."
+    )
+
+
+def mean_perplexity(cell: Row, name: str) -> float:
+    """Return the mean perplexity on text `name` over the cell's runs."""
+    return float(np.mean(cell.values("evaluate", f"{name}_ppl")))
+
+
+def mean_accuracy(cell: Row) -> float:
+    """Return the mean average accuracy over the cell's runs, in percent."""
+    return float(np.mean([average_accuracy(run) for run in cell.runs]))
+
+
+def lower_than(best: Row, following: Row, name: str, params: ReportParams) -> str:
+    """Return how the best perplexity compares with the next: a ratio, its interval, and whether it is significant."""
+    groups = [len(best.runs), len(following.runs)]
+    losses, tokens = losses_of([*best.runs, *following.runs], name)
+    drawn = draw_runs(bootstrap_losses(losses, tokens, params.bootstrap_samples, params.seed), groups, params.seed)
+    low, high = interval(np.exp(drawn[:, 0] - drawn[:, 1]), params.confidence)
+    first, second = group_means(mean_loss(losses, tokens), groups)
+    judged = "not significantly lower than" if low <= 1 <= high else "significantly lower than"
+    # As many digits as it takes to see that the bounds are two, and on which side of 1.
+    digits = next((each for each in range(3, 6) if len({1, round(low, each), round(high, each)}) == 3), 6)
+    ratio = f"{np.exp(first - second):.{digits}f}, {low:.{digits}f} to {high:.{digits}f}"
+    return f"{judged} {following.line}'s (ratio {ratio})"
+
+
+def higher_than(best: Row, following: Row, params: ReportParams) -> str:
+    """Return how the best average accuracy compares with the next: points, their interval, and the judgement."""
+    value, low, high = average_difference(best.runs, following.runs, params.confidence)
+    judged = "not significantly above" if low <= 0 <= high else "significantly above"
+    return f"{judged} {following.line}'s ({value:+.2f} points, {low:+.2f} to {high:+.2f})"
+
+
+def knees(base: Result, cells: list[Row], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
+    """Return every line's knee on text `name`, and its sentence; a format removes nothing, so its line has none."""
+    result = {}
+    for line in dict.fromkeys(cell.line for cell in cells if not cell.format):
+        points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
+        groups = [1, *(len(cell.runs) for cell in points)]
+        losses, tokens = losses_of([base, *(run for cell in points for run in cell.runs)], name)
+        drawn = draw_runs(bootstrap_losses(losses, tokens, params.bootstrap_samples, params.seed), groups, params.seed)
+        removed = np.array([0.0, *(1 - cell.kept for cell in points)])
+        knee = find_knee(removed, group_means(mean_loss(losses, tokens), groups), drawn, params.confidence)
+        ratios = [0.0, *(cell.ratio for cell in points)]
+        result[line] = knee, sentence(line, knee, list(removed), ratios, params.confidence)
+    return result
+
+
+def study_page(
+    title: str,
+    missing: list[str],
+    base: Result,
+    cells: list[Row],
+    tables: dict[str, str],
+    findings: list[Finding],
+    plots: list[str],
+    params: ReportParams,
+) -> str:
+    """Return the page as Markdown; `missing` are the variants that are not there yet, `findings` the audit's."""
+    level = f"{100 * params.confidence:g} %"
+    lacking = f"\nNot there yet: {', '.join(missing)}.\n" if missing else ""
+    seeds = max(len(cell.runs) for cell in cells)
+    repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
+    and_seeds, every_seed = (" and seeds", ", in every seed") if seeds > 1 else ("", "")
+    knee_text = "\n\n".join(
+        f"On {name}:\n\n" + "\n".join(f"- {text}" for _, text in knees(base, cells, name, params).values())
+        for name in perplexity_sets({"base": base.evaluate})
+    )
+    in_llama_cpp = any(cell.format.startswith("gguf") for cell in cells)
+    engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if in_llama_cpp else ""
+    figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
+    return f"""# Study {title}
+{lacking}
+## Which method at which ratio
+
+{chr(10).join(f"- {answer}" for answer in winners(base, cells, params))}
+
+## The knee
+
+Where one more percent removed starts to cost more than it saves: one percent of the base's parameters saved for one
+percent of perplexity lost. Between the ratios studied the curve is a monotone cubic through the measured points.
+Intervals hold {level} of a bootstrap over windows{and_seeds}; they do not cover what the curve does between the
+ratios, which finer ratios show.
+
+{knee_text}
+
+## Quality
+
+Perplexity: lower is better. Accuracy in percent: higher is better.{repeated} **Bold**: the best of its ratio.
+\\* differs from the base, level {1 - params.confidence:.2g}: perplexity where the interval of the ratio leaves out 1,
+accuracy by McNemar's exact test, Holm-adjusted over all variants and tasks{every_seed}. Chance-corrected:
+(accuracy - chance) / (1 - chance), so 0 is guessing.
+{MAJORITY if majority_shares({"base": base.questions}) else ""}
+{tables["quality"]}
+
+## Differences from the base
+
+Perplexity as a ratio with its {level} interval, accuracy in points.
+
+{tables["differences"]}
+
+## Cost
+
+Percent of the base's beside each quantity. Speeds and peak memory are those of the machine that ran the variants.
+{engines}
+{tables["cost"]}
+
+{memory_text(base, cells)}
+
+## Checks
+
+{checked("quality and cost", findings)}
+
+## Plots
+
+{figures}
+
+Each table is here as Markdown, CSV (not rounded) and LaTeX, each plot as PNG and SVG.
+"""

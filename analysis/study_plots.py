@@ -1,0 +1,236 @@
+"""The figures of a study, as PNG and SVG. Same numbers, same bytes."""
+
+from collections.abc import Callable
+from functools import partial
+from math import ceil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from analysis.results import Metrics, perplexity_sets, task_names
+from analysis.rows import Result, Row
+from analysis.run_plots import GREY, STYLE
+from analysis.study_differences import average_accuracy
+
+# Okabe and Ito's palette, told apart by every kind of colour vision; markers tell the lines apart without colour.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+GRID = "#EEEEEE"
+LEGEND_INCHES = 1.6  # of an entry
+KEPT = "parameters kept (% of the base)"
+Value = Callable[[Result], float]
+
+# What a model can cost: the metric, the axis, its unit, and whether more is better.
+COSTS = (
+    ("parameters", "parameters (million)", 1e6, False),
+    ("gmacs", "GMac", 1, False),
+    ("weights_mib", "weights (MiB)", 1, False),
+    ("peak_memory_mib", "peak memory (MiB)", 1, False),
+    ("decode_tokens_per_second", "decode speed (tokens/s)", 1, True),
+)
+WIDTHS = (("query_heads", "query heads"), ("mlp_width", "MLP channels"))
+
+
+def draw_all(folder: Path, base: Result, cells: list[Row], chances: Metrics) -> list[str]:
+    """Draw every figure into `folder` and return their names."""
+    figures = {}
+    with plt.rc_context({**STYLE, "svg.hashsalt": "espalier"}):
+        if perplexity_sets({"base": base.evaluate}):
+            figures["perplexity"] = draw_perplexities(base, cells)
+        if task_names({"base": base.evaluate}):
+            figures["accuracy"] = draw_average(base, cells, chances)
+            figures["tasks"] = draw_tasks(base, cells, chances)
+        if perplexity_sets({"base": base.evaluate}):
+            figures["pareto"] = draw_pareto(base, cells)
+        figures["layers"] = draw_layers([cell for cell in cells if not cell.format])
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+            plt.close(figure)
+    return list(figures)
+
+
+def styles(cells: list[Row]) -> dict[str, dict]:
+    """Return how each line is drawn: a colour and a marker a method and format, open and dashed where it was tuned."""
+    kinds = list(dict.fromkeys((cell.method, cell.format) for cell in cells))
+    result = {}
+    for cell in cells:
+        number, tuned = kinds.index((cell.method, cell.format)), cell.tuned
+        colour = COLOURS[number % len(COLOURS)]
+        result[cell.line] = {
+            "color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 9, "linewidth": 1.8,
+            "markerfacecolor": "white" if tuned else colour, "markeredgewidth": 1.8,
+            "linestyle": "--" if tuned else ("-", "-.", ":")[number // len(COLOURS) % 3],
+        }  # fmt: skip
+    return result
+
+
+def draw_lines(axes: Axes, base: Result, cells: list[Row], value: Value) -> None:
+    """Draw `value` against the parameters kept: a line a method from the base on, a bar of one deviation for seeds."""
+    style = styles(cells)
+    for line in style:
+        points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
+        kept = [100 * cell.kept for cell in points]
+        measured = [[value(run) for run in cell.runs] for cell in points]
+        deviations = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in measured]
+        means = [float(np.mean(each)) for each in measured]
+        if not points[0].tuned:
+            axes.plot([100, kept[0]], [value(base), means[0]], color=style[line]["color"], linewidth=1.8, alpha=0.5)
+        axes.errorbar(kept, means, yerr=deviations if any(deviations) else None, capsize=4, label=line, **style[line])
+    axes.plot(100, value(base), marker="*", markersize=15, color="black", linestyle="none", label="base")
+    axes.set_xlabel(KEPT)
+    axes.invert_xaxis()
+    axes.grid(axis="y", color=GRID)
+
+
+def evaluated(run: Result, metric: str, scale: float = 1) -> float:
+    """Return what was measured of a run."""
+    return scale * run.evaluate[metric]
+
+
+def legend(figure: Figure, axes: Axes) -> None:
+    """Put the legend above the figure, where it hides nothing, in as few rows as its width allows."""
+    handles, labels = axes.get_legend_handles_labels()
+    rows = ceil(len(labels) * LEGEND_INCHES / figure.get_figwidth())
+    figure.legend(handles, labels, loc="outside upper center", ncols=ceil(len(labels) / rows))
+
+
+def draw_perplexities(base: Result, cells: list[Row]) -> Figure:
+    """Draw perplexity, on a logarithmic axis, against the parameters kept; a panel a text."""
+    names = perplexity_sets({"base": base.evaluate})
+    figure, panels = plt.subplots(
+        1, len(names), figsize=(max(8, 6 * len(names)), 5), squeeze=False, layout="constrained"
+    )
+    for axes, name in zip(panels[0], names, strict=True):
+        draw_lines(axes, base, cells, partial(evaluated, metric=f"{name}_ppl"))
+        axes.set_yscale("log")
+        axes.set(ylabel=f"perplexity on {name} (logarithmic)")
+        plain_log_ticks(axes)
+    legend(figure, panels[0][0])
+    return figure
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """Label a logarithmic y axis with plain numbers, also where it spans less than a decade."""
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(MaxNLocator(6) if high / low < 10 else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(plt.NullLocator())
+
+
+def draw_average(base: Result, cells: list[Row], chances: Metrics) -> Figure:
+    """Draw the average accuracy against the parameters kept."""
+    figure, axes = plt.subplots(figsize=(10, 5.4), layout="constrained")
+    draw_lines(axes, base, cells, average_accuracy)
+    tasks = task_names({"base": base.evaluate})
+    if set(tasks) <= set(chances):
+        axes.axhline(
+            100 * sum(chances[task] for task in tasks) / len(tasks), color=GREY, linestyle="--", label="guessing"
+        )
+    axes.set(ylabel=f"average accuracy of {len(tasks)} tasks (%)")
+    legend(figure, axes)
+    return figure
+
+
+def draw_tasks(base: Result, cells: list[Row], chances: Metrics) -> Figure:
+    """Draw the accuracy on every task against the parameters kept; a panel a task."""
+    tasks = task_names({"base": base.evaluate})
+    columns = min(3, len(tasks))
+    rows = ceil(len(tasks) / columns)
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(max(10, 4.8 * columns), 4.4 * rows + 0.6), squeeze=False, layout="constrained"
+    )
+    for axes, task in zip(panels.flat, tasks, strict=False):
+        draw_lines(axes, base, cells, partial(evaluated, metric=f"{task}_acc", scale=100))
+        if task in chances:
+            axes.axhline(100 * chances[task], color=GREY, linestyle="--", label="guessing")
+        axes.set(title=task, ylabel="accuracy (%)")
+    for axes in panels.flat[len(tasks) :]:
+        axes.set_visible(False)
+    legend(figure, panels[0][0])
+    return figure
+
+
+def draw_pareto(base: Result, cells: list[Row]) -> Figure:
+    """Draw perplexity against each cost, and the front: the models that no other beats in both."""
+    name = perplexity_sets({"base": base.evaluate})[0]
+    style = styles(cells)
+    shown = [cost for cost in COSTS if cost[0] in base.profile]
+    rows = ceil(len(shown) / 2)
+    figure, panels = plt.subplots(rows, 2, figsize=(11, 0.6 + 4 * rows), squeeze=False, layout="constrained")
+    for axes, (metric, title, unit, more) in zip(panels.flat, shown, strict=False):
+        points = [(base.profile[metric] / unit, base.evaluate[f"{name}_ppl"])]
+        axes.plot(*points[0], marker="*", markersize=15, color="black", linestyle="none", label="base")
+        for line, how in style.items():
+            here = [
+                (
+                    float(np.mean(cell.values("profile", metric))) / unit,
+                    float(np.mean(cell.values("evaluate", f"{name}_ppl"))),
+                )
+                for cell in cells
+                if cell.line == line and cell.values("profile", metric)
+            ]
+            axes.plot([x for x, _ in here], [y for _, y in here], label=line, **{**how, "linestyle": "none"})
+            points += here
+        front = pareto_front(points, more)
+        axes.plot(*zip(*front, strict=True), color=GREY, linewidth=1.5, drawstyle="steps-post", zorder=0, label="front")
+        axes.set_yscale("log")
+        axes.set(xlabel=title, ylabel=f"perplexity on {name} (logarithmic)")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
+        axes.grid(color=GRID)
+        plain_log_ticks(axes)
+    for axes in panels.flat[len(shown) :]:
+        axes.set_visible(False)
+    legend(figure, panels[0][0])
+    return figure
+
+
+def pareto_front(points: list[tuple[float, float]], more: bool) -> list[tuple[float, float]]:
+    """Return the (cost, perplexity) points that no other beats in both, from cheap to dear.
+
+    `more`: the cost is a speed, of which more is better.
+    """
+    front: list[tuple[float, float]] = []
+    for point in sorted(set(points), key=lambda each: (-each[0] if more else each[0], each[1])):
+        if not front or point[1] < front[-1][1]:
+            front.append(point)
+    return front
+
+
+def draw_layers(cells: list[Row]) -> Figure:
+    """Draw what is left of each layer's query heads and MLP channels: a row a variant, a column a layer, in percent."""
+    tables = [cell.runs[0].layers for cell in cells]
+    labels = [f"{cell.line} {cell.ratio:g}" for cell in cells]
+    layers = max(len(table) for table in tables if table is not None)
+    figure, panels = plt.subplots(
+        1, 2, figsize=(max(9, 4 + 0.75 * layers), 2 + 0.4 * len(cells)), sharey=True, layout="constrained"
+    )
+    for axes, (column, title) in zip(panels, WIDTHS, strict=True):
+        left = np.full((len(cells), layers), np.nan)
+        for row, table in enumerate(tables):
+            if table is not None:
+                left[row, : len(table)] = 100 * table[column] / table[f"{column}_before"]
+        image = axes.imshow(left, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        if layers <= 12:
+            for (row, layer), share in np.ndenumerate(left):
+                axes.text(layer, row, number_of(tables[row], column, layer), ha="center", va="center", fontsize=10,
+                          color="white" if share < 60 else "black")  # fmt: skip
+        axes.set(title=title, xlabel="layer")
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
+        axes.set_yticks(range(len(labels)), labels)
+        axes.tick_params(length=0)
+    figure.colorbar(image, ax=panels, label="left after pruning (% of the layer's own)")
+    return figure
+
+
+def number_of(table: pd.DataFrame | None, column: str, layer: int) -> str:
+    """Return what a layer has left, as it is printed into the figure."""
+    return "" if table is None or layer >= len(table) else f"{table[column].iloc[layer]}"

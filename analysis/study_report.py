@@ -1,0 +1,67 @@
+"""Write reports/<study>/: tables, figures and the page."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.params import ReportParams
+from analysis.results import Metrics
+from analysis.rows import Result, Row
+from analysis.study_checks import contradictions
+from analysis.study_differences import accuracy_differences, perplexity_ratios
+from analysis.study_page import study_page
+from analysis.study_plots import draw_all
+from analysis.study_tables import (
+    cost_numbers,
+    cost_text,
+    difference_text,
+    markdown_of,
+    quality_numbers,
+    quality_text,
+    write_table,
+)
+from stages.common.outputs import staged
+
+REPORTS = Path("reports")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a study measured."""
+
+    base: Result
+    rows: list[Row]  # by ratio and model
+    chances: Metrics  # accuracy of guessing, by task
+    profiled_tokens: int  # in the forward pass that was profiled
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A study's tables: numbers, base first, and the quality table as Markdown."""
+
+    quality: pd.DataFrame
+    costs: pd.DataFrame
+    markdown: str
+
+
+def write_report(name: str, missing: list[str], measured: Measured, params: ReportParams) -> Tables:
+    """Write reports/<name>/ on what was measured; `missing` are the variants that are not there yet."""
+    base, rows, chances = measured.base, measured.rows, measured.chances
+    ratios, accuracies = perplexity_ratios(rows, base, params), accuracy_differences(rows, base, params)
+    quality, costs = quality_numbers(base, rows, chances), cost_numbers(base, rows)
+    texts = {
+        "quality": quality_text(quality, ratios, accuracies),
+        "differences": difference_text(rows, ratios, accuracies),
+        "cost": cost_text(costs),
+    }
+    tables = {title: markdown_of(text) for title, text in texts.items()}
+    with staged(REPORTS / name) as folder:
+        folder.mkdir()
+        write_table(folder, "quality", quality, texts["quality"], f"Study {name}: quality")
+        write_table(folder, "cost", costs, texts["cost"], f"Study {name}: cost")
+        plots = draw_all(folder / "plots", base, rows, chances)
+        findings = contradictions(base, rows, chances, quality, costs, measured.profiled_tokens)
+        page = study_page(name, missing, base, rows, tables, findings, plots, params)
+        (folder / "study.md").write_text(page, encoding="utf-8")
+    return Tables(quality, costs, tables["quality"])

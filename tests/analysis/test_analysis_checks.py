@@ -1,0 +1,122 @@
+"""The audit on our own tables: nothing in honest ones, and whatever is tampered with."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from analysis.arithmetic import (
+    THESIS_LAYERS,
+    TINYLLAMA,
+    exact_macs,
+    parameters,
+    prune_like_llm_pruner,
+    stored_mib,
+)
+from analysis.audit import CONTRADICTION
+from analysis.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
+from analysis.tables import cost_table, norm_table, quality_table, size_table
+
+
+def places(findings) -> set[tuple[str, str]]:
+    return {(finding.row, finding.column) for finding in findings if finding.kind == CONTRADICTION}
+
+
+EVALUATE = {
+    "base": {"text_ppl": math.exp(2.0), "a_acc": 0.75, "b_acc": 0.5, "a_acc_norm": 0.25},
+    "pruned": {"text_ppl": math.exp(3.0), "a_acc": 0.25, "b_acc": 0.25, "a_acc_norm": 0.75},
+    "tuned": {},
+}
+COMPARISON = {
+    "base_average_acc": 0.625,
+    "pruned_average_acc": 0.25,
+    "base_average_acc_chance_corrected": 5 / 12,
+    "pruned_average_acc_chance_corrected": -1 / 4,
+}
+CHANCES = {"a": 0.5, "b": 0.25}
+SHAPES = {"base": [TINYLLAMA], "pruned": [prune_like_llm_pruner(TINYLLAMA, 0.3, THESIS_LAYERS)]}
+STORED = {model: [parameters(shape) / 2**19] for model, (shape,) in SHAPES.items()}  # in bfloat16
+PROFILE = {
+    model: {"parameters": parameters(s), "gmacs": exact_macs(s, 64) / 1e9, "weights_mib": parameters(s) / 2**19}
+    for model, (s,) in SHAPES.items()
+}
+
+
+def outcomes() -> tuple[dict[str, list[pd.DataFrame]], dict[str, list[pd.DataFrame]]]:
+    right = {"base": [1, 1, 1, 0, 1, 1, 0, 0], "pruned": [1, 0, 0, 0, 1, 0, 0, 0]}
+    norms = {"base": [0, 0, 0, 1, *[None] * 4], "pruned": [1, 1, 0, 1, *[None] * 4]}
+    questions = {m: [pd.DataFrame({"task": list("aaaabbbb"), "acc": right[m], "acc_norm": norms[m]})] for m in right}
+    losses = {"base": [1.0, 3.0], "pruned": [2.0, 4.0]}
+    windows = {m: [pd.DataFrame({"set": "text", "loss": each, "tokens": 9})] for m, each in losses.items()}
+    return questions, windows
+
+
+@pytest.mark.parametrize("column", [None, "a", "average", "chance_corrected", "text_ppl"])
+def test_our_quality_table_is_checked(column):
+    table = quality_table(EVALUATE, COMPARISON)
+    if column:
+        table.loc["pruned", column] += 0.5
+    found = places(check_quality(table, ["a", "b"], CHANCES, *outcomes()))
+    expected = {None: [], "a": ["a", "average", "chance_corrected"]}.get(column, [column])
+    assert found == {("pruned", each) for each in expected}
+
+
+def test_without_chances_nothing_is_corrected_for_them():
+    table = quality_table(EVALUATE, {})
+    assert not places(check_quality(table, ["a", "b"], {"a": 0.5}, *outcomes()))
+
+
+def test_our_table_of_acc_norm_is_checked():
+    table = norm_table(EVALUATE)
+    questions, _ = outcomes()
+    assert list(table) == ["a"] and not check_accuracies(table, questions, "acc_norm")
+    table.loc["base", "a"] += 0.02
+    assert places(check_accuracies(table, questions, "acc_norm")) == {("base", "a")}
+
+
+def test_a_row_of_several_runs_prints_their_mean():
+    (answers, losses), table = outcomes(), quality_table(EVALUATE, COMPARISON)
+    questions = {"pruned": [*answers["base"], *answers["pruned"]]}
+    windows = {"pruned": [*losses["base"], *losses["pruned"]]}
+    table.loc["pruned", ["a", "b", "average", "chance_corrected"]] = [50.0, 37.5, 43.75, 8.33]
+    table.loc["pruned", "text_ppl"] = round((math.exp(2) + math.exp(3)) / 2, 2)
+    assert not places(check_quality(table, ["a", "b"], CHANCES, questions, windows))
+
+
+@pytest.mark.parametrize("column", [None, "parameters", "gmacs", "weights_mib"])
+@pytest.mark.parametrize("percent", [False, True])
+def test_our_cost_table_is_checked(column, percent):
+    table = cost_table(PROFILE)
+    if column:
+        table.loc["pruned", f"{column}_percent" if percent else column] *= 1.01
+    found = places(check_costs(table, SHAPES, 64) + check_weights(table, STORED, set()))
+    changed = {("pruned", f"{column}_percent")} | (set() if percent else {("pruned", column)})
+    assert found == (changed if column else set())
+
+
+def test_weights_measured_on_cuda_may_be_somewhat_more():
+    table = cost_table(PROFILE)
+    table.loc["pruned", "weights_mib"] *= 1.01
+    assert not check_weights(table, STORED, {"pruned"})
+    table.loc["pruned", "weights_mib"] *= 1.05
+    assert places(check_weights(table, STORED, {"pruned"})) == {("pruned", "weights_mib")}
+    assert check_weights(table.drop(columns="weights_mib"), STORED, set()) == []
+
+
+def test_the_size_of_weights_follows_the_dtype():
+    config = {
+        "model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 22,
+        "num_attention_heads": 32, "num_key_value_heads": 4, "intermediate_size": 5632, "dtype": "bfloat16",
+    }  # fmt: skip
+    assert stored_mib(config) == STORED["base"][0] == stored_mib(config | {"dtype": "float32"}) / 2
+    assert math.isnan(stored_mib(config | {"quantization_config": {}}))
+
+
+def test_our_table_of_sizes_is_checked():
+    counts = {"parameters_before": 1_100_048_384, "parameters": 921_651_200}
+    table = size_table(counts)
+    assert check_sizes(table, SHAPES) == []
+    assert table.loc["pruned", "kept_percent"] == 83.78
+    table.loc["pruned", "before"] = 1_261_529_088
+    assert places(check_sizes(table, SHAPES)) == {("pruned", "before"), ("pruned", "kept_percent")}
+    assert check_sizes(size_table({}), SHAPES) == []

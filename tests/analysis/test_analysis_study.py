@@ -1,0 +1,230 @@
+"""What a study's page says, from cells that a formula made."""
+
+from dataclasses import replace
+
+import cells as made
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import image
+from scipy.stats import binomtest
+
+from analysis.knee import Knee, find_knee, sentence
+from analysis.params import ReportParams
+from analysis.rows import Row
+from analysis.study_differences import (
+    accuracy_differences,
+    average_accuracy,
+    average_difference,
+    draw_runs,
+    perplexity_ratios,
+)
+from analysis.study_page import knees, lower_than, winners
+from analysis.study_plots import draw_all, draw_pareto, pareto_front, styles
+from analysis.study_tables import MISSING, cost_numbers, cost_text, latex_of, markdown_of, quality_numbers, quality_text
+
+PARAMS = ReportParams(bootstrap_samples=400, seed=1, confidence=0.95)
+
+
+def knee_of(losses, removed=(0.0, 0.1, 0.2, 0.3, 0.4)) -> Knee:
+    noise = np.random.default_rng(0).normal(scale=0.001, size=(200, len(removed)))
+    return find_knee(np.array(removed), np.array(losses), np.array(losses) + noise, 0.95)
+
+
+def test_the_knee_is_where_the_slope_exceeds_one():
+    removed = np.linspace(0, 0.8, 33)
+    knee = find_knee(removed, removed**2, np.tile(removed**2, (5, 1)), 0.95)  # slope 2 x
+    assert knee.at == pytest.approx(0.5, abs=0.002)
+    assert knee.costs == pytest.approx((0.0, 0.05, 1.6), abs=0.03)
+
+
+def test_a_curve_that_is_dear_at_once_has_its_knee_at_zero_and_a_cheap_one_has_none():
+    assert knee_of([3.0, 3.2, 3.4, 3.6, 3.8]).at == 0
+    cheap = knee_of([3.0, 3.02, 3.04, 3.06, 3.08])
+    assert cheap.at == cheap.high == np.inf
+    dear = knee_of([3.0, 3.2, 3.4, 3.6, 3.8])
+    assert "already the first percent removed costs more" in sentence("l2", dear, [0, 1], [0, 0.7], 0.95)
+    assert "less than it saves, up to the last ratio studied" in sentence("l2", cheap, [0, 1], [0, 0.7], 0.95)
+
+
+def test_the_knees_interval_holds_it_and_widens_with_the_noise():
+    removed, losses = np.linspace(0, 0.6, 7), np.linspace(0, 0.6, 7) ** 2 * 1.5
+    generator = np.random.default_rng(0)
+    small, large = (
+        find_knee(removed, losses, losses + generator.normal(scale=scale, size=(500, 7)), 0.95)
+        for scale in (0.001, 0.01)
+    )
+    for knee in (small, large):
+        assert knee.low <= knee.at <= knee.high
+    assert large.high - large.low > small.high - small.low > 0
+
+
+def test_variants_of_one_size_count_as_one_point_and_two_sizes_are_too_few():
+    assert find_knee(np.array([0, 0.2, 0.2]), np.array([3, 3.2, 3.3]), np.zeros((2, 3)), 0.95) is None
+    doubled = knee_of([3.0, 3.01, 3.03, 3.05, 3.5], (0.0, 0.1, 0.2, 0.2, 0.4))
+    single = knee_of([3.0, 3.01, 3.04, 3.5], (0.0, 0.1, 0.2, 0.4))
+    assert doubled.at == single.at
+
+
+def test_every_line_has_a_sentence_with_its_knee_and_interval():
+    base, cells = made.study()
+    found = knees(base, cells, "prose", PARAMS)
+    assert found["random"][0].at < found["l2"][0].at < found["taylor"][0].at
+    assert f"{100 * found['taylor'][0].at:.1f} % of the parameters removed (95 % interval" in found["taylor"][1]
+    assert "no knee can be told" in found["taylor, tuned"][1]
+
+
+def test_the_winner_of_a_ratio_is_named_with_what_it_wins_by():
+    base, cells = made.study()
+    low, middle, high = winners(base, cells, PARAMS)
+    assert "At ratio 0.3 (84.2 % of the parameters kept) **taylor, tuned** has the lowest perplexity" in low
+    assert "significantly lower than l2's" in middle and "**taylor**" in high
+
+
+@pytest.mark.parametrize(
+    ("differences", "expected"),
+    [([1e-4, 2e-4], "(ratio 0.9999, 0.9998 to 0.9999)"), ([-0.0015, 0.0033], "(ratio 0.9991, 0.9986 to 0.9995)")],
+)
+def test_a_ratio_close_to_one_is_told_with_digits_enough_to_see_its_interval(differences, expected):
+    _, (cell, other) = made.study(ratios=(0.3,), methods=("l2",))
+    run = cell.runs[0]
+    worse = run.windows.assign(loss=run.windows["loss"] + np.tile(differences, made.WINDOWS // 2))
+    close = replace(run, model="tuned", windows=worse)
+    text = lower_than(cell, replace(other, runs=[close]), "prose", PARAMS)
+    assert text.startswith("significantly lower than taylor, tuned's (ratio 0.9")
+    assert text.endswith(expected)
+
+
+def test_nonzero_parameters_are_told_where_a_model_is_sparse():
+    base, cells = made.study(ratios=(0.5,), methods=("l2",))
+    for run in (base, cells[0].runs[0]):
+        run.profile["parameters_nonzero"] = run.profile["parameters"] - 10  # some weights are zero by chance
+    assert "parameters_nonzero" not in cost_numbers(base, cells)
+    cells[0].runs[0].profile["parameters_nonzero"] = cells[0].runs[0].profile["parameters"] // 2
+    numbers = cost_numbers(base, cells)
+    assert numbers["parameters_nonzero_percent"][1] == pytest.approx(numbers["parameters_percent"][1] / 2, rel=1e-4)
+
+
+def test_an_average_is_compared_question_by_question():
+    _, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
+    value, low, high = average_difference(cells[1].runs, cells[0].runs, 0.95)
+    assert value == pytest.approx(average_accuracy(cells[1].runs[0]) - average_accuracy(cells[0].runs[0]))
+    assert low < value < high
+    gap, object_ = (answers_of(cells[1].runs[0], task) - answers_of(cells[0].runs[0], task) for task in made.CHANCES)
+    error = 100 * np.sqrt(gap.var(ddof=1) / len(gap) + object_.var(ddof=1) / len(object_)) / 2
+    assert high - value == pytest.approx(1.959964 * error)
+
+
+def test_ratios_and_differences_agree_with_a_naive_reference():
+    base, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
+    ratios, accuracies = perplexity_ratios(cells, base, PARAMS), accuracy_differences(cells, base, PARAMS)
+    p_values = []
+    for number, cell in enumerate(cells):
+        (run,) = cell.runs
+        expected = run.evaluate["prose_ppl"] / base.evaluate["prose_ppl"]
+        assert ratios[number, "prose"].value == pytest.approx(expected)
+        assert ratios[number, "prose"].low < expected < ratios[number, "prose"].high
+        for task in made.CHANCES:
+            right, reference = (answers_of(each, task) for each in (run, base))
+            assert accuracies[number, task].value == pytest.approx(100 * (right.mean() - reference.mean()))
+            won, lost = int((right > reference).sum()), int((right < reference).sum())
+            p_values.append((binomtest(won, won + lost).pvalue if won + lost else 1.0, (number, task)))
+    smallest, key = min(p_values)
+    assert accuracies[key].p == pytest.approx(min(1, len(p_values) * smallest), abs=0)  # Holm: the smallest times all
+
+
+def answers_of(run, task: str) -> np.ndarray:
+    return run.questions.loc[run.questions["task"] == task, "acc"].to_numpy()
+
+
+def test_seeds_widen_the_interval_and_are_told_as_mean_and_spread():
+    base, once = made.study(ratios=(0.7,), methods=("random",))
+    _, often = made.study(ratios=(0.7,), methods=("random",), seeds=(1, 2, 3, 4, 5))
+    width = [
+        each.high - each.low for each in (perplexity_ratios(cells, base, PARAMS)[0, "prose"] for cells in (once, often))
+    ]
+    assert width[1] > width[0]
+    numbers = quality_numbers(base, often, made.CHANCES)
+    values = [run.evaluate["prose_ppl"] for run in often[0].runs]
+    assert numbers.loc[1, "prose_ppl"] == pytest.approx(np.mean(values))
+    assert numbers.loc[1, "prose_ppl_sd"] == pytest.approx(np.std(values, ddof=1))
+    text = quality_text(numbers, {}, {})
+    assert text.loc[1, "prose PPL"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+
+
+def test_a_draw_of_runs_keeps_single_runs_and_draws_among_several():
+    values = np.array([[1.0, 10.0, 20.0]] * 1000)
+    drawn = draw_runs(values, [1, 2], seed=0)
+    assert (drawn[:, 0] == 1).all()
+    assert set(drawn[:, 1]) == {10.0, 15.0, 20.0}
+
+
+def test_the_quality_table_marks_the_best_and_the_significant():
+    base, cells = made.study(ratios=(0.3, 0.7), methods=("random", "taylor"))
+    ratios, accuracies = perplexity_ratios(cells, base, PARAMS), accuracy_differences(cells, base, PARAMS)
+    text = quality_text(quality_numbers(base, cells, made.CHANCES), ratios, accuracies)
+    assert list(text.columns[:4]) == ["ratio", "method", "kept (%)", "prose PPL"]
+    rows = text.set_index(["ratio", "method"])["prose PPL"]
+    assert rows["70 %", "taylor"].startswith("**") and rows["70 %", "taylor"].endswith("** *")
+    assert rows["30 %", "taylor, tuned"].startswith("**")
+    assert "*" not in rows["0 %", "base"] and not rows["70 %", "random"].startswith("**")
+    average = 100 * np.mean([base.evaluate[f"{task}_acc"] for task in made.CHANCES])
+    assert text.loc[0, "average"] == f"{average:.2f}"
+    assert markdown_of(text).count("\n") == len(text) + 1
+
+
+def test_the_cost_table_has_percentages_of_the_base():
+    base, cells = made.study(ratios=(0.4,), methods=("l2",))
+    numbers = cost_numbers(base, cells)
+    assert numbers.loc[1, "parameters_percent"] == pytest.approx(100 * 781_888 / 990_016)
+    assert cost_text(numbers).loc[1, "parameters"] == "781,888"
+
+
+def test_latex_escapes_what_it_must():
+    text = pd.DataFrame({"ratio": ["30 %"], "method": ["a_b"], "p_PPL": ["**1.00 ± 0.10** *"], "x": ["2.00 *"]})
+    latex = latex_of(text, "quality", "Study a_b")
+    assert r"30 \% & a\_b & \textbf{1.00 $\pm$ 0.10}$^{*}$ & 2.00$^{*}$ \\" in latex
+    assert r"\caption{Study a\_b}" in latex and r"\toprule" in latex
+
+
+def test_an_export_in_a_format_is_a_row_and_a_point_of_its_own_without_a_knee(tmp_path):
+    base, cells = made.study(ratios=(0.3, 0.7), methods=("taylor",))
+    quantised = [
+        Row("taylor", ratio, model, [made.measured("taylor", ratio, model)], base)
+        for ratio in (0.3, 0.7)
+        for model in ("pruned-gguf-q8_0", "tuned-gguf-q8_0")
+    ]
+    del quantised[0].runs[0].profile["peak_memory_mib"]  # llama.cpp is not installed
+    numbers = cost_numbers(base, [*cells, *quantised]).set_index(["ratio", "method"])
+    sizes = numbers["weights_mib"]
+    assert sizes[0.3, "taylor, gguf-q8_0"] == sizes[0.3, "taylor"] / 4
+    assert sizes[0.7, "taylor, tuned, gguf-q8_0"] == sizes[0.7, "taylor, gguf-q8_0"]
+    rows = cost_text(numbers.reset_index()).set_index(["ratio", "method"])
+    assert rows.loc[("30 %", "taylor, gguf-q8_0"), "peak memory (MiB)"] == MISSING
+    assert set(knees(base, [*cells, *quantised], "prose", PARAMS)) == {"taylor", "taylor, tuned"}
+    style = styles([*cells, *quantised])
+    assert len({(each["color"], each["markerfacecolor"]) for each in style.values()}) == len(style) == 4
+    figure = draw_pareto(base, [*cells, *quantised])
+    (panel,) = [axes for axes in figure.axes if axes.get_xlabel() == "weights (MiB)"]
+    drawn = {line.get_label(): sorted(line.get_xdata()) for line in panel.lines}
+    assert drawn["taylor, gguf-q8_0"] == sorted(sizes[ratio, "taylor, gguf-q8_0"] for ratio in (0.3, 0.7))
+    assert draw_all(tmp_path, base, [*cells, *quantised], made.CHANCES)
+
+
+def test_the_front_holds_what_no_other_beats():
+    points = [(1, 9), (2, 5), (3, 6), (4, 5), (5, 1)]
+    assert pareto_front(points, more=False) == [(1, 9), (2, 5), (5, 1)]
+    assert pareto_front(points, more=True) == [(5, 1)]
+    assert pareto_front([(1, 1), (2, 5), (3, 6)], more=True) == [(3, 6), (2, 5), (1, 1)]
+
+
+def test_every_figure_is_drawn_twice_alike(tmp_path):
+    base, cells = made.study(seeds=(1, 2))
+    names = draw_all(tmp_path / "first", base, cells, made.CHANCES)
+    assert names == ["perplexity", "accuracy", "tasks", "pareto", "layers"]
+    draw_all(tmp_path / "second", base, cells, made.CHANCES)
+    for file in sorted((tmp_path / "first").iterdir()):
+        assert file.read_bytes() == (tmp_path / "second" / file.name).read_bytes(), file.name
+    for name in names:
+        assert image.imread(tmp_path / "first" / f"{name}.png").shape[1] >= 1000
+        assert (tmp_path / "first" / f"{name}.svg").read_text().startswith("<?xml")

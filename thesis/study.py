@@ -1,0 +1,77 @@
+"""python -m thesis.study: compare studies/thesis.yaml, and write what it measured beside the thesis's printed values.
+
+reports/thesis/ is as `python -m studies.compare` writes it, with thesis.md added.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from analysis.arithmetic import shape_of, thesis_macs
+from analysis.rows import Row
+from analysis.study_report import REPORTS, Measured, Tables
+from analysis.study_tables import base_cell, memory_text
+from stages.common.outputs import staged
+from stages.common.stage import run
+from studies.compare import compare
+from studies.experiments import find_experiments
+from studies.study import load_study
+from thesis.page import SETS, Ours, thesis_report
+from thesis.printed import TASKS, read_quality
+
+STUDY = Path("studies/thesis.yaml")
+
+
+def main() -> None:
+    """Compare the study and write the page."""
+    study = load_study(STUDY)
+    measured, tables = compare(study, find_experiments(study.experiments))
+    page = write_page(measured, tables)
+    print(f"{tables.markdown}\n\nreports: {REPORTS / study.name / 'study.md'}, {page}")
+
+
+def write_page(measured: Measured, tables: Tables) -> Path:
+    """Write reports/thesis/thesis.md and return its path."""
+    path = REPORTS / STUDY.stem / "thesis.md"
+    with staged(path) as file:
+        file.write_text(thesis_report(ours(measured, tables)), encoding="utf-8")
+    return path
+
+
+def ours(measured: Measured, tables: Tables) -> Ours:
+    """Return the rows of the study's tables that the thesis has too, named as there."""
+    base, cells, quality, costs = measured.base, measured.rows, tables.quality, tables.costs
+    rows = [base_cell(base), *cells]
+    names = [row_name(cell) for cell in rows]
+    there = [name in read_quality().index for name in names]
+    scores = quality.iloc[: len(rows)].set_axis(names).reindex(columns=[*SETS, *TASKS])
+    tokens = measured.profiled_tokens
+    spent = pd.DataFrame(
+        {
+            "ratio": costs["ratio"],
+            "source": ["ours", *(f"ours, {cell.line}" for cell in cells)],
+            "parameters": costs["parameters"],
+            "thesis_macs": [np.mean([thesis_macs(shape_of(run.config), tokens) for run in cell.runs]) for cell in rows],
+            "exact_macs": 1e9 * costs["gmacs"],
+            "weights_mib": costs["weights_mib"],
+        }
+    )
+    origin = (
+        f"*Ours* are those of [study.md](study.md), where they are checked: quality and parameters as measured, MACs\n"
+        f"of {tokens} tokens, `exact` as counted on the models, `thesis` by the shapes in their config.json.\n"
+        f"{memory_text(base, cells)}"
+    )
+    return Ours(origin, scores[there], spent[there])
+
+
+def row_name(cell: Row) -> str:
+    """Return what the thesis's tables call the row."""
+    if not cell.ratio:
+        return cell.line
+    recovered = [cell.model] if cell.model != "pruned" else []
+    return " ".join([cell.method, str(cell.ratio), *recovered])
+
+
+if __name__ == "__main__":
+    run("thesis.study", main)
