@@ -1,14 +1,14 @@
 """What is measured beside the held-out part of the text itself: tasks and further perplexity sets, by name.
 
 Names of public datasets are read from a mirror or the hub. The others need no network: the tasks from Python's
-documentation, and the exam questions of lm-eval.
+documentation, and the exam questions and abstracts that come with lm-eval.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from stages.common.errors import UserError
-from stages.data import exams, python_docs
+from stages.data import abstracts, exams, lm_eval_files, python_docs
 from stages.data.collected import Task
 from stages.data.datasets import STOCK, named
 from stages.data.library import Library, texts_of
@@ -18,6 +18,7 @@ from stages.data.stock_tasks import stock_task
 from stages.data.task_files import multiple_choice
 from stages.data.tasks import TASKS, make_tasks
 
+INSTALLED = {exams.NAME: exams.documents, abstracts.NAME: abstracts.documents}
 Splits = dict[str, list[python_docs.Document]]
 
 
@@ -38,19 +39,17 @@ def collect(params: DataParams, few_shot: bool, library: Library, documentation:
     Raises UserError if it does not give `data.questions` for a task.
     """
     stock = {name: stock_task(name, library.get, few_shot) for name in params.task_names if name in STOCK}
-    public = [name for name in params.set_names if name != exams.NAME]
+    public = [name for name in params.set_names if name not in INSTALLED]
     read = {name: library.get(name, named(name), str(named(name).held_out)) for name in public}
     made = python_tasks(params, documentation)
     sets = {name: texts_of(name, table) for name, table in read.items() if table is not None}
-    sources = []
-    if exams.NAME in params.set_names:
-        sets[exams.NAME] = exams.documents()
-        sources.append(exams.source(sets[exams.NAME]))
+    installed = {name: INSTALLED[name]() for name in params.set_names if name in INSTALLED}
+    sets |= installed
     tasks = {name: task for name, task in stock.items() if task is not None} | made
     return Beside(
         tasks={name: tasks[name] for name in params.task_names if name in tasks},
         perplexity={name: sets[name] for name in params.set_names if name in sets},
-        sources=sources,
+        sources=[lm_eval_files.source(name, texts) for name, texts in installed.items()],
     )
 
 

@@ -5,17 +5,14 @@ ends in the answer. No stage trains or calibrates on them: they are a second dom
 tuned on.
 """
 
-import hashlib
-import importlib.metadata
-import importlib.util
 import itertools
 import re
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from stages.common.errors import UserError
+from stages.data.lm_eval_files import installed_files
 
 NAME = "exams"
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former, in C, is ten times as fast
@@ -45,12 +42,8 @@ def documents() -> list[str]:
 
 
 def files() -> list[Path]:
-    """Return the task file of each subject, sorted by name, found without importing lm-eval."""
-    spec = importlib.util.find_spec("lm_eval")
-    folder = Path(spec.submodule_search_locations[0], FOLDER) if spec and spec.submodule_search_locations else None
-    found = sorted(folder.glob(f"{PREFIX}*.yaml")) if folder else []
-    if not found:
-        raise UserError(f"perplexity set {NAME}: lm_eval/{FOLDER} is not installed; run `make setup`")
+    """Return the task file of each subject, sorted by name."""
+    found = installed_files(NAME, FOLDER, f"{PREFIX}*.yaml")
     return [file for file in found if file.stem.removeprefix(PREFIX) not in LEFT_OUT]
 
 
@@ -68,9 +61,3 @@ def document(question: str, explanation: str) -> str:
     """Return the text of an example: one paragraph a line, without the openings that all explanations share."""
     lines = [*question.splitlines(), *OPENING.sub("", explanation).replace(ZERO_WIDTH, "").splitlines()]
     return "\n".join(" ".join(line.split()) for line in lines if line.strip())
-
-
-def source(texts: list[str]) -> dict[str, Any]:
-    """Return where the set comes from, and the hash of its text."""
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-    return {"name": NAME, "revision": f"lm-eval {importlib.metadata.version('lm_eval')}", "sha256": digest}

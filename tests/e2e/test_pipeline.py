@@ -87,9 +87,9 @@ def test_an_experiment_reruns_only_what_its_params_touch(project):
     project.commit("l2 at 0.4")
     between = json.loads(project.run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
     assert between["metrics/evaluate/pruned.json"]["pydocs_ppl"]["diff"] != 0
-    # and back again: models come from the run-cache; evaluate and profile, whose details are in git, may run anew
+    # And back again, from the run-cache. DVC leaves stages with uncached outputs that are no metrics out of it.
     project.set(prune__method="taylor", prune__ratio=0.5)
-    assert not {"base", "prune", "tune"} & set(ran(project.run("dvc", "repro").stdout))
+    assert set(ran(project.run("dvc", "repro").stdout)) <= {"export", "report"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""Perplexity set `abstracts`: what lm-eval's README files say of its benchmarks, often a paper's abstract. No network.
+
+No stage trains or calibrates on them: they are a second domain beside the text that a model is tuned on.
+"""
+
+import re
+
+from stages.data.lm_eval_files import installed_files
+
+NAME = "abstracts"
+FOLDER = "tasks"  # inside lm-eval's package
+SHORTEST = 200  # characters of a paragraph: shorter ones are captions, notes and headings
+FENCE = re.compile(r"^\s*```.*?^\s*```", re.DOTALL | re.MULTILINE)  # citations and commands
+LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")  # [text](address)
+ADDRESS = re.compile(r"https?://\S+|\S+@\S+")
+MARKS = re.compile(r"[*`]+|^>\s*|^(?:Abstract:)\s*|^\"|\"$")
+STRUCTURE = ("#", "|", "-", "@", "<", "+", "1.", "* ")  # headings, tables, lists, citations, HTML
+
+
+def documents() -> list[str]:
+    """Return one document for each README file with prose, sorted by path; a paragraph that stands twice counts once.
+
+    Raises UserError if lm-eval or its files are not installed.
+    """
+    seen: set[str] = set()
+    texts = []
+    for file in installed_files(NAME, FOLDER, "*/README.md"):
+        kept = [each for each in paragraphs(file.read_text(encoding="utf-8", errors="replace")) if each not in seen]
+        seen.update(kept)
+        texts.append("\n".join(kept))
+    return [text for text in texts if text]
+
+
+def paragraphs(markdown: str) -> list[str]:
+    """Return the paragraphs of English prose in `markdown`, each on one line, without marks, links and addresses."""
+    found = []
+    for block in re.split(r"\n\s*\n", FENCE.sub("", markdown)):
+        if block.lstrip().startswith(STRUCTURE):
+            continue
+        text = " ".join(ADDRESS.sub("", LINK.sub(r"\1", block)).split())
+        text = MARKS.sub("", MARKS.sub("", text)).strip()
+        letters = sum(character.isascii() and (character.isalpha() or character == " ") for character in text)
+        if len(text) >= SHORTEST and text[-1] in ".!?" and letters > 0.93 * len(text):
+            found.append(text)
+    return found
