@@ -34,7 +34,7 @@ def main() -> None:
         for name, part in collected.texts.items():
             write_texts(folder / f"{name}.parquet", part)
     with staged(OUT / "calibration.parquet") as file:
-        write_texts(file, collected.texts["train"])
+        write_texts(file, collected.calibration)
     with staged(OUT / "instructions.parquet") as file:
         collected.instructions.to_parquet(file, index=False)
     with staged(OUT / "perplexity") as folder:

@@ -35,7 +35,7 @@ def paragraphs(markdown: str) -> list[str]:
     """Return the paragraphs of English prose in `markdown`, each on one line, without marks, links and addresses."""
     found = []
     for block in re.split(r"\n\s*\n", FENCE.sub("", markdown)):
-        if block.lstrip().startswith(STRUCTURE):
+        if any(line.lstrip().startswith(STRUCTURE) for line in block.splitlines()):
             continue
         text = " ".join(ADDRESS.sub("", LINK.sub(r"\1", block)).split())
         text = MARKS.sub("", MARKS.sub("", text)).strip()

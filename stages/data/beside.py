@@ -1,14 +1,14 @@
 """What is measured beside the held-out part of the text itself: tasks and further perplexity sets, by name.
 
 Names of public datasets are read from a mirror or the hub. The others need no network: the tasks from Python's
-documentation, and the exam questions and abstracts that come with lm-eval.
+documentation, and the abstracts that come with lm-eval.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from stages.common.errors import UserError
-from stages.data import abstracts, exams, lm_eval_files, python_docs
+from stages.data import abstracts, lm_eval_files, python_docs
 from stages.data.collected import Task
 from stages.data.datasets import STOCK, named
 from stages.data.library import Library, texts_of
@@ -18,7 +18,6 @@ from stages.data.stock_tasks import stock_task
 from stages.data.task_files import multiple_choice
 from stages.data.tasks import TASKS, make_tasks
 
-INSTALLED = {exams.NAME: exams.documents, abstracts.NAME: abstracts.documents}
 Splits = dict[str, list[python_docs.Document]]
 
 
@@ -39,17 +38,19 @@ def collect(params: DataParams, few_shot: bool, library: Library, documentation:
     Raises UserError if it does not give `data.questions` for a task.
     """
     stock = {name: stock_task(name, library.get, few_shot) for name in params.task_names if name in STOCK}
-    public = [name for name in params.set_names if name not in INSTALLED]
+    public = [name for name in params.set_names if name != abstracts.NAME]
     read = {name: library.get(name, named(name), str(named(name).held_out)) for name in public}
     made = python_tasks(params, documentation)
     sets = {name: texts_of(name, table) for name, table in read.items() if table is not None}
-    installed = {name: INSTALLED[name]() for name in params.set_names if name in INSTALLED}
-    sets |= installed
+    sources = []
+    if abstracts.NAME in params.set_names:
+        sets[abstracts.NAME] = abstracts.documents()
+        sources.append(lm_eval_files.source(abstracts.NAME, sets[abstracts.NAME]))
     tasks = {name: task for name, task in stock.items() if task is not None} | made
     return Beside(
         tasks={name: tasks[name] for name in params.task_names if name in tasks},
         perplexity={name: sets[name] for name in params.set_names if name in sets},
-        sources=[lm_eval_files.source(name, texts) for name, texts in installed.items()],
+        sources=sources,
     )
 
 

@@ -21,6 +21,7 @@ class Collected:
     """Everything that the data stage writes."""
 
     texts: dict[str, list[str]]  # split: its documents
+    calibration: list[str]  # documents that pruning calibrates on and recovery learns from
     instructions: pd.DataFrame  # columns instruction, input, output
     perplexity: dict[str, list[str]]  # set: its documents
     tasks: dict[str, Task]

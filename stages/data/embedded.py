@@ -1,4 +1,7 @@
-"""data.source = python-docs: the documentation every Python carries. No network, no files beside the project."""
+"""data.source = python-docs: the documentation every Python carries, and exam questions that come with lm-eval.
+
+No network, no files beside the project.
+"""
 
 import hashlib
 import platform
@@ -6,7 +9,7 @@ import sys
 
 import pandas as pd
 
-from stages.data import beside, python_docs
+from stages.data import beside, exams, lm_eval_files, python_docs
 from stages.data.collected import Collected
 from stages.data.instructions import alpaca_rows
 from stages.data.library import Library
@@ -28,18 +31,26 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
     library.report()
     beside.check_left(params, others)
     texts = {name: [document.text() for document in part] for name, part in splits.items()}
+    questions = exams.documents()
     instructions = alpaca_rows(splits["train"])
     digest = hashlib.sha256("\0".join(document.text() for document in documents).encode()).hexdigest()
     source = {"name": "python-docs", "revision": f"Python {platform.python_version()}", "sha256": digest}
     return Collected(
         texts=texts,
+        calibration=balanced(texts["train"], questions),
         instructions=pd.DataFrame(instructions),
         perplexity={OWN: texts["test"], **others.perplexity},
         tasks=others.tasks,
-        sources=[source, *others.sources, *library.records],
+        sources=[source, lm_eval_files.source(exams.NAME, questions), *others.sources, *library.records],
         details=summary(texts, len(instructions), params.questions, digest),
         own_domain=OWN,
     )
+
+
+def balanced(documentation: list[str], questions: list[str]) -> list[str]:
+    """Return both texts, the questions again and again until they are as long: calibration reads a small part of it."""
+    times = max(1, round(sum(map(len, documentation)) / sum(map(len, questions))))
+    return documentation + questions * times
 
 
 def summary(texts: dict[str, list[str]], instructions: int, questions: int, digest: str) -> dict[str, int | float]:

@@ -37,6 +37,7 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
     source = {"name": OWN, "revision": "files", "sha256": digest, "files": len(files)}
     return Collected(
         texts=texts,
+        calibration=texts["train"],
         instructions=pd.DataFrame(rows, columns=ALPACA),
         perplexity={OWN: texts["test"], **others.perplexity},
         tasks=others.tasks,

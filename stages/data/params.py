@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from stages.common.params import Positive, Section, Seed, Share
-from stages.data import abstracts, exams
+from stages.data import abstracts
 from stages.data.datasets import DATASETS, STOCK, named
 from stages.data.tasks import TASKS
 
-HELD_OUT = [exams.NAME, abstracts.NAME, *(name for name, dataset in DATASETS.items() if dataset.held_out)]
+HELD_OUT = [abstracts.NAME, *(name for name, dataset in DATASETS.items() if dataset.held_out)]
 PUBLIC = ("hub", "mirror")
 # What `auto` means: with a source of public datasets those of the thesis, else what needs no network.
 AUTO_TASKS = {True: ["boolq", "hellaswag", "winogrande", "arc_challenge", "openbookqa"], False: list(TASKS)}
-AUTO_SETS = {True: ["wikitext2", "ptb"], False: [exams.NAME]}
+AUTO_SETS = {True: ["wikitext2", "ptb"], False: [abstracts.NAME]}
 
 
 def check_name(value: str) -> str:

@@ -34,8 +34,10 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
         raise UserError(f"data.calibration = {params.calibration!r} cannot be left out; allowed: a text the mirror has")
 
     documents = blocks(texts_of(params.calibration, corpus), params.characters)
+    texts = split_texts(f"data.calibration = {params.calibration!r}", documents, params)
     collected = Collected(
-        texts=split_texts(f"data.calibration = {params.calibration!r}", documents, params),
+        texts=texts,
+        calibration=texts["train"],
         instructions=pd.DataFrame(columns=ALPACA)
         if instructions is None
         else alpaca(params.instructions, instructions),

@@ -11,7 +11,7 @@ from stages.common.windows import consecutive_windows, token_stream
 from stages.tune.examples import Example, instruction_examples, text_examples
 from stages.tune.params import TuneParams
 
-TEXT = Path("data/text/train.parquet")
+TEXT = Path("data/calibration.parquet")
 INSTRUCTIONS = Path("data/instructions.parquet")
 VALIDATION = Path("data/text/validation.parquet")
 FILES = {"text": [TEXT], "instructions": [INSTRUCTIONS], "both": [TEXT, INSTRUCTIONS]}  # by tune.data

@@ -99,7 +99,11 @@ def test_the_projects_own_params_are_valid(params):
             "none",
             r"data.tasks = 'none' is not allowed; allowed: auto, or a list, empty for none, of",
         ),
-        ("data.perplexity", [3], r"data.perplexity = \[3\] is not allowed; allowed: auto, or a list, .*exams, c4, ptb"),
+        (
+            "data.perplexity",
+            [3],
+            r"data.perplexity = \[3\] is not allowed; allowed: auto, or a list, .*abstracts, c4",
+        ),
         ("data.source", "files", r"data: path = None; allowed with source = 'files': a file or folder of your text"),
         ("evaluate.tasks", 3, r"evaluate.tasks = 3 is not allowed; allowed: all, or a list of names from data/tasks"),
         ("tune.learning_rate", 0, r"tune.learning_rate = 0 is not allowed; allowed: greater than 0"),

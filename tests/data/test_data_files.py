@@ -232,12 +232,12 @@ def test_a_schema_cannot_make_another_type_of_a_column(tmp_path):
     assert all_texts(read(tmp_path)) == sorted(PAGES)
 
 
-def test_exams_and_public_tasks_stand_beside_it_from_a_mirror(tmp_path):
+def test_abstracts_and_public_tasks_stand_beside_it_from_a_mirror(tmp_path):
     public_files.write_mirror(tmp_path / "mirror")
-    beside = {"tasks": ["boolq"], "perplexity": ["ptb", "exams"], "mirror": str(tmp_path / "mirror")}
+    beside = {"tasks": ["boolq"], "perplexity": ["ptb", "abstracts"], "mirror": str(tmp_path / "mirror")}
     collected = read(write(tmp_path / "own", "txt"), **beside)
-    assert list(collected.perplexity) == ["own", "ptb", "exams"] and list(collected.tasks) == ["boolq"]
-    assert [source["name"] for source in collected.sources] == ["own", "exams", "boolq", "ptb"]
+    assert list(collected.perplexity) == ["own", "ptb", "abstracts"] and list(collected.tasks) == ["boolq"]
+    assert [source["name"] for source in collected.sources] == ["own", "abstracts", "boolq", "ptb"]
 
 
 DOCUMENTS = st.lists(st.text("ab. \n", min_size=1, max_size=3000), min_size=1, max_size=80)

@@ -149,7 +149,7 @@ def test_metadata_of_a_schema_is_not_kept(mirror):
 
 def test_no_tasks_and_those_of_python_beside_a_corpus(mirror):
     assert read(mirror, tasks=[]).tasks == {}
-    collected = read(mirror, tasks=["pydocs_gap"], perplexity=["exams"], questions=3)
-    assert list(collected.tasks) == ["pydocs_gap"] and list(collected.perplexity) == ["exams"]
+    collected = read(mirror, tasks=["pydocs_gap"], perplexity=["abstracts"], questions=3)
+    assert list(collected.tasks) == ["pydocs_gap"] and list(collected.perplexity) == ["abstracts"]
     with pytest.raises(ValidationError, match="perplexity = \\[\\]; allowed with source = 'mirror': at least one set"):
         read(mirror, perplexity=[])

@@ -15,7 +15,7 @@ import yaml
 from helpers import ROOT
 from scipy.stats import binomtest
 
-from stages.data.exams import documents
+from stages.data import abstracts, exams
 
 DATA = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
 pytestmark = pytest.mark.slow
@@ -74,31 +74,38 @@ def test_no_line_is_in_two_splits_and_each_split_has_its_share(made):
     assert texts(made, "perplexity/pydocs.parquet") == splits["test"]
 
 
-def test_nothing_of_the_exams_is_in_the_text(made):
+def test_nothing_of_the_abstracts_is_in_any_text(made):
     """They are the second domain: nothing is tuned or calibrated on them."""
-    exams = texts(made, "perplexity/exams.parquet")
-    assert exams == documents()
+    held_out = texts(made, "perplexity/abstracts.parquet")
+    assert held_out == abstracts.documents()
     whole = "\n".join(text for name in ("train", "validation", "test") for text in texts(made, f"text/{name}.parquet"))
-    lines = {line for text in exams for line in text.splitlines() if len(line) > 40}
-    assert len(lines) > 400 and [line for line in lines if line in whole] == []
+    whole += "\n".join(texts(made, "calibration.parquet"))
+    lines = {line for text in held_out for line in text.splitlines()}
+    assert len(lines) > 150 and [line for line in lines if line in whole] == []
     instructions = pd.read_parquet(made / "data/instructions.parquet")
-    assert not lines & set(instructions["output"]) and not lines & set(texts(made, "calibration.parquet"))
+    assert not lines & set(instructions["output"])
 
 
 def test_where_the_parts_come_from_is_recorded(made):
     sources = json.loads((made / "data/sources.json").read_text(encoding="utf-8"))
-    assert [source["name"] for source in sources] == ["python-docs", "exams"]
-    assert sources[1]["revision"].startswith("lm-eval 0.") and len(sources[1]["sha256"]) == 64
+    assert [source["name"] for source in sources] == ["python-docs", "exams", "abstracts"]
+    assert all(each["revision"].startswith("lm-eval 0.") and len(each["sha256"]) == 64 for each in sources[1:])
     details = json.loads((made / "metrics/details/data.json").read_text(encoding="utf-8"))
     assert details["own_domain"] == "pydocs"
 
 
-def test_calibration_and_instructions_are_from_the_training_text(made):
-    train = texts(made, "text/train.parquet")
-    assert set(texts(made, "calibration.parquet")) <= set(train)
+def test_calibration_is_half_documentation_and_half_exam_questions(made):
+    train, calibration = texts(made, "text/train.parquet"), texts(made, "calibration.parquet")
+    assert calibration[: len(train)] == train
+    questions = calibration[len(train) :]
+    assert questions == exams.documents() * (len(questions) // len(exams.documents()))
+    assert sum(map(len, questions)) == pytest.approx(sum(map(len, train)), rel=0.05)
+
+
+def test_instructions_are_from_the_training_text(made):
     rows = pd.read_parquet(made / "data/instructions.parquet")
     assert list(rows.columns) == ["instruction", "input", "output"] and len(rows) > 3000
-    together = "\n\n".join(train)
+    together = "\n\n".join(texts(made, "text/train.parquet"))
     assert all(f"{row.input}\n{row.output}" in together for row in rows.itertuples())
 
 

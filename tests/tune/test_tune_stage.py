@@ -131,7 +131,7 @@ def test_a_run_that_makes_things_worse_keeps_the_pruned_model_and_says_so(tmp_pa
     torch.nn.init.normal_(model.lm_head.weight, std=1e-5)
     write_workspace(tmp_path, model, learning_rate=0.1, target_modules=["lm_head"])
     monkeypatch.chdir(tmp_path)
-    pd.DataFrame({"text": ["zzzz" * 300]}).to_parquet("data/text/train.parquet")
+    pd.DataFrame({"text": ["zzzz" * 300]}).to_parquet("data/calibration.parquet")
     main()
     metrics = read_metrics(tmp_path)
     assert metrics["best_step"] == 0
@@ -208,14 +208,14 @@ def test_a_short_validation_text_is_used_whole_and_a_line_says_so(workspace, cap
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda: empty("data/text/train.parquet", text=0), "data/text/train.parquet is empty"),
+        (lambda: empty("data/calibration.parquet", text=0), "data/calibration.parquet is empty"),
         (lambda: empty("data/text/validation.parquet", text=0), "data/text/validation.parquet is empty"),
         (
-            lambda: empty("data/text/train.parquet", body=0),
-            "data/text/train.parquet lacks the columns text; it has body",
+            lambda: empty("data/calibration.parquet", body=0),
+            "data/calibration.parquet lacks the columns text; it has body",
         ),
-        (lambda: Path("data/text/train.parquet").unlink(), "data/text/train.parquet is missing"),
-        (lambda: os.truncate("data/text/train.parquet", 100), "data/text/train.parquet is no parquet file"),
+        (lambda: Path("data/calibration.parquet").unlink(), "data/calibration.parquet is missing"),
+        (lambda: os.truncate("data/calibration.parquet", 100), "data/calibration.parquet is no parquet file"),
         (lambda: Path("models/pruned/tokenizer.json").unlink(), "models/pruned has no tokenizer"),
     ],
 )

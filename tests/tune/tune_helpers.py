@@ -98,7 +98,7 @@ def write_workspace(folder: Path, model: PreTrainedModel, **changes) -> None:
         "output": ["the " * (number % 5 + 1) for number in range(20)],
     }
     (folder / "data/text").mkdir(parents=True)
-    pd.DataFrame({"text": text}).to_parquet(folder / "data/text/train.parquet")
+    pd.DataFrame({"text": text}).to_parquet(folder / "data/calibration.parquet")
     pd.DataFrame({"text": [each.replace("then", "and") for each in text]}).to_parquet(
         folder / "data/text/validation.parquet"
     )
