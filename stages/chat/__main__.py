@@ -4,8 +4,6 @@ A model with a chat template is asked through it and remembers the conversation;
 """
 
 import argparse
-import io
-import sys
 
 import torch
 
@@ -43,16 +41,8 @@ def read_line() -> str:
         return ""
 
 
-def accept_any_bytes() -> None:
-    """Read bytes that are no text of the terminal's encoding, and write letters that it lacks, as question marks."""
-    for stream in (sys.stdin, sys.stdout):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.chat", description=__doc__)
     parser.add_argument("model", choices=FOLDERS)
     arguments = parser.parse_args()
-    accept_any_bytes()
     run("chat", lambda: main(arguments.model))

@@ -26,8 +26,11 @@ def write(
 ) -> str:
     """Return at most `new_tokens` tokens that the model writes after `tokens`, by its generation config and `settings`.
 
-    `stream` prints them as they come. Of tokens too many for the model's context the last ones are kept.
+    `stream` prints them as they come, without beams, which end too late for that. Of tokens too many for the model's
+    context the last ones are kept.
     """
+    if stream:
+        settings = {"num_beams": 1, **settings}
     room = max(1, model.config.max_position_embeddings - new_tokens)
     kept = torch.tensor([tokens[-room:]], device=model.device)
     generate: Callable = model.generate  # type: ignore[assignment]
@@ -36,6 +39,8 @@ def write(
             kept,
             attention_mask=torch.ones_like(kept),
             max_new_tokens=new_tokens,
+            num_return_sequences=1,
+            return_dict_in_generate=False,
             pad_token_id=tokenizer.pad_token_id or 0,
             streamer=TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True) if stream else None,
             **settings,

@@ -1,6 +1,7 @@
 """Run a stage or a command: one line for what goes wrong, an exit code; a stage's cost recorded beside its outputs."""
 
 import errno
+import io
 import os
 import resource
 import signal
@@ -35,6 +36,7 @@ def run(name: str, work: Callable[[], int | None], resume: str = "the same comma
     Exit codes: what `work` returns, 2 for a user's mistake, 130 when interrupted, after which `resume` says what to do,
     1 for anything else. ESPALIER_TRACEBACK=1 in the environment shows tracebacks.
     """
+    accept_any_text()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
@@ -51,6 +53,13 @@ def run(name: str, work: Callable[[], int | None], resume: str = "the same comma
         message, code = explain(error), FAILURE
     # Here the frames of `work` are gone, and with them its unfinished progress bars: the line is the last one.
     fail(name, message, code)
+
+
+def accept_any_text() -> None:
+    """Write letters that the terminal's encoding lacks, and read bytes that are no text of it, as question marks."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def stage_cost(seconds: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from export_helpers import byte_level
 from helpers import ROOT, chat_tokenizer, tiny_llama, tiny_tokenizer
 from ruamel.yaml import YAML
 
@@ -103,6 +104,26 @@ def test_samples_stand_side_by_side(workspace):
 
 def test_text_stays_in_its_cell():
     assert samples.cell("a|b\n<i> & *c*") == "a&#124;b<br>&#60;i&#62; &amp; &#42;c&#42;"
+
+
+@pytest.mark.slow  # processes that import transformers
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=["C", "ascii"],
+)
+def test_any_encoding_of_the_terminal_is_read_and_written(workspace, encoding):
+    tokenizer = byte_level()  # its random tokens are no text
+    save_checkpoint(tiny_llama(vocab=300), tokenizer, Path("models/pruned"))
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.chat", "pruned"],
+        env={"PYTHONPATH": str(ROOT)} | encoding, input="é☃ ".encode() + b"\xff\n\n", capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"> ") == 2 and len(done.stdout) > 20
 
 
 @pytest.mark.slow  # a process that imports transformers

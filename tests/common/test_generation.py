@@ -76,3 +76,21 @@ def test_a_models_own_settings_count_where_they_are_asked_for():
         model.generate(torch.tensor([TOKENS]), max_new_tokens=8)[0, len(TOKENS) :], skip_special_tokens=True
     )
     assert written != greedy(model, tokenizer, TOKENS, 8)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_beams": 3},
+        {"num_beams": 2, "num_return_sequences": 2},
+        {"do_sample": True, "num_return_sequences": 2},
+        {"return_dict_in_generate": True, "output_scores": True},
+        {"max_length": 2},
+        {"use_cache": False},
+    ],
+)
+def test_what_is_streamed_is_what_is_written_whatever_the_models_settings(settings, capsys):
+    model, tokenizer = tiny_llama(), tiny_tokenizer()
+    model.generation_config = GenerationConfig(eos_token_id=0, **settings)
+    written = write(model, tokenizer, TOKENS, 8, stream=True)
+    assert capsys.readouterr().out.split() == written.split() != []

@@ -53,7 +53,7 @@ def partial(project: Project) -> list[Path]:
     return [path for path in project.folder.rglob(".*.partial") if ".dvc" not in path.parts]
 
 
-@pytest.mark.parametrize("seed", range(16 if LARGE else 1))
+@pytest.mark.parametrize("seed", range(6 if LARGE else 1))
 def test_a_pipeline_killed_once_in_every_stage_ends_with_the_same_bytes(finished, tmp_path, seed):
     project = new_project(tmp_path / "project")
     plan = tmp_path / "plan"
@@ -78,7 +78,7 @@ def test_a_pipeline_killed_once_in_every_stage_ends_with_the_same_bytes(finished
 
 
 @pytest.mark.skipif(not LARGE, reason="make test has a killed sweep in tests/studies")
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_sweep_killed_again_and_again_ends_with_the_same_tables(swept, stub_project, tmp_path, seed):
     project = stub_project.copy(tmp_path / "project")
     plan, draw, left = tmp_path / "plan", random.Random(seed), 4
