@@ -127,9 +127,9 @@ def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTr
 
 def reach(config: Any) -> int:
     """Return up to how many tokens llama.cpp's Llama attends as the model does: its sliding window, or its context."""
-    return min(
-        config.max_position_embeddings, getattr(config, "sliding_window", None) or config.max_position_embeddings
-    )
+    context, window = config.max_position_embeddings, getattr(config, "sliding_window", None)
+    slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    return min(context, window) if window and slides else context
 
 
 def write_shape(writer: Any, config: Any, widths: list[tuple[int, int, int]], head_dim: int, quantisation: str) -> None:

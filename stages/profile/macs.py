@@ -18,9 +18,11 @@ def count_macs(model: PreTrainedModel, sequence_length: int) -> int:
     Only structure counts, never a weight's value, so a copy without weights is enough. A bias adds one per output.
     Raises RuntimeError if ptflops fails, which it reports by returning None.
     """
+    config = deepcopy(model.config)  # from_config writes the attention into the config it is given
+    # Scaled positions take as many products, and dynamic scaling would look at their values, of which there are none.
+    config.rope_parameters = config.rope_parameters | {"rope_type": "default"}
     with torch.device("meta"):
-        # from_config writes the attention into the config it is given.
-        copy = AutoModelForCausalLM.from_config(deepcopy(model.config), attn_implementation="eager")
+        copy = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
 
     def inputs(_: tuple[int, ...]) -> dict[str, Any]:
         return {

@@ -262,3 +262,10 @@ def test_the_ends_of_generation_and_the_default_of_several_templates_are_written
 def test_the_context_ends_with_the_sliding_window(family, context, tmp_path):
     write_gguf(tiny_family(family, vocab=300), TOKENIZER, "f32", tmp_path / "model.gguf")
     assert contents(tmp_path / "model.gguf")["llama.context_length"] == context
+
+
+def test_a_sliding_window_that_no_layer_has_shortens_no_context(tmp_path):
+    model = tiny_family("qwen2 sliding", vocab=300)
+    model.config.layer_types = ["full_attention"] * 3
+    write_gguf(model, TOKENIZER, "f32", tmp_path / "model.gguf")
+    assert contents(tmp_path / "model.gguf")["llama.context_length"] == 256

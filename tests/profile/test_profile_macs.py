@@ -104,3 +104,35 @@ def test_a_failure_is_not_a_number(monkeypatch):
     monkeypatch.setattr(macs, "get_model_complexity_info", lambda *args, **options: (None, None))
     with pytest.raises(RuntimeError, match="ptflops could not count"):
         count_macs(tiny_llama(), 16)
+
+
+@pytest.mark.parametrize("tokens", [8, 300])
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "linear", "factor": 2.0},
+        {"rope_type": "dynamic", "factor": 2.0},
+        {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 128},
+        {
+            "rope_type": "llama3",
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16,
+        },
+        {
+            "rope_type": "longrope",
+            "factor": 16.0,
+            "short_factor": [1.0] * 4,
+            "long_factor": [2.0] * 4,
+            "original_max_position_embeddings": 16,
+        },
+    ],
+    ids=lambda rope: rope["rope_type"],
+)
+def test_however_positions_are_scaled_the_products_are_counted(rope, tokens):
+    model = tiny_llama()
+    expected = count_macs(model, tokens)
+    model.config.rope_parameters = rope | {"rope_theta": 10000.0}
+    assert count_macs(model, tokens) == expected
+    assert model.config.rope_parameters["rope_type"] == rope["rope_type"]
