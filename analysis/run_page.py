@@ -36,6 +36,7 @@ class Study:
     evaluated_tokens: int  # in a perplexity window
     profiled_tokens: int  # in the forward pass that was profiled
     own_domain: str | None  # the perplexity set of the domain that the model was tuned on
+    dequantised_from: str | None  # the tensor type of a GGUF base
     evaluate: dict[str, Metrics]
     profile: dict[str, Metrics]
     comparison: Metrics
@@ -75,6 +76,10 @@ def study_report(study: Study) -> str:
 def summary(study: Study) -> str:
     """Return the findings in a few sentences, each only where its numbers are there."""
     lines = []
+    if study.dequantised_from:
+        lines.append(
+            f"The base's weights were dequantised from {study.dequantised_from}: it is not the original model."
+        )
     kept, after = study.costs.loc["pruned", ["parameters_percent", "parameters"]]
     if not math.isnan(kept):
         lines.append(f"Pruning left {kept:.2f} % of the base's parameters ({after:,.0f}).")

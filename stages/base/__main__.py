@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -45,13 +46,18 @@ def main() -> None:
         if params.source in ("package", "gguf", "path", "hub") and card.is_file():
             shutil.copyfile(card, folder / card.name)  # it names the licence, which every export inherits
     training.write_losses("metrics/base_loss.csv", progress, LOSSES_EVERY)
-    write_details("metrics/details/base.json", summary(model, progress, params))
+    details = summary(model, progress, params)
+    if params.source in ("package", "gguf"):
+        details["dequantised_from"] = gguf.quantised_as(Path(str(model.name_or_path)))
+    write_details("metrics/details/base.json", details)
     resume.forget(state)
 
 
-def summary(model: PreTrainedModel, progress: training.Progress, params: BaseParams) -> dict[str, int | float]:
+def summary(
+    model: PreTrainedModel, progress: training.Progress, params: BaseParams
+) -> dict[str, int | float | str | None]:
     """Return the details: the size and, if the model was trained here, how far that came."""
-    details: dict[str, int | float] = {"parameters": sum(weight.numel() for weight in model.parameters())}
+    details: dict[str, Any] = {"parameters": sum(weight.numel() for weight in model.parameters())}
     if progress.step:
         loss = progress.validation_loss[progress.best_step]
         details |= {

@@ -23,6 +23,7 @@ from stages.common.outputs import remove
 from stages.common.training import Progress
 from stages.models.gguf_header import Header, read_header
 
+LINK = "model.gguf"
 UNQUANTISED = {"F32", "F16", "BF16"}
 CARD = """\
 ---
@@ -92,7 +93,7 @@ def load(
     remove(folder)
     folder.mkdir(parents=True)
     # Alone in a folder: transformers would take an adapter or a tokenizer that happened to lie beside the file.
-    link = folder / "model.gguf"
+    link = folder / LINK
     try:
         os.link(file.resolve(), link)
     except OSError:  # another disk
@@ -107,6 +108,12 @@ def load(
         return local_folder.load(folder, params, state)
     except UserError as error:
         raise UserError(str(error).replace(str(link), str(file)).replace(str(folder), str(file))) from None
+
+
+def quantised_as(folder: Path) -> str | None:
+    """Return the tensor type of most quantised weights that `load` put in `folder`; None where there are none."""
+    counts = Counter(tensor.kind for tensor in read_header(folder / LINK).tensors.values())
+    return next((kind for kind, _ in counts.most_common() if kind not in UNQUANTISED), None)
 
 
 def card(header: Header, file: Path, origin: Origin, dtype: str) -> str:

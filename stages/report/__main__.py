@@ -59,6 +59,7 @@ def main() -> None:
         evaluated_tokens=windows_of["evaluate"],
         profiled_tokens=windows_of["profile"],
         own_domain=own_domain,
+        dequantised_from=read_json(METRICS / "details/base.json").get("dequantised_from"),
         evaluate=evaluate,
         profile=profile,
         comparison=comparison,

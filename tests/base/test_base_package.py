@@ -1,5 +1,6 @@
 """base.source = package: the one GGUF of an installed distribution, which is never imported."""
 
+import json
 import os
 import subprocess
 import sys
@@ -141,6 +142,8 @@ def test_the_stage_writes_the_model_or_one_line(gguf, site, tmp_path):
     assert {"README.md", "config.json", "generation_config.json", "tokenizer.json"} <= set(outcomes[0][1])
     weights = [load_file(file) for file in (tmp_path / "models/base").glob("*.safetensors")]
     assert {tensor.dtype for tensors in weights for tensor in tensors.values()} == {torch.float16}
+    details = json.loads((tmp_path / "metrics/details/base.json").read_text())
+    assert details["dequantised_from"] == "Q8_0"
 
 
 @pytest.mark.slow

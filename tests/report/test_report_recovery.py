@@ -114,3 +114,10 @@ def test_nothing_lost_has_no_share_in_metric_or_words():
     assert recovered_sentence(lost_on_own, ["a", "b"]) == ""
     assert recovered_metric(lost_on_own, ["a"], "a") == {"a_recovered": 0.5}
     assert recovered_metric({}, [], None) == {}
+
+
+def test_a_dequantised_base_is_named_first(study_folder, page):
+    first = "- The base's weights were dequantised from Q4_1: not the original model.\n"
+    assert first not in page()
+    (study_folder / "metrics/details/base.json").write_text('{"dequantised_from": "Q4_1"}')
+    assert f"\n\n{first}" in page()
