@@ -68,7 +68,7 @@ def prune_like_llm_pruner(shape: Shape, ratio: float, layers: range) -> Shape:
     """Return the shape that LLM-Pruner leaves, block-wise at `ratio` in `layers`.
 
     It keeps int(C * (1 - ratio)) MLP channels, and removes whole KV groups: as many as fit into the rows that the
-    ratio takes from k_proj.
+    ratio takes from the keys'.
     """
 
     def prune(layer: Layer) -> Layer:

@@ -2,8 +2,8 @@
 
 Llama's layers with one width are architecture `llama` there, with different widths `deci`, whose head counts and MLP
 widths are arrays of one entry a layer. Mistral and Qwen2 are the same layers, the latter with biases, and are written
-as these too: llama.cpp's own `qwen2` wants hidden_size / heads rows of q_proj. Qwen3 normalises queries and keys, which
-only `qwen3` does, with one width.
+as these too: llama.cpp's own `qwen2` wants hidden_size / heads rows of queries. Qwen3 normalises queries and keys,
+which only `qwen3` does, with one width.
 """
 
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.common.errors import UserError
 from stages.export.gguf_tokenizer import write_tokenizer
 from stages.models.gguf_file import ROPE_FACTORS, gguf_name, interleave, is_rotated
+from stages.models.parts import Parts, family_of
 
 FILE = "model.gguf"
 FLOAT16_MAX = torch.finfo(torch.float16).max
@@ -31,7 +32,7 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
     from gguf import GGMLQuantizationType, GGUFWriter
     from gguf.quants import quantize
 
-    config, widths, head_dim = model.config, layer_widths(model), model.model.layers[0].self_attn.head_dim
+    config, widths, head_dim = model.config, layer_widths(model), Parts(model).head_dim
     architecture = choose_architecture(model, widths)
     tensors = {name: tensor for name, tensor in model.state_dict().items() if not is_repeated(name, model)}
     types = {name: tensor_type(name, tensor, quantisation, model) for name, tensor in tensors.items()}
@@ -43,7 +44,7 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
         writer.add_tensor(ROPE_FACTORS, factors)
     for name, tensor in tensors.items():
         values = tensor.detach().float().cpu()
-        target = gguf_name(name)
+        target = gguf_name(name, family_of(config))
         if target is None or (architecture == "qwen3" and name.endswith(".bias")):
             raise UserError(
                 f"{name} has no place in llama.cpp's architecture `{architecture}`; export padded or "
@@ -72,14 +73,9 @@ def generation_ends(model: PreTrainedModel) -> list[int]:
 
 def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
     """Return (query heads, KV heads, MLP width) of every layer as its weights have them."""
-    head_dim = model.model.layers[0].self_attn.head_dim
     return [
-        (
-            layer.self_attn.q_proj.out_features // head_dim,
-            layer.self_attn.k_proj.out_features // head_dim,
-            layer.mlp.gate_proj.out_features,
-        )
-        for layer in model.model.layers
+        (each["num_attention_heads"], each["num_key_value_heads"], each["intermediate_size"])
+        for each in Parts(model).widths
     ]
 
 
@@ -88,19 +84,20 @@ def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int
     config, uniform = model.config, len(set(widths)) == 1
     if config.hidden_act != "silu":
         raise UserError(f"hidden_act = {config.hidden_act!r} of config.json: llama.cpp's Llama has silu alone")
-    if any(name.endswith("q_norm.weight") for name in model.state_dict()):
+    family = family_of(config)
+    if family.attention.query_norm:
         if uniform:
             return "qwen3"
         raise UserError(
-            "model.layers.0.self_attn.q_norm.weight: llama.cpp knows query norms (Qwen3) only in layers of one "
-            "width; set prune.layout = uniform, or export padded"
+            f"{family.layers}.0.{family.attention.module}.{family.attention.query_norm}.weight: llama.cpp knows query "
+            "norms (Qwen3) only in layers of one width; set prune.layout = uniform, or export padded"
         )
     return "llama" if uniform else "deci"
 
 
 def is_repeated(name: str, model: PreTrainedModel) -> bool:
     """Return whether the tensor is another one's twin: llama.cpp takes the embedding where there is no head."""
-    return name == "lm_head.weight" and model.config.tie_word_embeddings
+    return name == f"{family_of(model.config).head}.weight" and model.config.tie_word_embeddings
 
 
 def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTrainedModel) -> Any:
@@ -109,15 +106,17 @@ def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTr
 
     if tensor.ndim == 1:
         return GGMLQuantizationType.F32
-    head = "model.embed_tokens.weight" if model.config.tie_word_embeddings else "lm_head.weight"
-    if quantisation == "q4_0" and name == head:
+    family = family_of(model.config)
+    head = family.embeddings if model.config.tie_word_embeddings else family.head
+    if quantisation == "q4_0" and name == f"{head}.weight":
         quantisation = "q8_0"
     kind = GGMLQuantizationType[quantisation.upper()]
     block, _ = GGML_QUANT_SIZES[kind]
     if tensor.shape[-1] % block:
         remedy = "prune.round_to = 32 for a pruned layer, base.intermediate_size for the base's own"
-        if not name.endswith("down_proj.weight"):
-            remedy = "base.hidden_size" if not name.endswith("o_proj.weight") else "base.heads or base.hidden_size"
+        if not name.endswith(f".{family.mlp.output}.weight"):
+            heads = name.endswith(f".{family.attention.output}.weight")
+            remedy = "base.heads or base.hidden_size" if heads else "base.hidden_size"
         raise UserError(
             f"{name} has rows of {tensor.shape[-1]} values, and {quantisation} packs blocks of {block}; "
             f"allowed: a multiple of {block} (change {remedy}), or gguf-f16"

@@ -128,7 +128,7 @@ def write_tokens(
     names = {number: text for text, number in tokenizer.get_vocab().items()}
     if max(names) >= vocab_size:
         raise UserError(
-            f"model.embed_tokens.weight has {vocab_size} rows, and the tokenizer knows the id {max(names)}; "
+            f"the embeddings have {vocab_size} rows, and the tokenizer knows the id {max(names)}; "
             "GGUF wants a row for each"
         )
     added = {token["id"]: token for token in description["added_tokens"]}

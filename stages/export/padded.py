@@ -1,7 +1,7 @@
 """Fill narrower layers up with zero units: a plain model that every engine loads, with the same outputs.
 
 A zero MLP channel puts out silu(0) * 0 = 0. A zero head has equal scores everywhere, averages values that are zero, and
-meets zero columns of o_proj. Nothing is saved: the layers are as wide as the widest.
+meets zero columns of the output matrix. Nothing is saved: the layers are as wide as the widest.
 """
 
 from collections.abc import Mapping
@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.export.gguf_model import layer_widths
-from stages.models.modeling_pruned import ARCHITECTURES
+from stages.models.architecture import Attention, Mlp
+from stages.models.parts import Parts, plain_class
 
-PRUNED = "pruned_"  # before the model type of a checkpoint whose layers differ
 RAGGED = (  # what its config says beyond, or otherwise than, a plain one's
     "per_layer_config",
     "allow_global_per_layer_attribute_access",
@@ -32,8 +32,8 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
     Raises UserError if no number of heads that the class accepts holds all layers, or it lacks one of their biases.
     """
     groups, group_size, mlp = padded_widths(model)
-    head_dim = model.model.layers[0].self_attn.head_dim
-    plain_class, _ = ARCHITECTURES[model.config.model_type.removeprefix(PRUNED)]
+    parts = Parts(model)
+    family, head_dim, plain_type = parts.family, parts.head_dim, plain_class(parts.family)
     settings = {key: value for key, value in model.config.to_dict().items() if key not in RAGGED}
     settings |= {
         "num_attention_heads": groups * group_size,
@@ -42,25 +42,25 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
         "head_dim": head_dim,
     }
     tensors = model.state_dict()
-    for index, layer in enumerate(model.model.layers):
-        prefix = f"model.layers.{index}."
+    for index, layer in enumerate(parts.layers):
+        prefix = f"{family.layers}.{index}."
         heads, kv_heads, _ = layer_widths(model)[index]
         part = {name: tensors[prefix + name] for name in layer.state_dict()}
-        tensors |= {prefix + name: each for name, each in pad_mlp(part, mlp).items()}
+        tensors |= {prefix + name: each for name, each in pad_mlp(part, mlp, family.mlp).items()}
         shape = (kv_heads, heads // kv_heads, head_dim)
-        attention = pad_attention(part, shape, groups, group_size)
+        attention = pad_attention(part, shape, groups, group_size, family.attention)
         tensors |= {prefix + name: each for name, each in attention.items()}
     with torch.device("meta"):
-        plain = plain_class(plain_class.config_class(**settings))
+        plain = plain_type(plain_type.config_class(**settings))
     extra = sorted(tensors.keys() - plain.state_dict().keys())
     if extra:
         raise UserError(
-            f"{extra[0]} has no place in a {plain_class.__name__}; set prune.update "
+            f"{extra[0]} has no place in a {family.model_class}; set prune.update "
             "to one that adds no bias, or export safetensors"
         )
     plain.load_state_dict(tensors, assign=True)
     plain.tie_weights()
-    plain.model.rotary_emb = model.model.rotary_emb  # its buffers are not in the state dict
+    Parts(plain).rotary = parts.rotary
     plain.generation_config = model.generation_config
     return plain.eval()
 
@@ -78,26 +78,32 @@ def padded_widths(model: PreTrainedModel) -> tuple[int, int, int]:
     ]  # fmt: skip
     if not fitting:
         raise UserError(
-            f"model.layers.*.self_attn.q_proj.weight: {groups} groups of {group_size} heads fit no "
+            f"{query_of(model)}: {groups} groups of {group_size} heads fit no "
             f"number of heads that divides hidden_size = {hidden}; set prune.layout = uniform, or export gguf"
         )
     heads, kv = min(fitting)
     return kv, heads // kv, max(mlp for *_, mlp in widths)
 
 
-def pad_mlp(tensors: Mapping[str, torch.Tensor], width: int) -> dict[str, torch.Tensor]:
+def query_of(model: PreTrainedModel) -> str:
+    """Return the name of the query matrices in messages."""
+    family = Parts(model).family
+    return f"{family.layers}.*.{family.attention.module}.{family.attention.query}.weight"
+
+
+def pad_mlp(tensors: Mapping[str, torch.Tensor], width: int, names: Mlp) -> dict[str, torch.Tensor]:
     """Return the layer's MLP tensors with zero channels up to `width`."""
     padded = {}
     for name, tensor in tensors.items():
-        if name.startswith(("mlp.gate_proj.", "mlp.up_proj.")):
+        if name.startswith(tuple(f"{names.module}.{each}." for each in names.inputs)):
             padded[name] = lengthen(tensor, 0, width)
-        elif name == "mlp.down_proj.weight":
+        elif name == f"{names.module}.{names.output}.weight":
             padded[name] = lengthen(tensor, 1, width)
     return padded
 
 
 def pad_attention(
-    tensors: Mapping[str, torch.Tensor], shape: tuple[int, int, int], groups: int, group_size: int
+    tensors: Mapping[str, torch.Tensor], shape: tuple[int, int, int], groups: int, group_size: int, names: Attention
 ) -> dict[str, torch.Tensor]:
     """Return the layer's attention tensors with zero heads up to `groups` KV groups of `group_size` query heads.
 
@@ -105,12 +111,12 @@ def pad_attention(
     """
     padded = {}
     for name, tensor in tensors.items():
-        if name.startswith(("self_attn.k_proj.", "self_attn.v_proj.")):
+        if name.startswith((f"{names.module}.{names.key}.", f"{names.module}.{names.value}.")):
             padded[name] = lengthen(tensor, 0, groups * shape[2])
-        elif name.startswith("self_attn.q_proj."):
+        elif name.startswith(f"{names.module}.{names.query}."):
             heads = lengthen(lengthen(tensor.unflatten(0, shape), 1, group_size), 0, groups)
             padded[name] = heads.flatten(0, 2)
-        elif name == "self_attn.o_proj.weight":
+        elif name == f"{names.module}.{names.output}.weight":
             heads = lengthen(lengthen(tensor.unflatten(1, shape), 2, group_size), 1, groups)
             padded[name] = heads.flatten(1, 3)
     return padded

@@ -18,16 +18,17 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from stages.common.errors import UserError
 from stages.models.folder import ADAPTER_CONFIG, CONFIG, one_line, read_json
-from stages.models.modeling_pruned import ARCHITECTURES
+from stages.models.parts import FAMILIES, PRUNED, pruned_class
 
-SUPPORTED_MODEL_TYPES = (*ARCHITECTURES, *(f"pruned_{name}" for name in ARCHITECTURES))
+SUPPORTED_MODEL_TYPES = (*FAMILIES, *(f"{PRUNED}{name}" for name in FAMILIES))
 LAYERS_LIMIT = 10_000
 SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "max_position_embeddings",
 )  # fmt: skip
 
-for _, pruned in ARCHITECTURES.values():
+for family in FAMILIES.values():
+    pruned = pruned_class(family)
     AutoConfig.register(pruned.config_class.model_type, pruned.config_class)
     AutoModelForCausalLM.register(pruned.config_class, pruned)
     # save_pretrained then copies the module into the folder and names it in config.json's auto_map.
@@ -76,7 +77,7 @@ def size_problems(content: dict[str, Any]) -> Iterator[str]:
 def config_problems(config: PreTrainedConfig) -> Iterator[str]:
     """Yield what is wrong with values that transformers accepts and then fails on, or computes NaN from."""
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-    if config.model_type in ARCHITECTURES and heads % kv_heads:  # layers that differ have heads of their own
+    if config.model_type in FAMILIES and heads % kv_heads:  # layers that differ have heads of their own
         yield f"num_key_value_heads = {kv_heads}; expected a divisor of num_attention_heads = {heads}"
     if config.hidden_act not in ACT2FN:
         yield f"hidden_act = {config.hidden_act!r}; expected one of: {', '.join(sorted(ACT2FN))}"

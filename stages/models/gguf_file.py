@@ -1,7 +1,7 @@
 """GGUF, the file format of llama.cpp: what its tensors are called there, and how to read them back.
 
 The rotary embedding of a Llama turns neighbouring components in GGUF and the two halves of a head in transformers, so
-the rows of q_proj and k_proj stand in another order: those of `interleave`.
+the rows of queries and keys stand in another order: those of `interleave`.
 """
 
 from dataclasses import dataclass
@@ -12,22 +12,9 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
+from stages.models.architecture import Architecture
 from stages.models.gguf_header import Header, Tensor, read_header
 
-OUTSIDE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-INSIDE = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 ROTATED = ("attn_q", "attn_k")
 INTERLEAVED_ARCHITECTURES = ("llama", "deci")  # the others keep transformers' order
 FLOATS = {"F32": np.float32, "F16": np.float16}  # numpy has no bfloat16
@@ -37,24 +24,49 @@ DEQUANTISED = (
 ROPE_FACTORS = "rope_freqs.weight"  # computed from the config, no weight of the model
 
 
-def gguf_name(name: str) -> str | None:
+def names(family: Architecture) -> tuple[dict[str, str], dict[str, str]]:
+    """Return what GGUF calls the modules of a model of `family`: those outside the layers, and those inside one."""
+    outside = {family.embeddings: "token_embd", family.last_norm: "output_norm", family.head: "output"}
+    attention, mlp = family.attention, family.mlp
+    inside = {
+        attention.norm: "attn_norm",
+        f"{attention.module}.{attention.query}": "attn_q",
+        f"{attention.module}.{attention.key}": "attn_k",
+        f"{attention.module}.{attention.value}": "attn_v",
+        f"{attention.module}.{attention.output}": "attn_output",
+        mlp.norm: "ffn_norm",
+        f"{mlp.module}.{mlp.gate}": "ffn_gate",
+        f"{mlp.module}.{mlp.up}": "ffn_up",
+        f"{mlp.module}.{mlp.output}": "ffn_down",
+    }
+    if attention.query_norm:
+        inside |= {
+            f"{attention.module}.{attention.query_norm}": "attn_q_norm",
+            f"{attention.module}.{attention.key_norm}": "attn_k_norm",
+        }
+    return outside, inside
+
+
+def gguf_name(name: str, family: Architecture) -> str | None:
     """Return what GGUF calls the tensor `name` of a transformers state dict, None where it has no name for it."""
+    outside, inside = names(family)
     module, _, kind = name.rpartition(".")
-    if module in OUTSIDE:
-        return f"{OUTSIDE[module]}.{kind}"
-    layer, _, rest = module.removeprefix("model.layers.").partition(".")
-    return f"blk.{layer}.{INSIDE[rest]}.{kind}" if module.startswith("model.layers.") and rest in INSIDE else None
+    if module in outside:
+        return f"{outside[module]}.{kind}"
+    layer, _, rest = module.removeprefix(f"{family.layers}.").partition(".")
+    return f"blk.{layer}.{inside[rest]}.{kind}" if module.startswith(family.layers) and rest in inside else None
 
 
-def transformers_name(name: str) -> str | None:
+def transformers_name(name: str, family: Architecture) -> str | None:
     """Return the state dict's name of a GGUF tensor, None for one that `gguf_name` never returns."""
+    outside, inside = names(family)
     module, _, kind = name.rpartition(".")
-    for there, here in OUTSIDE.items():
+    for there, here in outside.items():
         if here == module:
             return f"{there}.{kind}"
     layer, _, rest = module.removeprefix("blk.").partition(".")
-    inside = next((there for there, here in INSIDE.items() if here == rest), None)
-    return f"model.layers.{layer}.{inside}.{kind}" if module.startswith("blk.") and inside else None
+    found = next((there for there, here in inside.items() if here == rest), None)
+    return f"{family.layers}.{layer}.{found}.{kind}" if module.startswith("blk.") and found else None
 
 
 def is_rotated(name: str, architecture: str) -> bool:
@@ -101,10 +113,10 @@ class Packed:
         return values if self.head_dim is None else deinterleave(values, self.head_dim)
 
 
-def gguf_weights(file: Path) -> dict[str, Packed]:
-    """Return the tensors of `file` under transformers' names and in its order, still to be read.
+def gguf_weights(file: Path, family: Architecture) -> dict[str, Packed]:
+    """Return the tensors of `file` under the names that `family` has for them and in its order, still to be read.
 
-    Raises UserError, naming the file, for one that is damaged, or holds a tensor that no model here has or of a type
+    Raises UserError, naming the file, for one that is damaged, or holds a tensor that the family has not or of a type
     that cannot be dequantised.
     """
     header = read_header(file)
@@ -114,7 +126,7 @@ def gguf_weights(file: Path) -> dict[str, Packed]:
     for name, tensor in header.tensors.items():
         if name == ROPE_FACTORS:
             continue
-        target = transformers_name(name)
+        target = transformers_name(name, family)
         if target is None:
             raise UserError(f"{file}: tensor {name} belongs to none of the supported models")
         if tensor.kind not in DEQUANTISED:

@@ -1,4 +1,4 @@
-"""Llama, Mistral, Qwen2 and Qwen3 whose layers differ in width; loads with trust_remote_code where this project is not:
+"""Models whose layers differ in width; loads with trust_remote_code where this project is not installed:
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
@@ -6,28 +6,19 @@ This file is copied into every checkpoint that needs it and depends on nothing b
 widths of each layer are the standard `per_layer_config` entries of config.json: num_attention_heads,
 num_key_value_heads, intermediate_size.
 `output_bias: true` gives the output matrices (o_proj, down_proj) the bias that an architecture has no key for.
+
+The classes are named after those that they extend: PrunedLlamaForCausalLM, PrunedQwen3Config. They are made when first
+asked for, alike for every architecture.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub.dataclasses import strict  # what transformers checks its configs by
 from torch import nn
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    LlamaModel,
-    MistralConfig,
-    MistralForCausalLM,
-    MistralModel,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen2Model,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    Qwen3Model,
-)
+from transformers import PreTrainedModel
 
 
 class AnyHeads:
@@ -64,62 +55,24 @@ class OwnDecoder(PreTrainedModel):
         self.post_init()
 
 
-@strict
-class PrunedLlamaConfig(AnyHeads, LlamaConfig):
-    model_type = "pruned_llama"
+@cache
+def classes(family: str) -> dict[str, Any]:
+    """Return the classes for `family`, such as Llama, by name."""
+    config, decoder, causal = (getattr(transformers, f"{family}{kind}") for kind in ("Config", "Model", "ForCausalLM"))
+    here = {"__module__": __name__}
+    own_config: type = strict(
+        type(f"Pruned{family}Config", (AnyHeads, config), here | {"model_type": f"pruned_{config.model_type}"})
+    )
+    own_decoder = type(f"Pruned{family}Model", (OwnLayers, decoder), here | {"config_class": own_config})
+    settings = here | {"config_class": own_config, "decoder_class": own_decoder}
+    own_causal = type(f"Pruned{family}ForCausalLM", (OwnDecoder, causal), settings)
+    return {each.__name__: each for each in (own_config, own_decoder, own_causal)}
 
 
-class PrunedLlamaModel(OwnLayers, LlamaModel):
-    config_class = PrunedLlamaConfig
-
-
-class PrunedLlamaForCausalLM(OwnDecoder, LlamaForCausalLM):
-    config_class, decoder_class = PrunedLlamaConfig, PrunedLlamaModel
-
-
-@strict
-class PrunedMistralConfig(AnyHeads, MistralConfig):
-    model_type = "pruned_mistral"
-
-
-class PrunedMistralModel(OwnLayers, MistralModel):
-    config_class = PrunedMistralConfig
-
-
-class PrunedMistralForCausalLM(OwnDecoder, MistralForCausalLM):
-    config_class, decoder_class = PrunedMistralConfig, PrunedMistralModel
-
-
-@strict
-class PrunedQwen2Config(AnyHeads, Qwen2Config):
-    model_type = "pruned_qwen2"
-
-
-class PrunedQwen2Model(OwnLayers, Qwen2Model):
-    config_class = PrunedQwen2Config
-
-
-class PrunedQwen2ForCausalLM(OwnDecoder, Qwen2ForCausalLM):
-    config_class, decoder_class = PrunedQwen2Config, PrunedQwen2Model
-
-
-@strict
-class PrunedQwen3Config(AnyHeads, Qwen3Config):
-    model_type = "pruned_qwen3"
-
-
-class PrunedQwen3Model(OwnLayers, Qwen3Model):
-    config_class = PrunedQwen3Config
-
-
-class PrunedQwen3ForCausalLM(OwnDecoder, Qwen3ForCausalLM):
-    config_class, decoder_class = PrunedQwen3Config, PrunedQwen3Model
-
-
-# By the model type of the base: its own class, and the one for layers that differ in width.
-ARCHITECTURES: dict[str, tuple[Any, Any]] = {
-    "llama": (LlamaForCausalLM, PrunedLlamaForCausalLM),
-    "mistral": (MistralForCausalLM, PrunedMistralForCausalLM),
-    "qwen2": (Qwen2ForCausalLM, PrunedQwen2ForCausalLM),
-    "qwen3": (Qwen3ForCausalLM, PrunedQwen3ForCausalLM),
-}
+def __getattr__(name: str) -> Any:
+    """Return the class called `name`."""
+    family = name.removeprefix("Pruned")
+    for kind in ("Config", "Model", "ForCausalLM"):
+        if name.startswith("Pruned") and family.endswith(kind) and hasattr(transformers, family):
+            return classes(family.removesuffix(kind))[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,10 +19,10 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from stages.models import checkpoint
 from stages.models.config import check_not_quantised, read_config
+from stages.models.parts import Parts, family_of
 from stages.models.safetensors_file import unread
 from stages.models.tensors import model_tensors
 
-NORM = "model.norm.weight"
 SHARD = "model-{:05}-of-{:05}.safetensors"
 
 
@@ -46,13 +46,13 @@ def bring_in(part: nn.Module) -> None:
 def each_in_memory(model: PreTrainedModel, modules: list[OfLayerT]) -> Iterator[OfLayerT]:
     """Yield `modules`, each with its layer's weights in memory."""
     for module in modules:
-        bring_in(model.model.layers[module.layer])
+        bring_in(Parts(model).layers[module.layer])
         yield module
 
 
 def parts_in_memory(model: PreTrainedModel) -> Iterator[nn.Module]:
     """Yield the parts of `model` that together hold each parameter once, each while it is in memory."""
-    for part in (*paged_parts(model), model.model.norm):
+    for part in (*paged_parts(model), Parts(model).last_norm):
         bring_in(part)
         yield part
 
@@ -60,7 +60,7 @@ def parts_in_memory(model: PreTrainedModel) -> Iterator[nn.Module]:
 def paged_parts(model: PreTrainedModel) -> list[nn.Module]:
     """Return what is brought in one by one: the embeddings, the layers, and the head unless it is the embeddings."""
     head = [] if model.config.tie_word_embeddings else [model.get_output_embeddings()]
-    return [model.get_input_embeddings(), *model.model.layers, *head]
+    return [model.get_input_embeddings(), *Parts(model).layers, *head]
 
 
 def load_paged(
@@ -78,7 +78,8 @@ def load_paged(
     check_not_quantised(config)
     model, stored = model_tensors(folder, config, dtype)
     model = model.requires_grad_(False).eval()
-    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)  # it has no weights
+    parts = Parts(model)
+    parts.rotary = type(parts.rotary)(config).to(device)  # it has no weights
     checkpoint.note_origin(model, folder)
     Pages(model, folder, stored, changed, torch.device(device))
     return model
@@ -131,8 +132,8 @@ class Pages:
             weights = {name: stored[f"{names[part]}.{name}"] for name, _ in part.named_parameters()}
             self.places[part] = Place(names[part], weights)
         # The norm behind the layers is too small to page.
-        norm = model.model.norm
-        norm.weight = self.read(Place("model.norm", {"weight": stored[NORM]}), "weight", norm.weight.dtype)
+        norm, name = Parts(model).last_norm, family_of(model.config).last_norm
+        norm.weight = self.read(Place(name, {"weight": stored[f"{name}.weight"]}), "weight", norm.weight.dtype)
         self.attach(model)
 
     def attach(self, model: PreTrainedModel) -> None:
@@ -190,10 +191,11 @@ class Pages:
         self.let_go()
         files = len(self.places) + 1
         # transformers writes the one weight that is there, the config and what belongs to it; it removes other shards.
-        model.save_pretrained(folder, state_dict={NORM: model.model.norm.weight})
+        norm = f"{family_of(model.config).last_norm}.weight"
+        model.save_pretrained(folder, state_dict={norm: Parts(model).last_norm.weight})
         shard = folder / SHARD.format(files, files)
         (folder / SAFE_WEIGHTS_NAME).rename(shard)
-        weight_map = {NORM: shard.name}
+        weight_map = {norm: shard.name}
         for number, (part, place) in enumerate(self.places.items(), 1):
             shard = folder / SHARD.format(number, files)
             weight_map |= {f"{place.name}.{name}": shard.name for name in place.stored}

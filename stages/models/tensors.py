@@ -13,9 +13,9 @@ from stages.models.config import empty_model
 from stages.models.folder import GGUF, listed, note_ignored, weight_files
 from stages.models.gguf_file import gguf_weights
 from stages.models.gguf_header import read_header
+from stages.models.parts import family_of
 from stages.models.safetensors_file import unread
 
-EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Buffers that earlier versions of transformers saved; they follow from the config.
 BUFFERS = re.compile(r"rotary_emb\.inv_freq$|rotary_emb\.(cos|sin)_cached$|(^|\.)position_ids$")
 
@@ -32,7 +32,9 @@ def model_tensors(
     """
     files = check_weight_files(folder)
     note_ignored(folder, files)
-    contents: list[dict[str, Any]] = [gguf_weights(file) if file.suffix == GGUF else unread(file) for file in files]
+    contents: list[dict[str, Any]] = [
+        gguf_weights(file, family_of(config)) if file.suffix == GGUF else unread(file) for file in files
+    ]
     config.dtype = dtype or config.dtype or own_dtype(contents[0])
     model = empty_model(config, folder)
     wanted = model.state_dict()
@@ -99,11 +101,13 @@ def check_tensors(folder: Path, tensors: dict[str, Any], wanted: dict[str, Any])
 
 def tie(tensors: dict[str, Any], config: PreTrainedConfig) -> None:
     """Leave one tensor to a tied head and its embeddings, or untie them in `config` where they differ."""
-    if HEAD in tensors and EMBEDDINGS in tensors:
-        head, embeddings = (tensors[name][...].to(config.dtype) for name in (HEAD, EMBEDDINGS))
+    family = family_of(config)
+    names = [f"{family.head}.weight", f"{family.embeddings}.weight"]
+    if all(name in tensors for name in names):
+        head, embeddings = (tensors[name][...].to(config.dtype) for name in names)
         if not head.equal(embeddings):
             config.tie_word_embeddings = False
             return
-    if HEAD in tensors:
-        head_alone = tensors.pop(HEAD)
-        tensors.setdefault(EMBEDDINGS, head_alone)
+    if names[0] in tensors:
+        head_alone = tensors.pop(names[0])
+        tensors.setdefault(names[1], head_alone)

@@ -14,11 +14,11 @@ from stages.common.windows import random_windows, token_stream
 from stages.models.checkpoint import load_model, load_tokenizer
 from stages.models.config import check_context, read_config
 from stages.models.paging import bring_in, load_paged, save_model
+from stages.models.parts import Parts
 from stages.prune.memory import return_freed_memory
 from stages.prune.params import PruneParams
 from stages.prune.pruning import prune
 from stages.prune.sizes import nonzero_parameters
-from stages.prune.surgery import layer_widths
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     return_freed_memory()
     with staged("models/pruned") as folder:
         model = load_paged("models/base", folder, device) if params.streaming else load_model("models/base", device)
-        params = params.with_ranges(len(model.model.layers))
+        params = params.with_ranges(len(Parts(model).layers))
         before = layer_sizes(model)
         pruned, details = prune(model, windows, params)
         after = dict(enumerate(layer_sizes(pruned)))
@@ -62,7 +62,7 @@ def main() -> None:
 def layer_sizes(model: PreTrainedModel) -> list[dict[str, int]]:
     """Return the widths and the parameters that are not zero of every layer."""
     sizes = []
-    for widths, layer in zip(layer_widths(model), model.model.layers, strict=True):
+    for widths, layer in zip(Parts(model).widths, Parts(model).layers, strict=True):
         bring_in(layer)
         sizes.append(
             {

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from stages.common.torch_setup import arithmetic
 from stages.models.paging import bring_in
+from stages.models.parts import Half, Parts
 from stages.prune.inputs import Inputs, SharedInput
 from stages.prune.units import Kind
 
@@ -26,7 +27,8 @@ class Activations:
 
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor, with_targets: bool = False):
         """Embed `windows`, tokens of shape (count, length); `with_targets`: pass them through the dense model too."""
-        self.layers, self.last_norm = model.model.layers, model.model.norm
+        self.parts = Parts(model)
+        self.layers, self.last_norm = self.parts.layers, self.parts.last_norm
         embeddings = model.get_input_embeddings()
         per_pass = max(1, TOKENS_PER_PASS // windows.shape[1])
         bring_in(embeddings)
@@ -69,30 +71,34 @@ class Activations:
                 self.targets = [each + self.output(self.inner(each)) for each in self.reference]
 
     @property
+    def half(self) -> Half:
+        """The half that the windows are at."""
+        layer = self.layers[self.layer]
+        return self.parts.attention(layer) if self.kind == "attention" else self.parts.mlp(layer)
+
+    @property
     def norm(self) -> nn.Module:
         """The norm before this half; behind the last layer, the one before the head."""
         if self.layer == len(self.layers):
             return self.last_norm
-        layer = self.layers[self.layer]
-        return layer.input_layernorm if self.kind == "attention" else layer.post_attention_layernorm
+        return self.half.norm
 
     @property
     def output(self) -> nn.Linear:
         """The matrix that writes this half's result to the residual stream."""
-        layer = self.layers[self.layer]
-        return layer.self_attn.o_proj if self.kind == "attention" else layer.mlp.down_proj
+        return self.half.output
 
     @torch.no_grad()
     def inner(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return what the output matrix reads, given the residual stream before this half."""
-        layer, output = self.layers[self.layer], self.output
+        half, output = self.half, self.output
         # Past the output matrix: its product is not wanted here, or wanted only once the matrix is another.
         output.forward = lambda x: x  # type: ignore[assignment]
         try:
             with arithmetic():
                 if self.kind == "attention":
-                    return layer.self_attn(hidden_states=self.norm(hidden), **self.settings[self.layer])[0]
-                return layer.mlp(self.norm(hidden))
+                    return half.module(hidden_states=half.norm(hidden), **self.settings[self.layer])[0]
+                return half.module(half.norm(hidden))
         finally:
             del output.forward
 
@@ -138,11 +144,11 @@ def layer_settings(model: PreTrainedModel, embedded: torch.Tensor) -> list[dict]
         settings.append(others)
         return hidden
 
-    layers = model.model.layers
+    layers = Parts(model).layers
     for layer in layers:
         layer.forward = note
     try:
-        model.model(inputs_embeds=embedded, use_cache=False)
+        model.get_decoder()(inputs_embeds=embedded, use_cache=False)
     finally:
         for layer in layers:
             del layer.forward
@@ -157,7 +163,7 @@ def block_influence(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tens
     """
     activations = Activations(model, windows)
     influences = []
-    for layer in range(len(model.model.layers)):
+    for layer in range(len(activations.layers)):
         before = activations.hidden
         activations.go_to(layer + 1)
         pairs = zip(before, activations.hidden, strict=True)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.common.progress import progress
+from stages.models.parts import Parts
 
 TOKENS_PER_PASS = 512  # what one forward and backward pass may hold the activations of
 TOKENS_OF_LOGITS = 128  # a vocabulary is many times as wide as a layer
@@ -136,12 +137,13 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
     no more is kept beside the logits than later beside the gradients of the weights. TinyLlama on 10 x 64 tokens in
     float32 holds 0.75 GiB then; it would be 1.8 GiB of all activations.
     """
-    layers = model.model.layers
+    parts = Parts(model)
+    layers = parts.layers
     # The last product's result is the next layer's input, which is kept anyway.
-    again = [layer.mlp.down_proj.weight for layer in layers]
+    again = [parts.mlp(layer).output.weight for layer in layers]
     for layer in layers:
         if not any(parameter.requires_grad for parameter in layer.parameters()):
-            again += [layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight]
+            again += [linear.weight for linear in parts.mlp(layer).units]
     places = {weight.data_ptr() for weight in again}
 
     def policy(_, operator, *operands, **__) -> CheckpointPolicy:

@@ -40,7 +40,7 @@ class SharedInput(Protocol):
 
 
 class Inputs:
-    """Statistics of the inputs X of one matrix W, a module's output (o_proj, down_proj) or any, one row per token.
+    """Statistics of the inputs X of one matrix W, a module's output matrix or any, one row per token.
 
     Each is computed when it is first read, from the model as it is then, and summed over batches in float64.
     """

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.models.modeling_pruned import ARCHITECTURES
 from stages.models.paging import hand_over
+from stages.models.parts import Parts, plain_class, pruned_class
 from stages.prune.units import BLOCK, Prunable
 
 WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
@@ -58,32 +58,18 @@ def blocks_of_units(
             yield block, keep
 
 
-def layer_widths(model: PreTrainedModel) -> list[dict[str, int]]:
-    """Return the widths of every layer as its weights have them, keyed as in config.json."""
-    return [
-        {
-            "num_attention_heads": layer.self_attn.q_proj.out_features // layer.self_attn.head_dim,
-            "num_key_value_heads": layer.self_attn.k_proj.out_features // layer.self_attn.head_dim,
-            "intermediate_size": layer.mlp.gate_proj.out_features,
-        }
-        for layer in model.model.layers
-    ]
-
-
 def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     """Return a model of the class and config that fit the cut weights, sharing them.
 
     One width in all layers gives the plain class of the base (LlamaForCausalLM, Qwen2ForCausalLM, ...); different
     widths, and what the plain class cannot say, its pruned class.
     """
-    widths, settings = layer_widths(model), cut_settings(model)
-    architecture = model.config.model_type.removeprefix("pruned_")
-    plain, pruned = ARCHITECTURES[architecture]
+    parts, settings = Parts(model), cut_settings(model)
+    widths, plain, pruned = parts.widths, plain_class(parts.family), pruned_class(parts.family)
     same = all(each == widths[0] for each in widths)
     if same:
         settings |= widths[0]
-    # transformers' LlamaConfig alone refuses a number of heads that does not divide hidden_size.
-    refused = architecture == "llama" and settings["hidden_size"] % settings["num_attention_heads"]
+    refused = parts.family.heads_divide_hidden_size and settings["hidden_size"] % settings["num_attention_heads"]
     with torch.device("meta"):
         if same and not refused and not settings.get("output_bias"):
             rebuilt = plain(plain.config_class(**settings))
@@ -96,7 +82,7 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     hand_over(model, rebuilt)
     rebuilt.load_state_dict(model.state_dict(), assign=True)
     rebuilt.tie_weights()
-    rebuilt.model.rotary_emb = model.model.rotary_emb  # its buffers are not in the state dict
+    Parts(rebuilt).rotary = parts.rotary
     rebuilt.generation_config = model.generation_config
     return rebuilt.eval()
 
@@ -105,10 +91,10 @@ def cut_settings(model: PreTrainedModel) -> dict[str, Any]:
     """Return the config's settings with those that all layers share as the weights have them."""
     dropped = ("per_layer_config", "auto_map", "model_type", "architectures")
     settings = {key: value for key, value in model.config.to_dict().items() if key not in dropped}
-    layers = model.model.layers
-    settings["head_dim"] = layers[0].self_attn.head_dim
-    settings["hidden_size"] = model.model.embed_tokens.weight.shape[1]
-    settings["num_hidden_layers"] = len(layers)
+    parts = Parts(model)
+    settings["head_dim"] = parts.head_dim
+    settings["hidden_size"] = parts.embeddings.weight.shape[1]
+    settings["num_hidden_layers"] = len(parts.layers)
     if settings.get("layer_types"):  # which of Qwen's layers slide their attention window
-        settings["layer_types"] = [layer.self_attn.layer_type for layer in layers]
+        settings["layer_types"] = [parts.attention(layer).module.layer_type for layer in parts.layers]
     return settings

@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.parts import Half, Parts
 
 BLOCK = 2**18  # numbers of a matrix that are reduced or moved at a time
 Kind = Literal["attention", "mlp", "channel"]
@@ -37,7 +38,7 @@ class Prunable:
 
     @property
     def output(self) -> nn.Linear:
-        """The matrix that reads the units: o_proj or down_proj."""
+        """The matrix that reads the units."""
         return self.matrices[-1][0]
 
     def columns(self, units: torch.Tensor) -> torch.Tensor:
@@ -45,8 +46,9 @@ class Prunable:
         return torch.arange(self.output.in_features).view(self.units, -1)[units.cpu()].flatten()
 
 
-def make_module(layer: int, kind: Kind, width: int, matrices: Matrices) -> Prunable:
+def make_module(layer: int, kind: Kind, width: int, half: Half) -> Prunable:
     """Return the module of units that hold `width` outputs of the first matrix each."""
+    matrices: Matrices = (*((linear, 0) for linear in half.units), (half.output, 1))
     units = matrices[0][0].out_features // width
     size = sum(linear.weight.numel() for linear, _ in matrices)
     size += sum(linear.bias.numel() for linear, dim in matrices if dim == 0 and linear.bias is not None)
@@ -59,16 +61,13 @@ def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_l
     In grouped-query attention key/value head j serves query heads j*n_rep .. (j+1)*n_rep-1 (repeat_interleave), so a
     plain split of q's rows and o's columns into as many parts as there are key/value heads pairs them as the model.
     """
-    attention, mlp = set(attention_layers), set(mlp_layers)
+    attention, mlp, parts = set(attention_layers), set(mlp_layers), Parts(model)
     modules = []
-    for index, layer in enumerate(model.model.layers):
+    for index, layer in enumerate(parts.layers):
         if index in attention:
-            heads = layer.self_attn
-            matrices: Matrices = ((heads.k_proj, 0), (heads.v_proj, 0), (heads.q_proj, 0), (heads.o_proj, 1))
-            modules.append(make_module(index, "attention", heads.head_dim, matrices))
+            modules.append(make_module(index, "attention", parts.head_dim, parts.attention(layer)))
         if index in mlp:
-            matrices = ((layer.mlp.gate_proj, 0), (layer.mlp.up_proj, 0), (layer.mlp.down_proj, 1))
-            modules.append(make_module(index, "mlp", 1, matrices))
+            modules.append(make_module(index, "mlp", 1, parts.mlp(layer)))
     return modules
 
 

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.common.params import Positive, Rate, Section, Seed, Share, one_of
+from stages.models.families import FAMILIES
 
-# Of every supported model; that it has them, lm_head of its own included, is checked when it is there.
-LINEAR_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"]
+# Of every supported model; that it has them, a head of its own included, is checked when it is there.
+LINEAR_LAYERS = list(dict.fromkeys(name for family in FAMILIES.values() for name in family.linears))
 
 
 class TuneParams(Section):

@@ -74,8 +74,7 @@ def forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
 
 def keep_zeros(model: PreTrainedModel) -> None:
     """Give the zeros of sparse matrices no gradient, in full fine-tuning."""
-    for layer in model.model.layers:
-        for linear in [module for module in layer.modules() if isinstance(module, nn.Linear)]:
-            mask = mask_of(linear)
-            if mask is not None:
-                linear.weight.register_hook(mask.mul)
+    for linear in [module for module in model.get_decoder().modules() if isinstance(module, nn.Linear)]:
+        mask = mask_of(linear)
+        if mask is not None:
+            linear.weight.register_hook(mask.mul)

@@ -14,6 +14,7 @@ from stages.base.params import BaseParams
 from stages.base.tokenizer import train_tokenizer
 from stages.export.gguf_tokenizer import write_tokenizer
 from stages.models.gguf_file import gguf_name, interleave
+from stages.models.parts import family_of
 
 BASE = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["base"]
 
@@ -50,7 +51,7 @@ def converted(model, file: Path, architecture: str, kind: str = "F32", tokenizer
             values = interleave(values, head_dim)
         chosen = GGMLQuantizationType[kind if tensor.ndim == 2 else "F32"]
         packed = quantize(np.ascontiguousarray(values.numpy()), chosen)
-        writer.add_tensor(str(gguf_name(name)), packed, raw_dtype=chosen)
+        writer.add_tensor(str(gguf_name(name, family_of(model.config))), packed, raw_dtype=chosen)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -15,7 +15,9 @@ from tokenizers import pre_tokenizers, processors
 from stages.common.errors import UserError
 from stages.export.gguf_model import write_gguf
 from stages.models.checkpoint import load_model, save_checkpoint
+from stages.models.families import llama
 from stages.models.gguf_file import deinterleave, gguf_name, gguf_weights, interleave, transformers_name
+from stages.models.parts import family_of
 from stages.prune.block.pruning import prune
 
 QUICK = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -32,7 +34,7 @@ def contents(file) -> dict:
 def test_a_float32_file_reads_back_bit_for_bit(shape, tmp_path):
     model = ragged_llama(**shape)
     write_gguf(model, TOKENIZER, "f32", tmp_path / "model.gguf")
-    weights = gguf_weights(tmp_path / "model.gguf")
+    weights = gguf_weights(tmp_path / "model.gguf", family_of(model.config))
     expected = {
         name: tensor for name, tensor in model.state_dict().items() if not (shape["tied"] and "lm_head" in name)
     }
@@ -46,7 +48,7 @@ def test_a_quantised_file_holds_every_matrix_rounded_as_ggml_rounds(shape, tmp_p
     shape |= {"head_dim": 16, "group_size": 2}
     model = ragged_llama(**shape)
     write_gguf(model, TOKENIZER, "q8_0", tmp_path / "model.gguf")
-    for name, weight in gguf_weights(tmp_path / "model.gguf").items():
+    for name, weight in gguf_weights(tmp_path / "model.gguf", family_of(model.config)).items():
         original = model.state_dict()[name].numpy()
         if original.ndim == 2:
             original = dequantize(quantize(original, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0)
@@ -73,8 +75,8 @@ def test_the_heads_turn_neighbouring_components():
 
 def test_names_map_there_and_back():
     for name in ragged_llama([(1, 8)], tied=False, bias=True).state_dict():
-        assert transformers_name(gguf_name(name)) == name
-    assert gguf_name("model.layers.0.self_attn.rotary.weight") is None
+        assert transformers_name(gguf_name(name, llama.FAMILY), llama.FAMILY) == name
+    assert gguf_name("model.layers.0.self_attn.rotary.weight", llama.FAMILY) is None
 
 
 def test_q4_0_keeps_the_head_in_q8_0(tmp_path):
@@ -123,7 +125,7 @@ def test_a_broken_file_is_refused_by_name(damage, tmp_path):
         (lambda: ragged_llama([(2, 24)]), "q8_0", "model.layers.0.mlp.down_proj.weight has rows of 24.*round_to"),
         (lambda: ragged_llama([(1, 32)]), "q4_0", "model.layers.0.self_attn.o_proj.weight has rows of 16.*gguf-f16"),
         (lambda: ragged_llama([(2, 32)], hidden=48), "q8_0", "embed_tokens.weight has rows of 48.*hidden_size"),
-        (lambda: ragged_llama([(1, 8)], vocab=200), "f32", "embed_tokens.weight has 200 rows.* id 299"),
+        (lambda: ragged_llama([(1, 8)], vocab=200), "f32", "embeddings have 200 rows.* id 299"),
     ],
 )
 def test_what_does_not_fit_is_named(model, quantisation, words, tmp_path):
@@ -210,7 +212,7 @@ def test_a_plain_llama_is_written_as_llama(tmp_path):
     model = tiny_llama(vocab=300)
     write_gguf(model, TOKENIZER, "f16", tmp_path / "model.gguf")
     assert contents(tmp_path / "model.gguf")["general.architecture"] == "llama"
-    for name, weight in gguf_weights(tmp_path / "model.gguf").items():
+    for name, weight in gguf_weights(tmp_path / "model.gguf", family_of(model.config)).items():
         expected = model.state_dict()[name]
         assert torch.equal(weight[...], expected.half().float() if expected.ndim == 2 else expected)
 

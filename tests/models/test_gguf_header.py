@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers.integrations.gguf.dequant import dequantize as dequantize_in_torch
 
 from stages.common.errors import UserError
+from stages.models.families import llama
 from stages.models.gguf_file import DEQUANTISED, gguf_weights
 from stages.models.gguf_header import read_header
 
@@ -136,7 +137,7 @@ def test_whatever_is_cut_or_flipped_is_read_or_refused(data, whole, tmp_path):
     file = tmp_path / "damaged.gguf"
     file.write_bytes(damaged)
     try:
-        for weight in gguf_weights(file).values():
+        for weight in gguf_weights(file, llama.FAMILY).values():
             weight[...]
     except UserError as error:
         assert str(error).startswith(str(file))
@@ -162,7 +163,7 @@ def test_every_type_dequantises_as_transformers_torch_code_does(kind, tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    found = gguf_weights(file)["model.layers.0.mlp.up_proj.weight"]
+    found = gguf_weights(file, llama.FAMILY)["model.layers.0.mlp.up_proj.weight"]
     assert found.shape == (3, 512)
     flat = torch.from_numpy(blocks).reshape(-1)
     floats = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -181,4 +182,4 @@ def test_a_type_that_is_not_dequantised_is_named(tmp_path):
     writer.write_tensors_to_file()
     writer.close()
     with pytest.raises(UserError, match=r"model\.gguf: tensor output\.weight is IQ2_XXS; expected one of: F32, F16"):
-        gguf_weights(file)
+        gguf_weights(file, llama.FAMILY)

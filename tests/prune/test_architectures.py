@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint
-from stages.models.modeling_pruned import ARCHITECTURES
+from stages.models.families import FAMILIES as ARCHITECTURES
+from stages.models.parts import Parts, plain_class, pruned_class
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
 from stages.prune.layer import LAYER
 from stages.prune.layer import pruning as layer
-from stages.prune.surgery import keep_units, layer_widths, rebuild
+from stages.prune.surgery import keep_units, rebuild
 from stages.prune.units import block_modules
 from stages.prune.weight import WEIGHT
 from stages.prune.weight import pruning as weight
@@ -71,7 +72,8 @@ def test_a_pruned_checkpoint_loads_as_it_was_saved(family, everywhere, tied, win
     pruned, _ = prune(tiny_family(family, kv_heads=4, tied=tied), windows, params)
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path / "one")
     loaded = load_model(tmp_path / "one")
-    plain, own = ARCHITECTURES[family.split()[0]]
+    kind = ARCHITECTURES[family.split()[0]]
+    plain, own = plain_class(kind), pruned_class(kind)
     assert type(loaded) is type(pruned) is (plain if everywhere else own)
     assert (tmp_path / "one" / "modeling_pruned.py").is_file() is not everywhere
     assert torch.equal(logits(loaded, windows), logits(pruned, windows))
@@ -86,8 +88,8 @@ def test_a_pruned_checkpoint_loads_as_it_was_saved(family, everywhere, tied, win
 def test_pruning_a_pruned_model_again(family, windows):
     once, _ = prune(tiny_family(family, kv_heads=4), windows, prune_params(method="l2", ratio=0.25))
     twice, _ = prune(once, windows, prune_params(method="l2", ratio=0.25, **EVERYWHERE))
-    assert [each["intermediate_size"] for each in layer_widths(twice)] == [18, 13, 13]
-    assert type(twice) is ARCHITECTURES[family.split()[0]][1]
+    assert [each["intermediate_size"] for each in Parts(twice).widths] == [18, 13, 13]
+    assert type(twice) is pruned_class(ARCHITECTURES[family.split()[0]])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -103,7 +105,7 @@ def test_a_cache_changes_nothing(family, windows):
 @pytest.mark.parametrize("family", PLAIN_FAMILIES)
 def test_every_criterion(family, criterion, windows):
     pruned, _ = prune(tiny_family(family), windows, prune_params(criterion=criterion))
-    assert [each["intermediate_size"] for each in layer_widths(pruned)] == [24, 12, 12]
+    assert [each["intermediate_size"] for each in Parts(pruned).widths] == [24, 12, 12]
     assert torch.isfinite(logits(pruned, windows)).all()
 
 
@@ -117,7 +119,7 @@ def test_every_criterion_of_layers(family, criterion, windows, tmp_path):
     pruned, _ = layer.prune(model, windows, params)
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
     loaded = load_model(tmp_path)
-    assert type(loaded) is ARCHITECTURES[family.split()[0]][0]
+    assert type(loaded) is plain_class(ARCHITECTURES[family.split()[0]])
     left = loaded.config.base_layers
     assert len(left) == 2
     kept = [getattr(layer.self_attn, "sliding_window", None) for layer in loaded.model.layers]
@@ -132,7 +134,7 @@ def test_every_criterion_of_weights(family, criterion, windows, tmp_path):
     pruned, metrics = weight.prune(tiny_family(family), windows, params)
     assert metrics["ratio_in_pruned_layers"] == 0.5
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
-    assert type(load_model(tmp_path)) is ARCHITECTURES[family.split()[0]][0]
+    assert type(load_model(tmp_path)) is plain_class(ARCHITECTURES[family.split()[0]])
     assert torch.equal(logits(load_model(tmp_path), windows), logits(pruned, windows))
 
 

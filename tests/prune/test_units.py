@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.common.errors import UserError
+from stages.models.parts import Parts
 from stages.prune import surgery
 from stages.prune.block.pruning import prune
 from stages.prune.ranges import layer_range
-from stages.prune.surgery import keep_units, layer_widths, rebuild
+from stages.prune.surgery import keep_units, rebuild
 from stages.prune.units import block_modules, share_of_units
 
 SHAPES = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1), "GQA of four": (8, 2)}
@@ -86,10 +87,10 @@ def test_tinyllama_counts_are_llm_pruners(ratio, heads, channels, parameters):
     for module in modules:
         keep = module.units - share_of_units([module], ratio)
         keep_units(module, torch.arange(keep))
-    assert layer_widths(model)[4] == {
+    assert Parts(model).widths[4] == {
         "num_attention_heads": 8 * heads, "num_key_value_heads": heads, "intermediate_size": channels,
     }  # fmt: skip
-    assert layer_widths(model)[3]["intermediate_size"] == layer_widths(model)[18]["intermediate_size"] == 5632
+    assert Parts(model).widths[3]["intermediate_size"] == Parts(model).widths[18]["intermediate_size"] == 5632
     assert model.num_parameters() == parameters
 
 
@@ -133,10 +134,10 @@ def test_iterative_pruning_ends_where_one_step_does(shape, allocation, method, w
         params = prune_params(method=method, ratio=0.5, allocation=allocation, iterative_steps=steps)
         pruned, _ = prune(tiny_llama(heads=heads, kv_heads=kv_heads), windows, params)
         assert torch.isfinite(pruned(windows).logits).all()
-        counts.append(sum(each["intermediate_size"] for each in layer_widths(pruned)))
+        counts.append(sum(each["intermediate_size"] for each in Parts(pruned).widths))
         assert all(
             each["num_attention_heads"] == each["num_key_value_heads"] * heads // kv_heads
-            for each in layer_widths(pruned)
+            for each in Parts(pruned).widths
         )
     assert counts == [24 + 2 * 12] * 3
 
@@ -152,8 +153,8 @@ def test_ratio_zero_is_the_identity(windows):
 def test_a_ratio_too_small_says_so_and_removes_nothing_there(windows, capsys):
     pruned, _ = prune(tiny_llama(), windows, prune_params(ratio=0.2))
     assert "0.2 removes no unit in layer 1 attention, layer 2 attention: too few" in capsys.readouterr().out
-    assert [each["num_key_value_heads"] for each in layer_widths(pruned)] == [2, 2, 2]
-    assert [each["intermediate_size"] for each in layer_widths(pruned)] == [24, 19, 19]
+    assert [each["num_key_value_heads"] for each in Parts(pruned).widths] == [2, 2, 2]
+    assert [each["intermediate_size"] for each in Parts(pruned).widths] == [24, 19, 19]
 
 
 def test_a_ratio_that_leaves_no_unit_is_refused(windows):

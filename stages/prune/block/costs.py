@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.models.parts import Parts
 from stages.prune.block import budget
 from stages.prune.params import PruneParams
 from stages.prune.units import Prunable
@@ -61,7 +62,8 @@ def memory(model: PreTrainedModel, modules: list[Prunable], length: int) -> tupl
     """Return the bytes of the model, a tied weight counted once, and of one unit of each module."""
     item = model.dtype.itemsize
     cached = [2 * length * module.width if module.kind == "attention" else 0 for module in modules]
-    keys = sum(layer.self_attn.k_proj.out_features for layer in model.model.layers)
+    parts = Parts(model)
+    keys = parts.head_dim * sum(widths["num_key_value_heads"] for widths in parts.widths)
     total = item * (model.num_parameters() + 2 * length * keys)
     return total, [item * (module.cost + each) for module, each in zip(modules, cached, strict=True)]
 
@@ -70,7 +72,8 @@ def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[
     """Return the MACs of the model and of one unit of each module; a bias adds one per output, as in `profile`."""
     linears = [each for each in model.modules() if isinstance(each, nn.Linear)]
     weights = sum(parameter.numel() for linear in linears for parameter in linear.parameters())
-    heads = sum(layer.self_attn.q_proj.out_features for layer in model.model.layers)
+    parts = Parts(model)
+    heads = parts.head_dim * sum(widths["num_attention_heads"] for widths in parts.widths)
     total = length * weights + 2 * length**2 * heads
     queries = [
         module.output.in_features // module.units if module.kind == "attention" else 0  # of one unit's query heads

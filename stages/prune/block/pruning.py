@@ -3,6 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
+from stages.models.parts import Parts
 from stages.prune.block.allocation import allocation
 from stages.prune.block.costs import costs_of
 from stages.prune.block.sequence import cut_modules
@@ -25,7 +26,7 @@ def prune(
     brings the removed share to ratio * i / n, with scores from the model as it is by then. Raises UserError for layers
     outside the model and for a ratio or a budget out of reach.
     """
-    layers = len(model.model.layers)
+    layers = len(Parts(model).layers)
     attention, mlp = pruned_layers(params, layers)
     check_layout(params, block_modules(model, range(layers), range(layers)), layers)
     before = model.num_parameters()

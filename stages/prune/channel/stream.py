@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.parts import Parts
 from stages.prune.activations import TOKENS_PER_PASS
 from stages.prune.surgery import keep_units
 from stages.prune.units import Matrices, Prunable
@@ -19,32 +20,29 @@ from stages.prune.units import Matrices, Prunable
 
 def stream(model: PreTrainedModel) -> Prunable:
     """Return the hidden size of `model` as one module; its matrices begin with the embeddings."""
-    decoder, matrices = model.model, matrices_of(model)
+    matrices = matrices_of(model)
     size = sum(matrix.weight.numel() for matrix, _ in matrices)
-    units, weights = decoder.embed_tokens.weight.shape[1], len(norms(model))
+    units, weights = Parts(model).embeddings.weight.shape[1], len(norms(model))
     biases = sum(dim == 0 and getattr(matrix, "bias", None) is not None for matrix, dim in matrices)
     return Prunable(0, "channel", units, 1, size // units + weights + biases, matrices)
 
 
 def matrices_of(model: PreTrainedModel) -> Matrices:
     """Return the matrices that the channels cross; a head tied to the embeddings is among them as those."""
-    matrices: list[Any] = [(model.model.embed_tokens, 1)]  # shaped like a matrix that reads: (vocabulary, hidden)
-    for layer in model.model.layers:
-        heads, mlp = layer.self_attn, layer.mlp
-        matrices += [(each, 1) for each in (heads.q_proj, heads.k_proj, heads.v_proj)] + [(heads.o_proj, 0)]
-        matrices += [(each, 1) for each in (mlp.gate_proj, mlp.up_proj)] + [(mlp.down_proj, 0)]
+    parts = Parts(model)
+    matrices: list[Any] = [(parts.embeddings, 1)]  # shaped like a matrix that reads: (vocabulary, hidden)
+    for layer in parts.layers:
+        for half in (parts.attention(layer), parts.mlp(layer)):
+            matrices += [*((linear, 1) for linear in half.inputs.values()), (half.output, 0)]
     head = [] if model.config.tie_word_embeddings else [(model.get_output_embeddings(), 1)]
     return (*matrices, *head)
 
 
 def norms(model: PreTrainedModel) -> list[tuple[Any, list[nn.Linear]]]:
     """Return every norm of the residual stream with the matrices that read what it puts out."""
-    pairs: list[tuple[Any, list[nn.Linear]]] = []
-    for layer in model.model.layers:
-        heads, mlp = layer.self_attn, layer.mlp
-        pairs.append((layer.input_layernorm, [heads.q_proj, heads.k_proj, heads.v_proj]))
-        pairs.append((layer.post_attention_layernorm, [mlp.gate_proj, mlp.up_proj]))
-    return [*pairs, (model.model.norm, [model.get_output_embeddings()])]
+    parts, head = Parts(model), model.get_output_embeddings()
+    halves = [half for layer in parts.layers for half in (parts.attention(layer), parts.mlp(layer))]
+    return [*((half.norm, [*half.inputs.values()]) for half in halves), (parts.last_norm, [head])]
 
 
 @torch.no_grad()
@@ -89,7 +87,7 @@ def keep_channels(model: PreTrainedModel, keep: torch.Tensor) -> None:
     is larger by hidden / kept where the others are zero, so the norms' weights take the root of that, and eps the same.
     """
     module = stream(model)
-    embeddings, keep = model.model.embed_tokens, keep.to(model.device)
+    embeddings, keep = Parts(model).embeddings, keep.to(model.device)
     grown = module.units / len(keep)
     embeddings.weight = nn.Parameter(embeddings.weight[:, keep], requires_grad=False)
     embeddings.embedding_dim = len(keep)

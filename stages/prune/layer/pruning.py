@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.parts import Parts
 from stages.prune.layer.criteria import criterion
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
@@ -24,11 +25,11 @@ def prune(
     ranges are the same or one of them null. Step i of n brings the removed share to ratio * i / n, scored anew. Raises
     UserError for layers outside the model and for a ratio that is out of reach or leaves no layer.
     """
-    left = list(range(len(model.model.layers)))  # as the base counts them
+    left = list(range(len(Parts(model).layers)))  # as the base counts them
     attention, mlp = pruned_layers(params, len(left))
     candidates = attention or mlp
     score = criterion(params.chosen.criterion).score
-    before, sizes = model.num_parameters(), [parameters(layer) for layer in model.model.layers]
+    before, sizes = model.num_parameters(), [parameters(layer) for layer in Parts(model).layers]
     if params.ratio_of == "parameters":
         whole, prices = before, sizes
     else:
@@ -78,6 +79,7 @@ def nearest(scores: torch.Tensor, prices: list[int], budget: float) -> list[int]
 
 def keep_layers(model: PreTrainedModel, places: list[int]) -> PreTrainedModel:
     """Return a model of the layers at `places` alone, in their order, with the weights of `model`."""
-    model.model.layers = nn.ModuleList(model.model.layers[place] for place in places)
+    parts = Parts(model)
+    parts.layers = [parts.layers[place] for place in places]
     model.config.num_hidden_layers = len(places)
     return rebuild(model)

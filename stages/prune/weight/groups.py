@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.models.parts import Half, Parts
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
 from stages.prune.units import Kind
@@ -32,17 +33,16 @@ class InputGroup:
 
 def input_groups(model: PreTrainedModel, params: PruneParams) -> Iterator[InputGroup]:
     """Yield the matrices of the layers that `params` name; UserError for layers outside the model."""
-    attention, mlp = pruned_layers(params, len(model.model.layers))
-    for index, layer in enumerate(model.model.layers):
+    parts = Parts(model)
+    attention, mlp = pruned_layers(params, len(parts.layers))
+    for index, layer in enumerate(parts.layers):
         if index in attention:
-            heads = layer.self_attn
-            yield InputGroup(index, "attention", named(heads, "q_proj", "k_proj", "v_proj"))
-            yield InputGroup(index, "attention", named(heads, "o_proj"))
+            yield from groups_of(index, "attention", parts.attention(layer))
         if index in mlp:
-            yield InputGroup(index, "mlp", named(layer.mlp, "gate_proj", "up_proj"))
-            yield InputGroup(index, "mlp", named(layer.mlp, "down_proj"))
+            yield from groups_of(index, "mlp", parts.mlp(layer))
 
 
-def named(module: nn.Module, *names: str) -> dict[str, nn.Linear]:
-    """Return matrices of `module` by name."""
-    return {name: getattr(module, name) for name in names}
+def groups_of(layer: int, kind: Kind, half: Half) -> Iterator[InputGroup]:
+    """Yield what reads the residual stream, and what writes to it."""
+    yield InputGroup(layer, kind, half.inputs)
+    yield InputGroup(layer, kind, {half.output_name: half.output})

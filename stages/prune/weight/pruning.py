@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from stages.common.errors import UserError
 from stages.common.progress import progress
 from stages.models.paging import bring_in, each_in_memory
+from stages.models.parts import Parts
 from stages.prune.activations import Activations
 from stages.prune.inputs import Inputs
 from stages.prune.methods import Method
@@ -63,7 +64,7 @@ def set_to_zero(
     quota = Quota(share)
     for group in progress(groups, "pruning"):
         inputs = activations.inputs(group) if activations else None
-        bring_in(model.model.layers[group.layer])
+        bring_in(Parts(model).layers[group.layer])
         choose = chooser(by, inputs, pattern, quota)
         for linear in group.matrices.values():
             linear.weight.copy_(then.remove(linear.weight.double(), choose, group_size(pattern), inputs))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.models.checkpoint import load_model
+from stages.models.parts import Parts
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.costs import costs_of
@@ -17,7 +18,6 @@ from stages.prune.block.pruning import prune
 from stages.prune.block.task import Task
 from stages.prune.block.update.realign import Realign
 from stages.prune.methods import METHODS
-from stages.prune.surgery import layer_widths
 from stages.prune.units import block_modules, share_of_units
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
@@ -82,7 +82,7 @@ def test_every_allocation_removes_llm_pruners_share_of_units(name, windows):
     if name in ("channels_first", "uniform"):  # each module for itself
         expected = sum(share_of_units([module], 0.4) for module in modules if module.kind == "mlp")
     pruned, _ = prune(model, windows, prune_params(method="l2", allocation=name, ratio=0.4, **EVERYWHERE))
-    assert 3 * 24 - sum(each["intermediate_size"] for each in layer_widths(pruned)) == expected
+    assert 3 * 24 - sum(each["intermediate_size"] for each in Parts(pruned).widths) == expected
 
 
 @pytest.mark.parametrize("method", BLOCK_METHODS)

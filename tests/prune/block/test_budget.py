@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 import stages.models.checkpoint  # noqa: F401 - lets ptflops build what transformers does not know
 from stages.common.errors import UserError
+from stages.models.parts import Parts
 from stages.profile.macs import count_macs
 from stages.prune.block import BLOCK, budget, costs
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
-from stages.prune.surgery import keep_units, layer_widths
+from stages.prune.surgery import keep_units
 from stages.prune.units import block_modules
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
@@ -108,7 +109,7 @@ def test_a_module_whose_width_costs_no_time_is_left_alone(windows, monkeypatch):
 
     monkeypatch.setitem(costs.MEASURES, "latency", latency)
     pruned, metrics = prune(tiny_llama(), windows, prune_params(budget="0.004 ms", allocation="global"))
-    assert {each["num_key_value_heads"] for each in layer_widths(pruned)} == {2}
+    assert {each["num_key_value_heads"] for each in Parts(pruned).widths} == {2}
     assert metrics["budget_actual"] == pytest.approx(0.004)
 
 

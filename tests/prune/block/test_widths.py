@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.common.errors import UserError
+from stages.models.parts import Parts
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
 from stages.prune.block.widths import allowed_widths
-from stages.prune.surgery import layer_widths
 from stages.prune.units import block_modules
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
@@ -33,7 +33,7 @@ def short_search(monkeypatch):
 def test_kept_widths_are_multiples_and_each_layer_is_as_near_to_the_ratio_as_they_allow(mlp, round_to, ratio, how):
     params = prune_params(ratio=ratio, round_to=round_to, allocation=how, attention_layers=None)
     pruned, _ = prune(tiny_llama(mlp=mlp), torch.zeros(1, 4, dtype=torch.int64), params)
-    first, *widths = (each["intermediate_size"] for each in layer_widths(pruned))
+    first, *widths = (each["intermediate_size"] for each in Parts(pruned).widths)
     assert first == mlp
     assert all(width % round_to == 0 and round_to <= width <= mlp for width in widths)
     reachable = range(2 * round_to, 2 * (mlp // round_to * round_to) + 1, round_to)
@@ -53,7 +53,7 @@ def test_the_ratio_of_parameters_is_met_to_within_one_portion_by_every_allocatio
         criterion="l2", allocation=name, ratio=0.3, ratio_of="parameters", round_to=round_to, **EVERYWHERE
     )
     pruned, metrics = prune(tiny_llama(heads=8, kv_heads=4, mlp=44), windows, params)
-    widths = [each["intermediate_size"] for each in layer_widths(pruned)]
+    widths = [each["intermediate_size"] for each in Parts(pruned).widths]
     assert all(width % round_to == 0 for width in widths)
     portion = max(3 * 32 * round_to, 6 * 8 * 32)
     assert abs(metrics["ratio_actual"] - 0.3) * metrics["parameters_before"] < portion
@@ -67,8 +67,8 @@ def test_a_uniform_layout_is_a_plain_llama_with_every_allocation(name, ratio_of,
     )
     pruned, metrics = prune(tiny_llama(heads=8, kv_heads=4, mlp=44), windows, params)
     assert type(pruned).__name__ == "LlamaForCausalLM"
-    assert len({tuple(each.values()) for each in layer_widths(pruned)}) == 1
-    assert layer_widths(pruned)[0]["intermediate_size"] % 8 == 0
+    assert len({tuple(each.values()) for each in Parts(pruned).widths}) == 1
+    assert Parts(pruned).widths[0]["intermediate_size"] % 8 == 0
     if ratio_of == "parameters":
         # Half of the last step: eight channels of each MLP, or two heads of each layer once no channel is left to give.
         step = 3 * 2 * 1536 if name == "channels_first" else 2 * 3 * 3 * 32 * 8
@@ -79,7 +79,7 @@ def test_heads_of_a_uniform_layout_divide_the_hidden_size(windows):
     # Hidden 32, 8 query heads of 8, 4 key/value heads: 3 of them would leave 6 query heads, which LlamaConfig refuses.
     params = prune_params(ratio=0.25, layout="uniform", attention_layers=[0, 3], mlp_layers=None)
     pruned, _ = prune(tiny_llama(heads=8, kv_heads=4), windows, params)
-    assert {each["num_attention_heads"] for each in layer_widths(pruned)} <= {4, 8}
+    assert {each["num_attention_heads"] for each in Parts(pruned).widths} <= {4, 8}
     assert type(pruned).__name__ == "LlamaForCausalLM"
 
 

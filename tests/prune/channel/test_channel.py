@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
-from stages.models.modeling_pruned import ARCHITECTURES
+from stages.models.families import FAMILIES as ARCHITECTURES
+from stages.models.parts import plain_class, pruned_class
 from stages.prune.block.pruning import prune as prune_blocks
 from stages.prune.channel import CHANNEL
 from stages.prune.channel.pruning import channels_left, prune, scores
@@ -75,7 +76,7 @@ def test_every_architecture_and_criterion_gives_a_checkpoint_that_loads(family, 
     pruned, metrics = prune(tiny_family(family, tied=tied), windows, channel_params(criterion=criterion))
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
     loaded = load_model(tmp_path)
-    assert type(loaded) is ARCHITECTURES[family.split()[0]][0]  # 16 channels are a multiple of 4 heads
+    assert type(loaded) is plain_class(ARCHITECTURES[family.split()[0]])  # 16 channels are a multiple of 4 heads
     assert (loaded.config.hidden_size, loaded.config.head_dim) == (16, 8)
     assert metrics["hidden_size"] == 16
     assert loaded.num_parameters() == metrics["parameters"] < metrics["parameters_before"]
@@ -90,7 +91,7 @@ def test_a_hidden_size_that_the_heads_do_not_divide_is_a_pruned_llama(windows, t
     pruned, _ = prune(tiny_family("llama"), windows, channel_params(ratio=0.45))
     assert pruned.config.hidden_size == 17
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
-    assert type(load_model(tmp_path)) is ARCHITECTURES["llama"][1]
+    assert type(load_model(tmp_path)) is pruned_class(ARCHITECTURES["llama"])
     assert torch.equal(logits(load_model(tmp_path), windows), logits(pruned, windows))
 
 

@@ -6,8 +6,6 @@ dense model's own distribution. That is the Fisher matrix as the curvature of th
 for pruning by LLM Surgeon (van der Ouderaa et al. 2024), with the products between tokens left out.
 """
 
-from typing import Any
-
 import torch
 from transformers import PreTrainedModel
 
@@ -64,19 +62,21 @@ def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -
         result[layer, "mlp"] = slopes.flatten(1, 2).float()
         stream = inputs.pop().requires_grad_()
         with torch.enable_grad(), arithmetic():
-            middle, end = halves(activations.layers[layer], stream, activations.settings[layer])
+            middle, end = halves(activations, layer, stream)
         pairs = [torch.autograd.grad(end, (middle, stream), each, retain_graph=True) for each in slopes]
         between, slopes = (torch.stack(each) for each in zip(*pairs, strict=True))
         result[layer, "attention"] = between.flatten(1, 2).float()
     return result
 
 
-def halves(layer: Any, stream: torch.Tensor, settings: dict) -> tuple[torch.Tensor, torch.Tensor]:
+def halves(activations: Activations, layer: int, stream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the residual stream behind the layer's attention and behind its MLP."""
     caught: list[torch.Tensor] = []
-    hook = layer.post_attention_layernorm.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+    module = activations.layers[layer]
+    norm = activations.parts.mlp(module).norm
+    hook = norm.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
     try:
-        end = layer(stream, **settings)
+        end = module(stream, **activations.settings[layer])
     finally:
         hook.remove()
     return caught[0], end

@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.models.paging import bring_in
+from stages.models.parts import Parts
 from stages.prune.block.update import Update
 from stages.prune.inputs import Inputs
 from stages.prune.units import Prunable
@@ -22,17 +23,16 @@ class Bias(Update):
         Llama's config knows biases for all matrices or none, so all get one and the model stays a plain Llama. Those of
         the other architectures know none for the outputs: `output_bias` tells the pruned class of each.
         """
-        known = hasattr(model.config, "mlp_bias")
-        for layer in model.model.layers:
+        parts = Parts(model)
+        known = parts.family.bias_keys
+        for layer in parts.layers:
             bring_in(layer)
-            outputs = [layer.self_attn.o_proj, layer.mlp.down_proj]
+            outputs = [parts.attention(layer).output, parts.mlp(layer).output]
             for linear in (each for each in (layer.modules() if known else outputs) if isinstance(each, nn.Linear)):
                 if linear.bias is None:
                     linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
-        if known:
-            model.config.attention_bias = model.config.mlp_bias = True
-        else:
-            model.config.output_bias = True
+        for key in known or ["output_bias"]:
+            setattr(model.config, key, True)
 
     @torch.no_grad()
     def update(self, module: Prunable, keep: torch.Tensor, inputs: Inputs) -> None:

@@ -1,0 +1,18 @@
+"""Llama (Touvron et al. 2023): grouped-query attention and a gated MLP, each behind a norm."""
+
+from stages.models.architecture import Architecture, Attention, Mlp
+
+FAMILY = Architecture(
+    model_class="LlamaForCausalLM",
+    embeddings="model.embed_tokens",
+    layers="model.layers",
+    last_norm="model.norm",
+    rotary="model.rotary_emb",
+    head="lm_head",
+    attention=Attention(
+        "self_attn", norm="input_layernorm", query="q_proj", key="k_proj", value="v_proj", output="o_proj"
+    ),
+    mlp=Mlp("mlp", norm="post_attention_layernorm", gate="gate_proj", up="up_proj", output="down_proj"),
+    bias_keys=("attention_bias", "mlp_bias"),
+    heads_divide_hidden_size=True,
+)
