@@ -77,9 +77,7 @@ def summary(study: Study) -> str:
     """Return the findings in a few sentences, each only where its numbers are there."""
     lines = []
     if study.dequantised_from:
-        lines.append(
-            f"The base's weights were dequantised from {study.dequantised_from}: it is not the original model."
-        )
+        lines.append(f"The base's weights were dequantised from {study.dequantised_from}: not the original model.")
     kept, after = study.costs.loc["pruned", ["parameters_percent", "parameters"]]
     if not math.isnan(kept):
         lines.append(f"Pruning left {kept:.2f} % of the base's parameters ({after:,.0f}).")
