@@ -55,6 +55,7 @@ def partial(project: Project) -> list[Path]:
 
 @pytest.mark.parametrize("seed", range(6 if LARGE else 1))
 def test_a_pipeline_killed_once_in_every_stage_ends_with_the_same_bytes(finished, tmp_path, seed):
+    """A second run from nothing too, so this is also the test that two runs give the same bytes."""
     project = new_project(tmp_path / "project")
     plan = tmp_path / "plan"
     numbers = write_plan(plan, stages_of(project), random.Random(seed))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from campaign import attempt
 from helpers import ROOT, tiny_llama, tiny_tokenizer
 from safetensors.torch import load_file, save_file
 
@@ -276,19 +277,21 @@ def test_a_damaged_model_is_one_line_and_keeps_the_earlier_one(damage, project, 
     act, message = DAMAGES[damage]
     act(project / "model")
     capsys.readouterr()
-    with pytest.raises(SystemExit) as left:
-        run_stage("base", stage.main)
-    said = capsys.readouterr()
-    lines = [line for line in said.err.splitlines() if line.startswith("espalier: ")]
-    assert left.value.code == 2, said.err
-    assert len(lines) == 1 and len(lines[0]) < 1000 and "Traceback" not in said.err
-    assert re.search(message, lines[0]), lines[0]
-    assert [file.name for file in (project / "models").rglob("*")] == ["base", "kept"]
-    assert not (project / "metrics").exists()
+    with attempt("models, damaged"):
+        with pytest.raises(SystemExit) as left:
+            run_stage("base", stage.main)
+        said = capsys.readouterr()
+        lines = [line for line in said.err.splitlines() if line.startswith("espalier: ")]
+        assert left.value.code == 2, said.err
+        assert len(lines) == 1 and len(lines[0]) < 1000 and "Traceback" not in said.err
+        assert re.search(message, lines[0]), lines[0]
+        assert [file.name for file in (project / "models").rglob("*")] == ["base", "kept"]
+        assert not (project / "metrics").exists()
 
 
 @pytest.mark.parametrize("layout", SOUND)
 def test_a_sound_model_is_taken(layout, project):
     SOUND[layout](project / "model")
-    run_stage("base", stage.main)
-    assert (project / "models/base/tokenizer.json").is_file() and not (project / "models/base/kept").exists()
+    with attempt("models, sound in an odd layout"):
+        run_stage("base", stage.main)
+        assert (project / "models/base/tokenizer.json").is_file() and not (project / "models/base/kept").exists()
