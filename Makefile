@@ -89,7 +89,7 @@ experiments: setup ## List the experiments by what differs in pruning, perplexit
 gc: setup ## Free what neither the work tree nor a branch, tag or experiment needs, and say how much
 	python -m studies.gc
 
-verify: setup ## Hash all outputs and DVC's cache anew, say what differs and how to make it again
+verify: setup ## Hash all outputs and DVC's cache again, name what differs and how to make it again
 	python -m studies.verify
 
 thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a network; hours, a GPU helps)

@@ -84,9 +84,9 @@ def check_folders(folders: dict[str, str], export: ExportParams) -> None:
                 made = f"one of {', '.join(exported)}" if exported else "a format in export.formats"
                 raise UserError(f"{what} is not what stage export makes; allowed: {made}")
         elif path.is_absolute() or not path.resolve().is_relative_to(Path.cwd()):
-            raise UserError(f"{what} is outside the project; allowed: a folder inside it, such as models/mine")
+            raise UserError(f"{what} is outside the project; expected a folder inside it, such as models/mine")
         elif not path.is_dir() and not any(path.is_relative_to(each) for each in outputs()):
-            raise UserError(f"{what} is no folder; allowed: a model's folder inside the project, such as models/mine")
+            raise UserError(f"{what} is no folder; expected a model's folder inside the project, such as models/mine")
 
 
 def outputs() -> list[str]:

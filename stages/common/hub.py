@@ -35,7 +35,7 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
     """Return the files of `repo` at `revision` that match one of `patterns`, downloaded where the cache lacks them.
 
     Of a model, a pattern without a slash matches in the repository's top folder only: others may lie below.
-    A connection that breaks is taken up where it broke. After a killed process the file that it was in starts anew: the
+    A connection that breaks is taken up where it broke. After a killed process, its last file is downloaded again: the
     client, from 1.18 on, takes nothing up that another process left. Every file is checked against the hash that the
     hub gave for it, and lies in the cache. Raises UserError when there is no such repository, revision or file, no
     right to it, no connection, nothing in the cache while offline, a wrong hash, or a name from the hub that is a path;
@@ -89,10 +89,10 @@ def explain_absence(error: Exception) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     if is_offline_mode():
-        return "not, or not wholly, in the cache of the hub, and HF_HUB_OFFLINE forbids to fetch it"
+        return "missing from the hub's cache, or incomplete, and HF_HUB_OFFLINE forbids downloads"
     if isinstance(error.__cause__, HfHubHTTPError):
         return explain_refusal(error.__cause__)
-    return f"the hub {ENDPOINT} cannot be reached, and the cache has it not, or not wholly"
+    return f"the hub {ENDPOINT} cannot be reached; missing from the cache, or incomplete"
 
 
 def explain_refusal(error) -> str:

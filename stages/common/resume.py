@@ -1,4 +1,4 @@
-"""What an interrupted run left behind, to go on from: where it is, whether it can be trusted, how it is kept.
+"""What an interrupted run left, to resume from: where it is, whether it can be trusted, how it is kept.
 
 A state is one safetensors file: tensors, a record as JSON, and a checksum of both. A damaged state costs time and
 never a result: it is dropped, with one line that says so.
@@ -89,7 +89,7 @@ def read_state(file: Path) -> tuple[Any, dict[str, torch.Tensor]] | None:
         return None
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        print(f"espalier: {file} is damaged ({reason}); dropped, this part starts anew", file=sys.stderr, flush=True)
+        print(f"espalier: {file} is damaged ({reason}); removed; this part starts again", file=sys.stderr, flush=True)
         file.unlink(missing_ok=True)
         return None
 

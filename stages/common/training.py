@@ -76,7 +76,7 @@ def train(
             if not math.isfinite(progress.validation_loss[0]):
                 raise UserError(
                     f"{name}: the validation loss is {progress.validation_loss[0]} before the first step; "
-                    "allowed: a model and data that give a finite one"
+                    "check the model's weights and the data"
                 )
         saved = time.monotonic()
         for step in range(progress.step, plan.steps):

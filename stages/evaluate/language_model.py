@@ -25,7 +25,7 @@ Result = tuple[float, bool]  # summed log-probability of the continuation, wheth
 
 
 class BranchingLM(HFLM):
-    """HFLM that encodes each distinct context once, its answers behind it as branches, and needs no padding for them.
+    """HFLM that encodes each distinct context once, its answers after it as branches, and needs no padding for them.
 
     The vocabulary is scored only at the positions that predict an answer's tokens. Log-likelihoods are those of HFLM
     but for the rounding of a different order of summation. A model whose attention cannot be given such a mask, or a

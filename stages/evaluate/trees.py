@@ -1,7 +1,7 @@
 """Prefix trees of token sequences, each laid out as one row that a causal model encodes in one pass.
 
 Sequences that begin alike share their beginning: a tree's nodes are tokens, in depth-first order, so that a node's
-descendants are the nodes right behind it. A node sees itself and its ancestors; its position is its depth. So short
+descendants are the nodes right after it. A node sees itself and its ancestors; its position is its depth. So short
 trees can stand side by side in one row and see nothing of each other.
 """
 
@@ -37,7 +37,7 @@ class Tree:
         return count
 
     def add(self, sequence: list[int], shared: int) -> None:
-        """Add the nodes behind the first `shared` tokens of `sequence`."""
+        """Add the nodes after the first `shared` tokens of `sequence`."""
         for node in self.path[shared:]:
             self.ends[node] = len(self)
         new = range(len(self), len(self) + len(sequence) - shared)
@@ -102,7 +102,7 @@ def fill_row(left: list[Tree], width: int) -> Tree:
 def stack(rows: list[Tree]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return (tokens, depths, visible) of a batch whose first row is its longest.
 
-    tokens, depths: int64, shape (rows, width), padded behind with 0. visible: bool, shape (rows, width, width), true
+    tokens, depths: int64, shape (rows, width), padded right with 0. visible: bool, shape (rows, width, width), true
     where the node of the row sees the node of the column.
     """
     width = len(rows[0])

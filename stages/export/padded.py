@@ -107,7 +107,7 @@ def pad_attention(
 ) -> dict[str, torch.Tensor]:
     """Return the layer's attention tensors with zero heads up to `groups` KV groups of `group_size` query heads.
 
-    shape: the layer's own (KV groups, query heads per group, head_dim). New heads stand behind those of their group.
+    shape: the layer's own (KV groups, query heads per group, head_dim). New heads follow those of their group.
     """
     padded = {}
     for name, tensor in tensors.items():
@@ -123,5 +123,5 @@ def pad_attention(
 
 
 def lengthen(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
-    """Return `tensor` with zeros behind it along `dim`, up to `size`."""
+    """Return `tensor` with zeros after it along `dim`, up to `size`."""
     return F.pad(tensor, [0, 0] * (tensor.ndim - 1 - dim) + [0, size - tensor.shape[dim]]).contiguous()

@@ -116,7 +116,7 @@ class Packed:
 def gguf_weights(file: Path, family: Architecture) -> dict[str, Packed]:
     """Return the tensors of `file` under the names that `family` has for them and in its order, still to be read.
 
-    Raises UserError, naming the file, for one that is damaged, or holds a tensor that the family has not or of a type
+    Raises UserError, naming the file, for one that is damaged, or holds a tensor that the family lacks, or of a type
     that cannot be dequantised.
     """
     header = read_header(file)

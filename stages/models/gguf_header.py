@@ -149,7 +149,7 @@ class HeaderReader:
             raise HeaderError(f"{what} is not UTF-8") from None
 
     def skip_string(self, what: str) -> None:
-        """Go behind the next string."""
+        """Skip the next string."""
         (length,) = self.numbers("Q")
         if length > MAX_STRING:
             raise HeaderError(f"{what} is a string of {length:,} bytes; expected at most {MAX_STRING:,}")

@@ -118,7 +118,7 @@ class Place:
 
 
 class Pages:
-    """The parts of one model, of which `resident` alone is in memory."""
+    """The parts of one model; only `resident` is in memory."""
 
     def __init__(
         self, model: PreTrainedModel, folder: Path, stored: dict[str, Any], changed: Path, device: torch.device
@@ -187,7 +187,7 @@ class Pages:
         self.attach(rebuilt)
 
     def save(self, model: PreTrainedModel, folder: Path) -> None:
-        """Write config and weights to `folder`: a changed part's file as it is, the others anew, and their index."""
+        """Write config, weights and index to `folder`: a changed part's file as it is, a new one for the others."""
         self.let_go()
         files = len(self.places) + 1
         # transformers writes the one weight that is there, the config and what belongs to it; it removes other shards.

@@ -16,7 +16,7 @@ PRUNED = "pruned_"  # before the model type of a model whose layers differ
 
 @dataclass(frozen=True)
 class Half:
-    """A layer's attention or its MLP: what reads the residual stream behind a norm, and what writes to it."""
+    """A layer's attention or its MLP: what reads the residual stream after a norm, and what writes to it."""
 
     module: Any  # torch types what a module holds as Tensor | Module, whatever it is
     norm: Any

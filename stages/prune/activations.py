@@ -47,7 +47,7 @@ class Activations:
         return Inputs(self, matrices)
 
     def go_to(self, layer: int, kind: Kind = "attention") -> None:
-        """Pass what comes before the half `kind` of `layer`, as it is now; layer len(layers) is behind the last one."""
+        """Pass what comes before the half `kind` of `layer`, as it is now; layer len(layers) is after the last one."""
         assert (layer, kind) >= (self.layer, self.kind), "the windows pass each half once"
         while (self.layer, self.kind) != (layer, kind):
             self.advance()
@@ -78,7 +78,7 @@ class Activations:
 
     @property
     def norm(self) -> nn.Module:
-        """The norm before this half; behind the last layer, the one before the head."""
+        """The norm before this half; after the last layer, the one before the head."""
         if self.layer == len(self.layers):
             return self.last_norm
         return self.half.norm

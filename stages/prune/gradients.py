@@ -130,7 +130,7 @@ def add(sums: dict[torch.Tensor, torch.Tensor], key: torch.Tensor, value: torch.
 
 @contextmanager
 def recomputed(model: PreTrainedModel) -> Iterator[None]:
-    """Let a backward pass compute anew what lies between a layer's matrix products, and keep their results only.
+    """Let a backward pass recompute what lies between a layer's matrix products, and keep their results only.
 
     The values are the same, and what is computed twice costs next to nothing. Layers whose weights need no gradient,
     above those that are scored, also compute the MLP's first two products anew, which are half of what a layer keeps:

@@ -92,7 +92,7 @@ class Inputs:
     def aim(self) -> torch.Tensor:
         """T'X / n, damped as H towards W, shape (out, in).
 
-        T is what the output W X must be for the residual stream behind the module to be the dense model's.
+        T is what the output W X must be for the residual stream after the module to be the dense model's.
         """
         bias = 0 if self.linear.bias is None else self.linear.bias
         streams = zip(self.activations.targets, self.activations.hidden, strict=True)

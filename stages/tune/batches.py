@@ -43,7 +43,7 @@ class Batches:
 def collate(examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return tokens and labels, both (examples, longest), padded on the right.
 
-    The model needs no attention mask: it is causal, so no token sees the padding behind it, and the padding's own
+    The model needs no attention mask: it is causal, so no token sees the padding after it, and the padding's own
     labels are IGNORE. Any token can stand in it.
     """
     tokens = torch.nn.utils.rnn.pad_sequence([example.tokens for example in examples], batch_first=True)

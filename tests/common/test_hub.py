@@ -104,7 +104,7 @@ def test_a_killed_download_leaves_nothing_to_be_taken_for_a_file(hub, tmp_path):
     assert started.wait(timeout=120) == -signal.SIGKILL
     hub.after_cut = lambda: None
     assert sorted(file.name for file in (tmp_path / "hub").glob("*/snapshots/*/*")) == ["config.json"]
-    assert "in the cache" in refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
+    assert "missing from the hub's cache" in refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
     hub.requests.clear()
     done = fetch(hub, tmp_path)
     assert done.stdout.split() == [COMMIT, "config.json", "model.safetensors"], done.stderr
@@ -171,7 +171,7 @@ def test_what_is_not_there(hub, tmp_path):
 
 def test_without_a_network_and_without_a_cache(hub, tmp_path):
     line = refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
-    assert "in the cache of the hub, and HF_HUB_OFFLINE forbids to fetch it" in line
+    assert "missing from the hub's cache, or incomplete, and HF_HUB_OFFLINE forbids downloads" in line
     assert not hub.requests
 
 
@@ -183,7 +183,7 @@ def test_a_hub_that_does_not_answer(hub, tmp_path):
 def test_a_part_in_the_cache_is_no_model(hub, tmp_path):
     assert fetch(hub, tmp_path, patterns=["config.json"]).returncode == 0
     line = refusal(fetch(hub, tmp_path, HF_HUB_OFFLINE="1"))
-    assert "not, or not wholly, in the cache" in line
+    assert "missing from the hub's cache, or incomplete" in line
 
 
 def test_a_pattern_without_a_slash_matches_in_the_top_folder(hub, tmp_path):

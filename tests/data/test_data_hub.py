@@ -165,7 +165,7 @@ def test_offline_the_cache_is_enough_and_what_it_lacks_is_named(hub, settings):
         with pytest.raises(UserError) as error:
             read(**changes)
         assert str(error.value).startswith(
-            f"dataset {what}: not, or not wholly, in the cache of the hub, and HF_HUB_OFF"
+            f"dataset {what}: missing from the hub's cache, or incomplete, and HF_HUB_OFF"
         )
     assert not hub.requests
 

@@ -1,4 +1,4 @@
-"""Llama (Touvron et al. 2023): grouped-query attention and a gated MLP, each behind a norm."""
+"""Llama (Touvron et al. 2023): grouped-query attention and a gated MLP, each after a norm."""
 
 from stages.models.architecture import Architecture, Attention, Mlp
 

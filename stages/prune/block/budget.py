@@ -2,7 +2,7 @@
 
 1 GiB      memory: the weights, and the keys and values of one sequence of `prune.budget_length` tokens
 500 MMACs  multiply-accumulates of one such sequence without a cache, every pair of positions counted
-12 ms      time to decode a token behind such a sequence, measured on the machine that prunes
+12 ms      time to decode a token after such a sequence, measured on the machine that prunes
 """
 
 UNITS = {  # how many bytes, MACs or nanoseconds it is, and what it measures (costs.MEASURES)

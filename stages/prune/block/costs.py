@@ -101,7 +101,7 @@ def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> tup
 
 @torch.no_grad()
 def decode_time(model: PreTrainedModel, prompt: torch.Tensor) -> float:
-    """Return the nanoseconds of one decoded token behind `prompt`, shape (1, length), the mean of TOKENS of them."""
+    """Return the nanoseconds of one decoded token after `prompt`, shape (1, length), the mean of TOKENS of them."""
     cache = model(prompt, use_cache=True, logits_to_keep=1).past_key_values
     start = clock(prompt)
     for _ in range(TOKENS):

@@ -22,7 +22,7 @@ def prune(
     """Return the model without the layers of the lowest scores, sharing its weights, and the metrics of the pruning.
 
     `windows` are the calibration tokens, shape (count, length); `params` is section `prune` of params.yaml, whose two
-    ranges are the same or one of them null. Step i of n brings the removed share to ratio * i / n, scored anew. Raises
+    ranges are the same or one of them null. Step i of n brings the removed share to ratio * i / n, scored again. Raises
     UserError for layers outside the model and for a ratio that is out of reach or leaves no layer.
     """
     left = list(range(len(Parts(model).layers)))  # as the base counts them

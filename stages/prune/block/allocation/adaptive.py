@@ -1,7 +1,7 @@
 """Adaptive: layers that change their input least give most, step by step (Adapt-Pruner, Wang et al. 2025).
 
 A layer's relative share is 1 - AMPLITUDE times its importance, the block influence scaled to [-1, 1]. It is measured
-anew in each of `prune.iterative_steps`, and what the layers gave before counts: small steps even the layers out.
+again in each of `prune.iterative_steps`, and what the layers gave before counts: small steps even the layers out.
 """
 
 import torch

@@ -49,7 +49,7 @@ def predicted_loss(activations: Activations, gradients: torch.Tensor) -> Loss:
 def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -> dict[tuple[int, str], torch.Tensor]:
     """Return by layer and half the gradients of the log-likelihood at its output, (draws, tokens, hidden), float32.
 
-    Those of the residual stream behind the half, which its output is added to. Layer by layer from the last one: the
+    Those of the residual stream after the half, which its output is added to. Layer by layer from the last one: the
     forward pass keeps each layer's input, from which the layer is computed again.
     """
     activations = Activations(model, windows)
@@ -70,7 +70,7 @@ def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -
 
 
 def halves(activations: Activations, layer: int, stream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the residual stream behind the layer's attention and behind its MLP."""
+    """Return the residual stream after the layer's attention and after its MLP."""
     caught: list[torch.Tensor] = []
     module = activations.layers[layer]
     norm = activations.parts.mlp(module).norm

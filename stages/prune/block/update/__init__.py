@@ -34,7 +34,7 @@ class Update(ABC):
         """Change a module before its units are scored."""
 
     def finish(self, activations: Activations) -> None:
-        """Change what comes behind the last layer."""
+        """Change what comes after the last layer."""
 
 
 def update(name: str) -> Update:

@@ -1,4 +1,4 @@
-"""Realign: refit towards the dense model, so that the residual stream behind each module is what it was.
+"""Realign: refit towards the dense model, so that the residual stream after each module is what it was.
 
 Refit reproduces each matrix's output on inputs that have already drifted. With T what the output must be to undo that
 drift, the least-squares solution is W' = (T'X)[:, S] (X'X)[S, S]^-1, damped towards W (the asymmetric calibration of

@@ -1,4 +1,4 @@
-"""Refit: the kept columns are solved for anew, so that the output matrix gives what it gave with all its inputs.
+"""Refit: the kept columns are solved for again, so that the output matrix gives what it gave with all its inputs.
 
 Least squares on the calibration activations: with S the kept columns, W' = W H[:, S] (H[S, S])^-1: eq. 2 of SparseGPT
 (Frantar & Alistarh 2023) with one mask for all rows, as for units in OSSCAR (Meng et al. 2024) and SlimGPT (Ling et al.

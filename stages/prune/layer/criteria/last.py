@@ -8,10 +8,10 @@ from stages.prune.params import PruneParams
 
 
 class Last(LayerCriterion):
-    """Depths from behind."""
+    """Depths counted from the last layer."""
 
     def score(
         self, model: PreTrainedModel, layers: list[int], windows: torch.Tensor, params: PruneParams
     ) -> torch.Tensor:
-        """Return the depth of `layers` from behind."""
+        """Return the depth of `layers`, counted from the last."""
         return -torch.tensor(layers, dtype=torch.float64)

@@ -3,7 +3,7 @@
 With U the upper Cholesky factor of the inverse Hessian, H^-1 = U'U, and e = W_j / U_jj where a weight of column j goes
 and 0 where it stays: W_k -= e U_jk for all k >= j, the optimal brain surgeon's update with the inverse Hessian of the
 columns not yet passed. What goes is chosen as the sweep arrives, BLOCK columns at a time or each group of a pattern
-n:m; the columns behind a block are updated once a block. H is damped by 1 % of its mean diagonal.
+n:m; the columns after a block are updated once a block. H is damped by 1 % of its mean diagonal.
 """
 
 import torch
