@@ -118,8 +118,9 @@ def measure(side: str, folder: str, limit: int, batch_size: int, threads: int) -
     import lm_eval.utils
     from lm_eval.models.huggingface import HFLM
 
-    from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+    from stages.evaluate.harness import run_tasks
     from stages.evaluate.language_model import BranchingLM
+    from stages.evaluate.outcomes import question_outcomes, task_metrics
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     if side != "ours":
@@ -150,7 +151,7 @@ def stock_config(task: str, cache: str) -> dict[str, Any]:
     """Return lm-eval's own definition with the mirror's file in the place of the hub's."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    from stages.evaluate.tasks import STOCK
+    from stages.common.task_files import STOCK
 
     definition, file, _ = TASKS[task]
     split = Path(file).stem

@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from stages.common.params import RunParams, load_section
 from stages.common.torch_setup import setup_torch
-from stages.evaluate.harness import run_tasks, scores, task_metrics
+from stages.evaluate.harness import run_tasks, scores
 from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.outcomes import task_metrics
 from stages.evaluate.perplexity import evaluation_windows, perplexity, read_sets, window_losses
 from stages.evaluate.tasks import read_tasks
 from stages.models.checkpoint import load_model, load_tokenizer
@@ -114,7 +115,7 @@ class Measure:
             windows = evaluation_windows(name, texts, self.tokenizer, LENGTH)[:WINDOWS]
             found[f"{name} ppl"] = perplexity(window_losses(model, windows, BATCH_TOKENS, name))
         with tempfile.TemporaryDirectory() as cache:
-            tasks = read_tasks(Path("data/tasks"), "all", Path(cache))
+            tasks = read_tasks(Path("data/tasks"), "all", Path(cache)).configs
             harness = BranchingLM(model, self.tokenizer, BATCH_TOKENS)
             metrics = task_metrics(scores(run_tasks(harness, tasks, 0, QUESTIONS, 0)))
         found["tasks %"] = 100 * statistics.fmean(value for key, value in metrics.items() if key.endswith("_acc"))

@@ -24,6 +24,7 @@ def used_paths(data: DataParams, base: BaseParams) -> dict[str, dict[str, str]]:
     keys = {
         "data": {
             "data.path": data.path if data.source == "files" else None,
+            "data.task_folder": data.task_folder,
             "data.mirror": data.mirror if data.source != "hub" else None,
         },
         "base": {"base.path": base.path if base.source in ("path", "gguf", "shape") else None},

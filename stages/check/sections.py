@@ -9,6 +9,7 @@ from stages.common.errors import UserError, shown
 from stages.common.params import ModelsParams, RunParams, Section, validate_section
 from stages.common.yaml_file import read_yaml
 from stages.data.params import DataParams
+from stages.data.task_check import check_tasks, lm_eval_tasks
 from stages.evaluate.params import EvaluateParams
 from stages.export.params import ExportParams
 from stages.profile.params import ProfileParams
@@ -54,11 +55,22 @@ def check_together(sections: dict[str, Any]) -> None:
     if base.source == "train":  # the layers of any other base are known once it is there
         pruned_layers(prune, base.layers)
     check_control(sections["tune"], sections["models"])
-    tasks = data.task_names
-    for name in evaluate.tasks if evaluate.tasks != "all" else []:
-        if name not in tasks:
-            raise UserError(f"evaluate.tasks = {name!r} is not what data makes; allowed: all, {', '.join(tasks)}")
+    check_tasks(data)
+    check_chosen(evaluate, data)
     check_folders(sections["models"].folders, sections["export"])
+
+
+def check_chosen(evaluate: EvaluateParams, data: DataParams) -> None:
+    """Raise UserError for a task to evaluate that data does not make: by its name, or within a group or tag."""
+    chosen = [] if evaluate.tasks == "all" else evaluate.tasks
+    if set(chosen) <= set(data.task_names):
+        return
+    known = lm_eval_tasks(data)
+    made = [*data.task_names, *known.groups, *known.tasks]
+    for name in chosen:
+        if name not in made:
+            allowed = ", ".join(dict.fromkeys(["all", *made]))
+            raise UserError(f"evaluate.tasks = {name!r} is not what data makes; allowed: {allowed}")
 
 
 def check_control(tune: TuneParams, models: ModelsParams) -> None:

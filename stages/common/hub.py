@@ -31,6 +31,10 @@ class Snapshot:
         return self.folder.name
 
 
+class NoSuchFileError(UserError):
+    """The repository is there, at that revision, but has none of the files."""
+
+
 def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns: list[str]) -> Snapshot:
     """Return the files of `repo` at `revision` that match one of `patterns`, downloaded where the cache lacks them.
 
@@ -71,7 +75,7 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
     files = [path for path, name in names.items() if matches(name, patterns) and not matches(name, below)]
     if not files:
-        raise UserError(f"{what} has no file named like {', '.join(patterns)}")
+        raise NoSuchFileError(f"{what} has no file named like {', '.join(patterns)}")
     check_inside(folder, files)
     for file in files:
         check_hash(file, what)

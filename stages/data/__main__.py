@@ -11,7 +11,9 @@ from stages.common.params import load_section
 from stages.common.stage import run_stage
 from stages.data import embedded, files, public
 from stages.data.params import DataParams, FewShot, TuneData
-from stages.data.task_files import write_task
+from stages.data.stock_tasks import with_chance
+from stages.data.task_check import check_tasks
+from stages.data.task_files import write_group, write_task
 
 OUT = Path("data")
 SOURCES = {"python-docs": embedded.collect, "files": files.collect, "hub": public.collect, "mirror": public.collect}
@@ -20,7 +22,8 @@ SOURCES = {"python-docs": embedded.collect, "files": files.collect, "hub": publi
 def main() -> None:
     """Collect from the source that params.yaml names; write all or nothing of each output."""
     params = load_section("data", DataParams)
-    few_shot = load_section("evaluate", FewShot).num_fewshot > 0
+    check_tasks(params)
+    few_shot = load_section("evaluate", FewShot).num_fewshot
     collected = SOURCES[params.source](params, few_shot)
     learnt = load_section("tune", TuneData).data
     if learnt in ("instructions", "both") and collected.instructions.empty:
@@ -29,6 +32,7 @@ def main() -> None:
             "text, or rows with the columns instruction, input and output"
         )
 
+    tasks = {name: with_chance(task) for name, task in collected.tasks.items()}
     with staged(OUT / "text") as folder:
         folder.mkdir()
         for name, part in collected.texts.items():
@@ -43,8 +47,10 @@ def main() -> None:
             write_texts(folder / f"{name}.parquet", part)
     with staged(OUT / "tasks") as folder:
         folder.mkdir()
-        for name, task in collected.tasks.items():
+        for name, task in tasks.items():
             write_task(name, task, folder, OUT / "tasks")
+        for name, group in collected.groups.items():
+            write_group(name, group, tasks, folder)
     with staged(OUT / "sources.json") as file:
         file.write_text(json.dumps(collected.sources, indent=2) + "\n", encoding="utf-8")
     write_details("metrics/details/data.json", collected.details | {"own_domain": collected.own_domain})

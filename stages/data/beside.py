@@ -10,11 +10,13 @@ from typing import Any
 from stages.common.errors import UserError
 from stages.data import abstracts, lm_eval_files, python_docs
 from stages.data.collected import Task
-from stages.data.datasets import STOCK, named
+from stages.data.datasets import named
+from stages.data.definitions import GroupDefinition
 from stages.data.library import Library, texts_of
 from stages.data.params import DataParams
 from stages.data.splits import deduplicate, split
-from stages.data.stock_tasks import stock_task
+from stages.data.stock_tasks import read_tasks
+from stages.data.task_check import lm_eval_tasks
 from stages.data.task_files import multiple_choice
 from stages.data.tasks import TASKS, make_tasks
 
@@ -28,16 +30,19 @@ class Beside:
     tasks: dict[str, Task]
     perplexity: dict[str, list[str]]
     sources: list[dict[str, Any]]  # of what no library reads
+    groups: dict[str, GroupDefinition]
 
 
-def collect(params: DataParams, few_shot: bool, library: Library, documentation: Splits | None = None) -> Beside:
-    """Return data.tasks and data.perplexity in the order of their names there; `library` notes what it lacks.
+def collect(params: DataParams, few_shot: int | None, library: Library, documentation: Splits | None = None) -> Beside:
+    """Return the tasks of data.tasks, and the sets of data.perplexity in their order; `library` notes what it lacks.
 
-    With `few_shot`, lm-eval's tasks have their training splits. The tasks from Python's documentation have none: their
-    few-shot examples are other questions. `documentation` is that text, split, where the caller has it.
+    `few_shot` is the number of few-shot examples, null for each task's own: with any, lm-eval's tasks have the split
+    that they come from. The tasks from Python's documentation have none: their examples are other questions.
+    `documentation` is that text, split, where the caller has it.
     Raises UserError if it does not give `data.questions` for a task.
     """
-    stock = {name: stock_task(name, library.get, few_shot) for name in params.task_names if name in STOCK}
+    known = lm_eval_tasks(params)
+    stock = read_tasks(known.tasks, library.get, few_shot)
     public = [name for name in params.set_names if name != abstracts.NAME]
     read = {name: library.get(name, named(name), str(named(name).held_out)) for name in public}
     made = python_tasks(params, documentation)
@@ -46,11 +51,11 @@ def collect(params: DataParams, few_shot: bool, library: Library, documentation:
     if abstracts.NAME in params.set_names:
         sets[abstracts.NAME] = abstracts.documents()
         sources.append(lm_eval_files.source(abstracts.NAME, sets[abstracts.NAME]))
-    tasks = {name: task for name, task in stock.items() if task is not None} | made
     return Beside(
-        tasks={name: tasks[name] for name in params.task_names if name in tasks},
+        tasks=made | stock,
         perplexity={name: sets[name] for name in params.set_names if name in sets},
         sources=sources,
+        groups=known.groups,
     )
 
 

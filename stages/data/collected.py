@@ -6,6 +6,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from stages.data.definitions import GroupDefinition
+
 
 @dataclass(frozen=True)
 class Task:
@@ -14,6 +16,16 @@ class Task:
     config: dict[str, Any]
     splits: dict[str, pa.Table]
     scored: str  # the split that is scored; others are for few-shot examples
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.config["task"]
+
+    @property
+    def questions(self) -> int:
+        """How many there are."""
+        return self.splits[self.scored].num_rows
 
 
 @dataclass(frozen=True)
@@ -28,3 +40,4 @@ class Collected:
     sources: list[dict[str, Any]]  # where each part comes from: names, revision, sha256
     details: dict[str, int | float]
     own_domain: str | None  # the perplexity set from the same corpus as `texts`, if there is one
+    groups: dict[str, GroupDefinition]  # lm-eval's groups of those tasks

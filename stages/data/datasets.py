@@ -1,4 +1,4 @@
-"""Public datasets and tasks by the names that the thesis and the field use, and where they lie."""
+"""Public datasets by the names that the thesis and the field use, and where they lie."""
 
 from dataclasses import dataclass
 
@@ -38,18 +38,6 @@ DATASETS = {
     "ptb": Dataset("ptb-text-only/ptb_text_only", "penn_treebank", CONVERTED, held_out="validation"),
     "wikitext2": Dataset("Salesforce/wikitext", "wikitext-2-raw-v1", held_out="test"),
     "wikitext2_tokenised": Dataset("Salesforce/wikitext", "wikitext-2-v1", held_out="test"),
-}
-
-# lm-eval's tasks: the definition inside lm_eval/tasks; the dataset that it names, here too so that params are checked
-# without lm-eval; and the accuracy of guessing. (A few ARC questions have three or five choices.)
-STOCK = {
-    "arc_challenge": ("arc/arc_challenge.yaml", "allenai/ai2_arc", 0.25),
-    "arc_easy": ("arc/arc_easy.yaml", "allenai/ai2_arc", 0.25),
-    "boolq": ("super_glue/boolq/default.yaml", "aps/super_glue", 0.5),
-    "hellaswag": ("hellaswag/hellaswag.yaml", "Rowan/hellaswag", 0.25),
-    "openbookqa": ("openbookqa/openbookqa.yaml", "allenai/openbookqa", 0.25),
-    "piqa": ("piqa/piqa.yaml", "baber/piqa", 0.5),
-    "winogrande": ("winogrande/default.yaml", "allenai/winogrande", 0.5),
 }
 
 

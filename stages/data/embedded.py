@@ -19,7 +19,7 @@ from stages.data.splits import deduplicate, split
 OWN = "pydocs"  # the held-out documents as a perplexity set
 
 
-def collect(params: DataParams, few_shot: bool) -> Collected:
+def collect(params: DataParams, few_shot: int | None) -> Collected:
     """Return text, instructions, and what the params name beside it; nothing of one split is in another.
 
     Raises UserError if the held-out documents do not give `data.questions` for every task.
@@ -41,6 +41,7 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
         instructions=pd.DataFrame(instructions),
         perplexity={OWN: texts["test"], **others.perplexity},
         tasks=others.tasks,
+        groups=others.groups,
         sources=[source, lm_eval_files.source(exams.NAME, questions), *others.sources, *library.records],
         details=summary(texts, len(instructions), params.questions, digest),
         own_domain=OWN,

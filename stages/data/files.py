@@ -17,7 +17,7 @@ from stages.data.splits import split_texts
 OWN = "own"  # the held-out documents as a perplexity set
 
 
-def collect(params: DataParams, few_shot: bool) -> Collected:
+def collect(params: DataParams, few_shot: int | None) -> Collected:
     """Return the text of data.path, its instructions, and what the params name beside it.
 
     Nothing of one split is in another: equal documents count once, and instructions are those of the training split.
@@ -41,6 +41,7 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
         instructions=pd.DataFrame(rows, columns=ALPACA),
         perplexity={OWN: texts["test"], **others.perplexity},
         tasks=others.tasks,
+        groups=others.groups,
         sources=[source, *others.sources, *library.records],
         details=summary(texts, len(rows), digest),
         own_domain=OWN,

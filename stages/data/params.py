@@ -6,13 +6,14 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from stages.common.params import Positive, Section, Seed, Share
 from stages.data import abstracts
-from stages.data.datasets import DATASETS, STOCK, named
+from stages.data.datasets import DATASETS
 from stages.data.tasks import TASKS
 
 HELD_OUT = [abstracts.NAME, *(name for name, dataset in DATASETS.items() if dataset.held_out)]
 PUBLIC = ("hub", "mirror")
 # What `auto` means: with a source of public datasets those of the thesis, else what needs no network.
 AUTO_TASKS = {True: ["boolq", "hellaswag", "winogrande", "arc_challenge", "openbookqa"], False: list(TASKS)}
+TASK_NAMES = f"{', '.join(TASKS)}, and of lm-eval's tasks, groups and tags"
 AUTO_SETS = {True: ["wikitext2", "ptb"], False: [abstracts.NAME]}
 
 
@@ -26,23 +27,24 @@ def check_name(value: str) -> str:
 dataset_name = AfterValidator(check_name)
 
 
-def auto_or(names: list[str]) -> BeforeValidator:
-    """Return a validator that allows `auto` and lists of different `names`."""
+def auto_or(names: list[str] | None, what: str) -> BeforeValidator:
+    """Return a validator that allows `auto` and lists of different names, of `names` where they are given."""
 
     def check(value: Any) -> Any:
-        if value != "auto" and not (isinstance(value, list) and all(name in names for name in value)):
-            raise ValueError(f"is not allowed; allowed: auto, or a list, empty for none, of {', '.join(names)}")
+        listed = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+        if value != "auto" and not (listed and (names is None or all(name in names for name in value))):
+            raise ValueError(f"is not allowed; allowed: auto, or a list, empty for none, of {what}")
         return value if value == "auto" else list(dict.fromkeys(value))
 
     return BeforeValidator(check)
 
 
 class FewShot(Section):
-    """The key of section `evaluate` that says whether the tasks' training splits are needed."""
+    """The key of section `evaluate` that says whether the splits of the tasks' few-shot examples are needed."""
 
     model_config = ConfigDict(extra="ignore")
 
-    num_fewshot: Annotated[int, Field(ge=0)]
+    num_fewshot: Annotated[int, Field(ge=0)] | None
 
 
 class TuneData(Section):
@@ -61,9 +63,11 @@ class DataParams(Section):
     seed: Seed
     validation_share: Annotated[Share, Field(gt=0)]
     test_share: Annotated[Share, Field(gt=0)]
-    tasks: Annotated[Literal["auto"] | list[str], auto_or([*TASKS, *STOCK])]
+    tasks: Annotated[Literal["auto"] | list[str], auto_or(None, TASK_NAMES)]
+    task_folder: Annotated[str, Field(min_length=1)] | None
+    task_functions: bool
     questions: Positive
-    perplexity: Annotated[Literal["auto"] | list[str], auto_or(HELD_OUT)]
+    perplexity: Annotated[Literal["auto"] | list[str], auto_or(HELD_OUT, ", ".join(HELD_OUT))]
     characters: Positive
     mirror: str | None
     missing: Literal["refuse", "skip"]
@@ -93,16 +97,6 @@ class DataParams(Section):
     def check_sets(self) -> Self:
         if self.source in PUBLIC and not self.set_names:
             raise ValueError(f"perplexity = []; allowed with source = {self.source!r}: at least one set")
-        return self
-
-    @model_validator(mode="after")
-    def check_revisions(self) -> Self:
-        known = {dataset.repo for dataset in DATASETS.values()} | {repo for _, repo, _ in STOCK.values()}
-        known |= {named(self.calibration).repo, named(self.instructions).repo}
-        for name, revision in self.revisions.items():
-            if name not in known:
-                allowed = ", ".join(sorted(known))
-                raise ValueError(f"revisions.{name} = {revision!r} pins no dataset; allowed: {allowed}")
         return self
 
     @model_validator(mode="after")

@@ -17,8 +17,8 @@ from stages.data.splits import split_texts
 BLOCK_CHARACTERS = 4000  # rows can be single sentences: so many characters of neighbouring rows make a document
 
 
-def collect(params: DataParams, few_shot: bool) -> Collected:
-    """Return all that the params name, read from the hub or the mirror; with `few_shot` training splits of tasks too.
+def collect(params: DataParams, few_shot: int | None) -> Collected:
+    """Return all that the params name, read from the hub or the mirror; `few_shot`: of the tasks' examples.
 
     What a mirror lacks is named in one line: an error, or with `data.missing: skip` a warning, and the part is left
     out. Raises UserError also where that leaves no calibration text, no task or no set, and for columns that are not as
@@ -43,6 +43,7 @@ def collect(params: DataParams, few_shot: bool) -> Collected:
         else alpaca(params.instructions, instructions),
         perplexity=others.perplexity,
         tasks=others.tasks,
+        groups=others.groups,
         sources=[*library.records, *others.sources],
         details={},
         own_domain=own_domain(params.calibration, list(others.perplexity)),

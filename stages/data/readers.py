@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 
 from stages.common.errors import UserError
-from stages.common.hub import fetch
-from stages.data.datasets import Dataset
+from stages.common.hub import NoSuchFileError, fetch
+from stages.data.datasets import CONVERTED, Dataset
 from stages.data.rows import check_text, read_parquet, without_metadata
 
 
@@ -42,11 +42,23 @@ def mirror_reader(mirror: str) -> Reader:
 
 
 def hub_reader(revisions: dict[str, str]) -> Reader:
-    """Return the reader of a hub; `revisions` pins datasets, by their names there, to commits."""
+    """Return the reader of a hub; `revisions` pins datasets, by their names there, to commits.
+
+    A split that no file of the repository is named for is read from the hub's own copy of it as parquet.
+    """
 
     def read(dataset: Dataset, split: str) -> Read:
         patterns = dataset.patterns(split)
-        snapshot = fetch("dataset", dataset.repo, revisions.get(dataset.repo, dataset.revision), patterns)
+        try:
+            snapshot = fetch("dataset", dataset.repo, revisions.get(dataset.repo, dataset.revision), patterns)
+        except NoSuchFileError as error:
+            if dataset.repo in revisions or dataset.files or dataset.revision != "main":
+                raise
+            patterns = [f"{dataset.config or 'default'}/{split}/*.parquet"]
+            try:
+                snapshot = fetch("dataset", dataset.repo, CONVERTED, patterns)
+            except UserError:
+                raise error from None
         names = {file: file.relative_to(snapshot.folder).as_posix() for file in snapshot.files}
         groups = ([file for file in names if fnmatch.fnmatch(names[file], pattern)] for pattern in patterns)
         files = next(group for group in groups if group)

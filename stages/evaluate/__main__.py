@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from stages.common import resume
+from stages.common.errors import UserError
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import RunParams, folder_of, load_section, name_of
 from stages.common.stage import run_stage
 from stages.common.torch_setup import arithmetic, precision, setup_torch
-from stages.evaluate.harness import accuracies, merge, question_outcomes, run_tasks, scores, task_metrics
+from stages.evaluate.harness import merge, run_tasks, scores, with_groups
 from stages.evaluate.language_model import BranchingLM
-from stages.evaluate.params import EvaluateParams
+from stages.evaluate.outcomes import headlines, only, question_outcomes, question_values, task_metrics
+from stages.evaluate.params import EvaluateParams, TaskFunctions
 from stages.evaluate.perplexity import (
     evaluation_windows,
     first_windows,
@@ -34,7 +36,7 @@ METRICS, DETAILS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/details/eva
 
 
 def main(name: str, folder: str | Path) -> None:
-    """Measure perplexity on every set and accuracy on every task, and write samples.
+    """Measure perplexity on every set and every task's metrics, and write samples.
 
     An interrupted run continues within the set or task that it was in.
     """
@@ -42,8 +44,11 @@ def main(name: str, folder: str | Path) -> None:
     device = setup_torch(run, params.seed)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as cache, arithmetic():
-        sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache))
+        functions = load_section("data", TaskFunctions).task_functions
+        sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache), functions)
         model, tokenizer = load_model(folder, device), load_tokenizer(folder)
+        if params.chat_template and not tokenizer.chat_template:
+            raise UserError(f"evaluate.chat_template = true, but the tokenizer in {folder} has no chat template")
         cast_weights(model)
         inputs = resume.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)
         state = resume.state_folder("evaluate", run.model_dump_json(), params.model_dump_json(), inputs)
@@ -58,26 +63,29 @@ def main(name: str, folder: str | Path) -> None:
             name, settings = config["task"], (params.num_fewshot, params.limit, params.seed)
             answers = Kept(state / f"answers {name}")
             return remember(
-                state / f"task {name}", lambda: scores(run_tasks(language_model, [config], *settings, answers))
+                state / f"task {name}",
+                lambda: scores(run_tasks(language_model, [config], *settings, answers, params.chat_template)),
             )
 
         language_model = BranchingLM(model, tokenizer, params.batch_tokens)
-        results = merge([measure_task(config) for config in tasks])
+        results = with_groups(merge([measure_task(config) for config in tasks.configs]), tasks.groups)
         samples = continuations(model, tokenizer, params.prompts, params.new_tokens)
 
+    compared = only(results, tasks.shown)
     with staged(OUTCOMES / name) as outcomes:
         outcomes.mkdir()
-        question_outcomes(results).to_parquet(outcomes / "questions.parquet", index=False)
+        question_outcomes(compared).to_parquet(outcomes / "questions.parquet", index=False)
+        question_values(compared).to_parquet(outcomes / "values.parquet", index=False)
+        (outcomes / "tasks.json").write_text(json.dumps(results["results"], indent=2) + "\n", encoding="utf-8")
         window_table(losses, params.sequence_length).to_parquet(outcomes / "windows.parquet", index=False)
         (outcomes / "samples.json").write_text(json.dumps(samples, indent=2) + "\n", encoding="utf-8")
     perplexities = {f"{key}_ppl": perplexity(losses[key]) for key in losses}
-    measured = task_metrics(results)
-    compared = accuracies(measured)
-    write_metrics(METRICS / f"{name}.json", perplexities | compared)
+    measured, shown = task_metrics(compared), headlines(compared)
+    write_metrics(METRICS / f"{name}.json", perplexities | shown)
     details: dict[str, Any] = {"precision": precision()}
     details |= {f"{key}_windows": len(used[key]) for key in used}
     details |= {f"{key}_windows_in_text": len(windows[key]) for key in windows}
-    details |= {key: measured[key] for key in measured if key not in compared}
+    details |= {key: measured[key] for key in measured if key not in shown}
     write_details(DETAILS / f"{name}.json", details)
     resume.forget(state)
 

@@ -9,10 +9,12 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import _add_special_kwargs, has_bos_prefix
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
 from stages.common.progress import Bar
+from stages.evaluate.generation import alike
 from stages.evaluate.head import sliced_logits
 from stages.evaluate.resume import Kept
 from stages.evaluate.tally import Tally
@@ -68,6 +70,38 @@ class BranchingLM(HFLM):
         self.encoded = dict(zip(texts, self.tokenizer(texts, **options)["input_ids"], strict=True)) if texts else {}
         self.tally = Tally(self.tasks, requests)
         return self._loglikelihood_tokens([self.encode(request) for request in requests], disable_tqdm)
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """Return the log-likelihood of each whole text, from windows as HFLM cuts them."""
+        parts = [self.windows(request) for request in requests]
+        self.tally = Tally({}, [])
+        results = iter(self._loglikelihood_tokens([window for part in parts for window in part], disable_tqdm))
+        return [sum(next(results)[0] for _ in part) for part in parts]
+
+    def windows(self, request: Instance) -> list[Request]:
+        """Return a text's windows of at most the model's context, each token predicted once."""
+        (text,) = request.args
+        (first,) = self.prefix(f"task {request.task_name}, question {request.doc_id}")
+        windows = get_rolling_token_windows(self.tok_encode(text), first, self.max_length, context_len=1)
+        return [(("", ""), *make_disjoint_window(window)) for window in windows]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Return HFLM's continuations, of requests with one setting and alike in length at a time."""
+        kept, self.kept = self.kept, Kept()
+        lengths = [len(self.tok_encode(request.args[0])) for request in requests]
+        parts = alike(requests, lengths, self.max_gen_toks, self.max_length, self.batch_tokens)
+        done = sum(map(len, kept.results))
+        with Bar(" ".join(["task", *self.tasks]), len(requests), done) as bar:
+            for part, rows in parts[len(kept.results) :]:
+                torch.manual_seed(part[0])  # where a task samples: a run that was interrupted draws as one that was not
+                self.batch_size_per_gpu = rows
+                kept.add(super().generate_until([requests[index] for index in part], disable_tqdm=True))
+                bar.advance(len(part), "")
+        self.batch_size_per_gpu = max(1, self.batch_tokens // self.max_length)
+        kept.save()
+        order = [index for part, _ in parts for index in part]
+        written = dict(zip(order, (text for texts in kept.results for text in texts), strict=True))
+        return [written[index] for index in range(len(requests))]
 
     def encode(self, request: Instance) -> Request:
         """Return the tokens of a request, split as HFLM splits them.

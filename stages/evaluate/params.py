@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stages.common.params import Positive, Section, Seed
 
@@ -15,7 +15,8 @@ class EvaluateParams(Section):
     tokens: Positive | None
     tasks: Literal["all"] | list[str]
     limit: Positive | None
-    num_fewshot: Annotated[int, Field(ge=0)]
+    num_fewshot: Annotated[int, Field(ge=0)] | None
+    chat_template: bool
     batch_tokens: Positive
     prompts: list[Annotated[str, Field(min_length=1)]]
     new_tokens: Positive
@@ -38,3 +39,11 @@ class EvaluateParams(Section):
                 f"{self.sequence_length}"
             )
         return self
+
+
+class TaskFunctions(Section):
+    """The key of section `data` that says whether the user's own Python functions in task files may run."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    task_functions: bool

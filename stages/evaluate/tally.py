@@ -23,11 +23,17 @@ class Tally:
         self.results[index] = result
         request = self.requests[index]
         answers = self.questions[request.metadata]
-        if request.task_name in self.tasks and all(answer in self.results for answer in answers):
+        task = self.tasks.get(request.task_name)
+        if task and has_accuracy(task) and all(answer in self.results for answer in answers):
             results = [self.results[answer] for answer in answers]
-            self.right += self.tasks[request.task_name].process_results(request.doc, results)["acc"]
+            self.right += task.process_results(request.doc, results)["acc"]
             self.answered += 1
 
     def __str__(self) -> str:
         """Return the accuracy as a progress bar shows it."""
         return f"accuracy {self.right / self.answered:.3f}" if self.answered else ""
+
+
+def has_accuracy(task: Task) -> bool:
+    """Return whether lm-eval itself computes an accuracy of the task; a function of the task's own runs once."""
+    return "acc" in task.aggregation() and task.config.process_results is None

@@ -91,8 +91,8 @@ def test_the_projects_own_params_are_valid(params):
         ),
         (
             "data.tasks",
-            ["mmlu"],
-            r"data.tasks = \['mmlu'\] is not allowed; allowed: auto, or a list, .*gap.*boolq",
+            ["boolk"],
+            r"data.tasks = 'boolk' is no task, group or tag that lm-eval knows; near names: boolq",
         ),
         (
             "data.tasks",

@@ -6,14 +6,16 @@ import sys
 import pytest
 import yaml
 from hub_server import Hub
-from public_files import FILES, serve, variables
+from public_files import FILES, TASKS, serve, variables
 
 # Reads each dataset by our reader and by the datasets client.
 BOTH = """
+import sys
 from datasets import load_dataset
-from stages.data.datasets import DATASETS, STOCK, named
+from stages.data.datasets import DATASETS, named
+from stages.data.definitions import expand
 from stages.data.readers import hub_reader
-from stages.data.stock_tasks import stock_task
+from stages.data.stock_tasks import read_tasks
 
 read = hub_reader({})
 
@@ -23,8 +25,7 @@ def compare(name, dataset, split):
     print(name, split, "same" if ours.to_pylist() == theirs.to_list() else (ours, theirs))
     return ours
 
-for name in STOCK:
-    stock_task(name, compare, few_shot=True)
+read_tasks(expand(sys.argv[1:], None).tasks, compare, 1)
 for name, dataset in DATASETS.items():
     if dataset.held_out:
         compare(name, dataset, dataset.held_out)
@@ -46,7 +47,7 @@ def test_the_datasets_client_reads_the_same_rows(tmp_path):
         for repository, configs in cards.items():
             card = {"configs": [{"config_name": key, "data_files": data_files(configs[key])} for key in configs]}
             hub.datasets[repository]["README.md"] = f"---\n{yaml.safe_dump(card)}---\n".encode()
-        command, environment = [sys.executable, "-c", BOTH], variables(hub, tmp_path)
+        command, environment = [sys.executable, "-c", BOTH, *TASKS], variables(hub, tmp_path)
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["same"] * 24, done.stdout

@@ -15,7 +15,7 @@ from public_files import TASKS, params, serve, variables, write_mirror
 from stages.common.errors import UserError
 from stages.data.__main__ import main
 from stages.data.collected import Collected
-from stages.data.datasets import DATASETS, STOCK
+from stages.data.datasets import DATASETS
 from stages.data.public import collect
 
 
@@ -72,7 +72,7 @@ def tables(folder: Path) -> dict[str, pd.DataFrame]:
     return {str(file.relative_to(folder)): pd.read_parquet(file) for file in sorted(folder.rglob("*.parquet"))}
 
 
-@pytest.mark.parametrize("name", STOCK)
+@pytest.mark.parametrize("name", TASKS)
 def test_each_task_by_its_name(name, hub, settings):
     repository, config, scored, rows = TASKS[name]
     task = read(tasks=[name], few_shot=True).tasks[name]
@@ -191,7 +191,7 @@ def test_hub_and_mirror_give_the_same(hub, tmp_path):
     assert len(hub.requests) == before, "the mirror needs no network"
     ours, theirs = tables(here / "data"), tables(there / "data")
     assert ours.keys() == theirs.keys()
-    assert ours.keys() >= {f"tasks/{name}{part}.parquet" for name in STOCK for part in ("", ".train")}
+    assert ours.keys() >= {f"tasks/{name}{part}.parquet" for name in TASKS for part in ("", ".train")}
     assert ours.keys() >= {f"perplexity/{name}.parquet" for name, dataset in DATASETS.items() if dataset.held_out}
     for name in ours:
         pd.testing.assert_frame_equal(ours[name], theirs[name], check_dtype=False)

@@ -13,10 +13,11 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from stages.common.errors import UserError
-from stages.evaluate.harness import merge, question_outcomes, run_tasks, scores, task_metrics
+from stages.evaluate.harness import merge, run_tasks, scores
 from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.outcomes import question_outcomes, task_metrics
 from stages.evaluate.tally import Tally
-from stages.evaluate.tasks import read_tasks
+from stages.evaluate.tasks import Tasks, read_tasks
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)
 TOKENIZER = tiny_tokenizer()
@@ -25,7 +26,7 @@ TOKENIZER = tiny_tokenizer()
 @pytest.fixture
 def tasks(tmp_path):
     write_tasks(tmp_path / "tasks")
-    return lambda chosen="all": read_tasks(tmp_path / "tasks", chosen, tmp_path / "cache")
+    return lambda chosen="all": read_tasks(tmp_path / "tasks", chosen, tmp_path / "cache").configs
 
 
 def run(configs, model, num_fewshot=0, limit=None):
@@ -76,7 +77,9 @@ def test_answers_are_kept_where_all_questions_have_the_same_choices(tmp_path):
     table = pd.DataFrame({"context": ["a tree", "a wall", "fruit"], "label": [1, 0, 1]})
     fields = {"doc_to_text": "context", "doc_to_target": "label", "doc_to_choice": ["no", "yes"]}
     write_task(tmp_path / "tasks", "polar", table, ["acc"], **fields)
-    outcomes = question_outcomes(scores(run(read_tasks(tmp_path / "tasks", "all", tmp_path / "cache"), tiny_model())))
+    outcomes = question_outcomes(
+        scores(run(read_tasks(tmp_path / "tasks", "all", tmp_path / "cache").configs, tiny_model()))
+    )
     answers = outcomes.set_index("task")["answer"]
     assert answers["polar"].tolist() == ["1", "0", "1"]
     assert answers[["ending", "gap"]].isna().all()
@@ -100,7 +103,7 @@ def test_a_schema_cannot_make_images_of_a_column(tmp_path):
     file = tmp_path / "gap.parquet"
     declared = json.dumps({"info": {"features": {"continuation": {"_type": "Image"}}}})
     pq.write_table(pq.read_table(file).replace_schema_metadata({"huggingface": declared}), file)
-    (config,) = read_tasks(tmp_path, ["gap"], tmp_path / "cache")
+    (config,) = read_tasks(tmp_path, ["gap"], tmp_path / "cache").configs
     (task,) = TaskManager(include_defaults=False).load([config])["tasks"].values()
     rows = pq.read_table(file).to_pylist()
     assert [dict(row) for row in task.eval_docs] == rows
@@ -116,11 +119,15 @@ def test_a_damaged_file_of_a_task_is_one_line(tmp_path):
 
 def test_task_files_this_stage_cannot_score(tmp_path):
     write_tasks(tmp_path)
-    for key, value in {"task": "gaps", "output_type": "generate_until", "metric_list": [{"metric": "f1"}]}.items():
-        config = yaml.safe_load((tmp_path / "ending.yaml").read_text()) | {key: value}
-        (tmp_path / "gap.yaml").write_text(yaml.safe_dump(config | ({"task": "gap"} if key != "task" else {})))
-        with pytest.raises(UserError, match=r"gap\.yaml: its task must be named gap, of output_type multiple_choice"):
-            read_tasks(tmp_path, "all", tmp_path)
+    config = yaml.safe_load((tmp_path / "ending.yaml").read_text())
+    for change, message in (
+        ({"task": "gaps"}, r"gap\.yaml: its task is named 'gaps'; expected: gap"),
+        ({"output_type": "guess"}, r"^task gap: lm-eval cannot make it \(ValueError: Got invalid output_type 'guess'"),
+        ({"metric_list": [{"metric": "none"}]}, r"^task gap: lm-eval cannot make it \("),
+    ):
+        (tmp_path / "gap.yaml").write_text(yaml.safe_dump(config | {"task": "gap"} | change))
+        with pytest.raises(UserError, match=message):
+            run(read_tasks(tmp_path, ["gap"], tmp_path / "cache").configs, tiny_model())
 
 
 def test_a_changed_file_is_read_again(tmp_path):
@@ -130,7 +137,7 @@ def test_a_changed_file_is_read_again(tmp_path):
         write_tasks(tmp_path / "tasks")
         table = pd.read_parquet(tmp_path / "tasks" / "gap.parquet").assign(label=label)
         table.to_parquet(tmp_path / "tasks" / "gap.parquet")
-        configs = read_tasks(tmp_path / "tasks", ["gap"], tmp_path / f"cache{label}")
+        configs = read_tasks(tmp_path / "tasks", ["gap"], tmp_path / f"cache{label}").configs
         outcomes.append(question_outcomes(run(configs, tiny_model()))["acc"])
     assert (outcomes[0] != outcomes[1]).all()
 
@@ -138,7 +145,7 @@ def test_a_changed_file_is_read_again(tmp_path):
 def test_no_tasks(tmp_path):
     write_tasks(tmp_path / "tasks")
     (tmp_path / "empty").mkdir()
-    assert read_tasks(tmp_path / "empty", "all", tmp_path) == read_tasks(tmp_path / "tasks", [], tmp_path) == []
+    assert read_tasks(tmp_path / "empty", "all", tmp_path) == read_tasks(tmp_path / "tasks", [], tmp_path) == Tasks([])
     with pytest.raises(UserError, match=r"evaluate\.tasks = 'boolq' is not a known task; allowed: all$"):
         read_tasks(tmp_path / "empty", ["boolq"], tmp_path)
     nothing = merge([])

@@ -11,8 +11,9 @@ from helpers import SHARED, tiny_llama
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from stages.evaluate.harness import question_outcomes, run_tasks, task_metrics
+from stages.evaluate.harness import run_tasks
 from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.outcomes import question_outcomes, task_metrics
 
 MIRROR = SHARED / "data" / "mirror"
 STOCK = Path(lm_eval.tasks.__file__).parent
@@ -21,6 +22,7 @@ TASKS = {
     "winogrande": ("winogrande/default.yaml", "allenai/winogrande/winogrande_xl/validation.parquet"),
     "arc_challenge": ("arc/arc_challenge.yaml", "allenai/ai2_arc/ARC-Challenge/test.parquet"),
     "openbookqa": ("openbookqa/openbookqa.yaml", "allenai/openbookqa/main/test.parquet"),
+    "hellaswag": ("hellaswag/hellaswag.yaml", "Rowan/hellaswag/validation.parquet"),
 }
 pytestmark = pytest.mark.skipif(not MIRROR.is_dir(), reason="the mirror of real data is not beside the project")
 

@@ -27,7 +27,7 @@ from stages.models.checkpoint import save_checkpoint
 
 PARAMS = {
     "seed": 1, "sequence_length": 16, "tokens": None, "tasks": "all", "limit": None, "num_fewshot": 0,
-    "batch_tokens": 64, "prompts": ["the tree"], "new_tokens": 3,
+    "chat_template": False, "batch_tokens": 64, "prompts": ["the tree"], "new_tokens": 3,
 }  # fmt: skip
 
 # Runs the stage, keeps every batch at once, counts the batches of texts and tasks, and sends itself a signal at one.
@@ -67,7 +67,11 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "data" / "perplexity").mkdir()
     texts = pd.DataFrame({"text": [text(random.Random(0), 40) for _ in range(5)]})
     texts.to_parquet(tmp_path / "data/perplexity/one.parquet")
-    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "evaluate": PARAMS}
+    sections = {
+        "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "data": {"task_functions": False},
+        "evaluate": PARAMS,
+    }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
     (tmp_path / ".dvc").mkdir()
     yield tmp_path

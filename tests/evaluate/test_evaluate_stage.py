@@ -26,6 +26,7 @@ PARAMS = {
     "tasks": "all",
     "limit": None,
     "num_fewshot": 0,
+    "chat_template": False,
     "batch_tokens": 256,
     "prompts": ["the tree", "a wall"],
     "new_tokens": 5,
@@ -62,6 +63,7 @@ def workspace(tmp_path_factory):
 def run(workspace, changes=None, home=None, model="model"):
     sections = {
         "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "data": {"task_functions": False},
         "evaluate": PARAMS | (changes or {}),
         "models": {"mine": model},
     }

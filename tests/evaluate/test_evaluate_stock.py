@@ -17,13 +17,15 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from analysis.outcomes import majority_shares
 from stages.common.errors import UserError
+from stages.common.task_files import STOCK
 from stages.data.params import DataParams
 from stages.data.public import collect
 from stages.data.task_files import write_task
-from stages.evaluate.harness import question_outcomes, run_tasks, scores, task_metrics
+from stages.evaluate.harness import run_tasks, scores
 from stages.evaluate.language_model import BranchingLM
+from stages.evaluate.outcomes import question_outcomes, task_metrics
 from stages.evaluate.perplexity import evaluation_windows, perplexity, window_losses
-from stages.evaluate.tasks import STOCK, read_tasks
+from stages.evaluate.tasks import read_tasks
 from thesis import printed
 
 MIRROR = SHARED / "data" / "mirror"
@@ -32,6 +34,7 @@ TASKS = {  # task: lm-eval's definition, its file in the mirror
     "winogrande": ("winogrande/default.yaml", "allenai/winogrande/winogrande_xl/validation.parquet"),
     "arc_challenge": ("arc/arc_challenge.yaml", "allenai/ai2_arc/ARC-Challenge/test.parquet"),
     "openbookqa": ("openbookqa/openbookqa.yaml", "allenai/openbookqa/main/test.parquet"),
+    "hellaswag": ("hellaswag/hellaswag.yaml", "Rowan/hellaswag/validation.parquet"),
 }
 SETS = ["wikitext2_tokenised", "ptb"]
 SECTION = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"] | {
@@ -79,7 +82,7 @@ def requests(config: dict, limit: int = 100) -> list[tuple]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
 def test_prompts_and_answers_are_those_of_lm_eval(name, task_folder, tmp_path):
-    (ours,) = read_tasks(task_folder, [name], tmp_path / "ours")
+    (ours,) = read_tasks(task_folder, [name], tmp_path / "ours").configs
     theirs = stock_config(name, tmp_path / "theirs")
     asked = requests(ours)
     assert asked == requests(theirs)
@@ -94,7 +97,7 @@ def test_prompts_and_answers_are_those_of_lm_eval(name, task_folder, tmp_path):
 def test_scores_are_those_of_lm_eval(task_folder, tmp_path):
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     model, tokenizer = tiny_model(), tiny_tokenizer()
-    configs = read_tasks(task_folder, list(TASKS), tmp_path / "ours")
+    configs = read_tasks(task_folder, list(TASKS), tmp_path / "ours").configs
     ours = run_tasks(BranchingLM(model, tokenizer, 2048), configs, num_fewshot=0, limit=8, seed=1)
     stock = [stock_config(name, tmp_path / "theirs") for name in TASKS]
     theirs = run_tasks(HFLM(model, tokenizer=tokenizer, batch_size=8), stock, num_fewshot=0, limit=8, seed=1)
@@ -115,7 +118,7 @@ class Guesser(LM):
 @in_mirror
 @pytest.mark.slow
 def test_the_majority_answer_of_boolq_and_of_no_task_whose_choices_differ(task_folder, tmp_path):
-    configs = read_tasks(task_folder, ["boolq", "winogrande", "openbookqa"], tmp_path)
+    configs = read_tasks(task_folder, ["boolq", "winogrande", "openbookqa"], tmp_path).configs
     questions = question_outcomes(scores(run_tasks(Guesser(), configs, num_fewshot=0, limit=None, seed=1)))
     assert len(questions[questions["task"] == "boolq"]) == 3270
     shares = majority_shares({"base": questions})
@@ -149,7 +152,7 @@ def test_perplexity_is_that_of_ten_lines(name, file, column, collected):
 
 
 def test_functions_of_a_definition_are_kept(tmp_path):
-    (config,) = read_tasks(hellaswag_folder(tmp_path / "tasks"), "all", tmp_path / "cache")
+    (config,) = read_tasks(hellaswag_folder(tmp_path / "tasks"), "all", tmp_path / "cache").configs
     asked = requests(config)
     assert asked == [*[(0, ("Roofing: A man sits on a roof.. He", f"  falls {i}.")) for i in range(4)], 2]
 
