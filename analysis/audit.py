@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.averages import chance_corrected
+
 CONTRADICTION = "contradiction"
 ROUNDING = "last digit"  # recomputed from the printed values it differs, yet their rounding may explain it
 FLOAT_SLACK = 1e-9
@@ -25,11 +27,6 @@ class Finding:
     expected: float | str
     kind: str
     reason: str
-
-
-def chance_corrected(scores: pd.Series, chances: pd.Series) -> float:
-    """Return the mean of (score - chance) / (100 - chance) in percent, as all are; NaN where one is missing."""
-    return 100 * float(((scores - chances) / (100 - chances)).mean(skipna=False))
 
 
 def compare(

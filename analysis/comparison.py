@@ -1,12 +1,17 @@
 """Compare the models with one another: the numbers of metrics/comparison.json and metrics/details/report.json."""
 
+import math
+
 import numpy as np
 import pandas as pd
 
-from analysis.outcomes import side_by_side
+from analysis.averages import average_accuracy, average_corrected
+from analysis.losses import Estimate, MeanLosses, estimate, mean_losses
+from analysis.paired import paired_tests
 from analysis.params import ReportParams
+from analysis.recovery import share_key
 from analysis.results import CONTRASTS, CONTROL, MODELS, Metrics, task_names
-from analysis.significance import above_chance, bootstrap_losses, holm, interval, mcnemar, mean_loss
+from analysis.significance import above_chance, holm
 
 
 def compare(
@@ -26,22 +31,13 @@ def compare(
 
 
 def average_accuracies(evaluate: dict[str, Metrics], chances: dict[str, float]) -> Metrics:
-    """Return each model's mean accuracy over the tasks, raw and corrected for chance.
-
-    Corrected: (accuracy - chance) / (1 - chance), so 0 is guessing and 1 is perfect, before the mean is taken. A model
-    that lacks a task has no average, since it would be one over other tasks.
-    """
+    """Return each model's mean accuracy over the tasks, raw and corrected for chance, where there is one."""
     tasks = task_names(evaluate)
     averages = {}
     for model, metrics in evaluate.items():
-        if not tasks or any(f"{task}_acc" not in metrics for task in tasks):
-            continue
-        accuracies = {task: metrics[f"{task}_acc"] for task in tasks}
-        averages[f"{model}_average_acc"] = sum(accuracies.values()) / len(tasks)
-        if all(task in chances for task in tasks):
-            corrected = [(accuracies[task] - chances[task]) / (1 - chances[task]) for task in tasks]
-            averages[f"{model}_average_acc_chance_corrected"] = sum(corrected) / len(tasks)
-    return averages
+        averages[f"{model}_average_acc"] = average_accuracy(metrics, tasks)
+        averages[f"{model}_average_acc_chance_corrected"] = average_corrected(metrics, tasks, chances)
+    return {key: value for key, value in averages.items() if not math.isnan(value)}
 
 
 def compare_with_chance(questions: dict[str, pd.DataFrame], chances: dict[str, float]) -> Metrics:
@@ -60,20 +56,16 @@ def compare_accuracies(questions: dict[str, pd.DataFrame]) -> Metrics:
     The tests of all contrasts and tasks are one family.
     """
     metrics: Metrics = {}
-    if not questions:
-        return metrics
-    answers = side_by_side(questions, ["task", "question"], "acc")
     names = []
-    for name, reference, model in CONTRASTS:
-        if not {reference, model} <= set(answers):
-            continue
-        for task, paired in answers.groupby(level="task"):
-            test = mcnemar(paired[reference].to_numpy(), paired[model].to_numpy())
-            names.append(f"{name}_{task}")
-            metrics[f"{name}_{task}_acc_difference"] = (test.won - test.lost) / len(paired)
-            metrics[f"{name}_{task}_lost"] = test.lost
-            metrics[f"{name}_{task}_won"] = test.won
-            metrics[f"{name}_{task}_mcnemar_p"] = test.p
+    for contrast, reference, model in CONTRASTS:
+        if {reference, model} <= set(questions):
+            for test in paired_tests(reference, questions[reference], model, questions[model]):
+                name = f"{contrast}_{test.task}"
+                names.append(name)
+                metrics[f"{name}_acc_difference"] = test.difference
+                metrics[f"{name}_lost"] = test.lost
+                metrics[f"{name}_won"] = test.won
+                metrics[f"{name}_mcnemar_p"] = test.p
     for name, adjusted in zip(names, holm([metrics[f"{name}_mcnemar_p"] for name in names]), strict=True):
         metrics[f"{name}_mcnemar_p_holm"] = adjusted
     return metrics
@@ -82,60 +74,39 @@ def compare_accuracies(questions: dict[str, pd.DataFrame]) -> Metrics:
 def compare_perplexities(windows: dict[str, pd.DataFrame], params: ReportParams) -> Metrics:
     """Return perplexities' ratios and the share of log-perplexity that recovery won back, with bootstrap intervals."""
     metrics: Metrics = {}
-    if not windows:
-        return metrics
-    losses = side_by_side(windows, ["set", "window"], "loss")
-    tokens = side_by_side(windows, ["set", "window"], "tokens").iloc[:, 0]
-    for name, group in losses.groupby(level="set"):
-        sizes, values = tokens.loc[group.index].to_numpy(dtype=float), group.to_numpy(dtype=float)
-        means = dict(zip(group, mean_loss(values, sizes), strict=True))
-        # One window has no spread to draw from, so then there is no interval.
-        samples = params.bootstrap_samples if len(group) > 1 else 0
-        drawn = dict(zip(group, bootstrap_losses(values, sizes, samples, params.seed).T, strict=True))
-        metrics |= ratios(str(name), means, drawn, params.confidence)
-        if set(means) >= set(MODELS):
-            metrics |= recovery(str(name), means, drawn, params.confidence)
+    number = {model: index for index, model in enumerate(windows)}
+    for name in sorted({str(each) for frame in windows.values() for each in frame["set"]}):
+        losses = mean_losses([{model: frame} for model, frame in windows.items()], name, params)
+        for contrast, reference, model in CONTRASTS:
+            if {reference, model} <= set(windows):
+                ratio = losses.ratio(number[reference], number[model], params.confidence)
+                metrics |= flat(f"{contrast}_{name}_ppl_ratio", ratio)
+        if set(windows) >= set(MODELS):
+            metrics |= recovery(name, losses, number, params.confidence)
     return metrics
 
 
-def ratios(name: str, means: dict[str, float], drawn: dict[str, np.ndarray], confidence: float) -> Metrics:
-    """Return every contrast's ratio of perplexities on set `name` with its interval.
-
-    `means` are mean losses by model, `drawn` the same of every bootstrap sample.
-    """
-    metrics: Metrics = {}
-    for contrast, reference, model in CONTRASTS:
-        if {reference, model} <= set(means):
-            key = f"{contrast}_{name}_ppl_ratio"
-            metrics[key] = float(np.exp(means[model] - means[reference]))
-            metrics |= bounds(key, np.exp(drawn[model] - drawn[reference]), confidence)
-    return metrics
-
-
-def recovery(name: str, means: dict[str, float], drawn: dict[str, np.ndarray], confidence: float) -> Metrics:
+def recovery(name: str, losses: MeanLosses, number: dict[str, int], confidence: float) -> Metrics:
     """Return the share of the log-perplexity lost by pruning that tuning won back; nothing where nothing was lost.
 
-    `..._net` is the share without what tuning alone does: by how much less the tuned model lags behind the control,
-    the base tuned alike, than the pruned model lags behind the base.
+    `number` is each model's in `losses`. `..._net` is the share without what tuning alone does: by how much less the
+    tuned model lags behind the control, the base tuned alike, than the pruned model lags behind the base.
     """
-    drawn_lost = drawn["pruned"] - drawn["base"]
-    if means["pruned"] <= means["base"]:
-        return {}
+    means = {model: losses.measured[index] for model, index in number.items()}
+    drawn = {model: losses.drawn[:, index] for model, index in number.items()}
+    lost, drawn_lost = means["pruned"] - means["base"], drawn["pruned"] - drawn["base"]
     metrics: Metrics = {}
-    for suffix, reference in (("", "base"), ("_net", CONTROL)):
+    for suffix, reference in (("", "base"), ("_net", CONTROL)) if lost > 0 else ():
         if reference in means:
-            key = f"tuned_{name}_log_ppl_recovered{suffix}"
-            metrics[key] = float(1 - (means["tuned"] - means[reference]) / (means["pruned"] - means["base"]))
+            share = float(1 - (means["tuned"] - means[reference]) / lost)
             # Where some samples lost nothing, the share has no finite interval.
             some = (drawn_lost > 0).all()
             shares = 1 - (drawn["tuned"] - drawn[reference]) / drawn_lost if some else np.empty(0)
-            metrics |= bounds(key, shares, confidence)
+            metrics |= flat(f"{share_key(name)}{suffix}", estimate(share, shares, confidence))
     return metrics
 
 
-def bounds(key: str, values: np.ndarray, confidence: float) -> Metrics:
-    """Return `key`_low and `key`_high, nothing where there are no values."""
-    if not len(values):
-        return {}
-    low, high = interval(values, confidence)
-    return {f"{key}_low": low, f"{key}_high": high}
+def flat(key: str, found: Estimate) -> Metrics:
+    """Return an estimate as metrics: `key`, and `key`_low and `key`_high where there is an interval."""
+    bounds = {} if math.isnan(found.low) else {f"{key}_low": found.low, f"{key}_high": found.high}
+    return {key: found.value, **bounds}

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 
+from analysis.averages import average_accuracy
 from analysis.results import CONTROL, MODELS, Metrics, perplexity_sets, read_measured, task_names
 from analysis.run_plots import STYLE
 from analysis.tables import DECIMALS, markdown, number
@@ -36,7 +37,7 @@ def further_section(folders: dict[str, str], metrics: Path, plots: Path) -> str:
     rows = []
     for name in names:
         row = [name, number(evaluate[name].get(f"{sets[0]}_ppl", math.nan), DECIMALS) if sets else ""]
-        row += [number(100 * average(evaluate[name], tasks), DECIMALS)]
+        row += [number(100 * average_accuracy(evaluate[name], tasks), DECIMALS)]
         row += [number(profile[name].get(key, math.nan), decimals, thousands=True) for key, _, decimals in COLUMNS]
         rows.append(row)
     headings = ["model", f"{sets[0]} PPL" if sets else "", "average accuracy (%)", *(title for _, title, _ in COLUMNS)]
@@ -48,12 +49,6 @@ def further_section(folders: dict[str, str], metrics: Path, plots: Path) -> str:
     if sets and draw(evaluate, profile, f"{sets[0]}_ppl", plots / f"{PLOT}.png"):
         text += f"\n\n![{PLOT}](plots/{PLOT}.png)"
     return text
-
-
-def average(metrics: Metrics, tasks: list[str]) -> float:
-    """Return the mean accuracy over all tasks, NaN where one is missing."""
-    scores = [metrics.get(f"{task}_acc", math.nan) for task in tasks]
-    return sum(scores) / len(scores) if scores else math.nan
 
 
 def draw(evaluate: dict[str, Metrics], profile: dict[str, Metrics], key: str, file: Path) -> bool:

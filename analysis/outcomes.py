@@ -30,15 +30,6 @@ def side_by_side(frames: dict[str, pd.DataFrame], keys: list[str], value: str) -
     return pd.DataFrame(columns)
 
 
-def majority_shares(questions: dict[str, pd.DataFrame]) -> Metrics:
-    """Return how often the most frequent answer is right, by task; only where all questions have the same choices.
-
-    The models' questions are the same, so any model's will do.
-    """
-    told = next(iter(questions.values()), pd.DataFrame(columns=["task", "answer"])).dropna(subset="answer")
-    return {str(task): float(each.value_counts(normalize=True).max()) for task, each in told.groupby("task")["answer"]}
-
-
 def read_table(path: Path) -> pd.DataFrame | None:
     """Return a CSV file, None where there is no such file."""
     return pd.read_csv(path) if path.is_file() else None

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.results import Metrics
+from analysis.averages import average_accuracy
+from analysis.results import Metrics, task_names
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,16 @@ class Result:
     windows: pd.DataFrame  # set, window, loss in nats per token, tokens
     layers: pd.DataFrame | None  # what pruning left of each layer; None for the base
     config: dict[str, Any]  # its config.json, which tells its shape
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.run}, {self.model}"
+
+    @property
+    def average(self) -> float:
+        """Mean accuracy over its tasks, in percent; NaN without tasks."""
+        return 100 * average_accuracy(self.evaluate, task_names({self.model: self.evaluate}))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 
 from analysis.recovery import other_domains_first, share_key, won_by
 from analysis.results import CONTRASTS, Metrics, perplexity_sets, task_names
-from analysis.tables import markdown, number, p_value
+from analysis.tables import markdown, number, p_value, span
 
 NET = """
 Net of adaptation: 1 - (tuned - control) / (pruned - base) in log-perplexity, where control is the base tuned alike."""
@@ -134,8 +134,3 @@ def against_guessing(found: Metrics, models: list[str], tasks: list[str]) -> str
 def interval_name(level: float) -> str:
     """Return what an interval is called: 95 % interval."""
     return f"{100 * (1 - level):g} % interval"
-
-
-def span(low: float, high: float, decimals: int) -> str:
-    """Return an interval as it is printed; a dash where there is none."""
-    return number(math.nan, decimals) if math.isnan(low) else f"{low:.{decimals}f} to {high:.{decimals}f}"

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.arithmetic import parameters, shape_of, stored_mib
-from analysis.audit import CONTRADICTION, Finding, chance_corrected, check_known
+from analysis.audit import CONTRADICTION, Finding, check_known
+from analysis.averages import chance_corrected
 from analysis.checks import accuracy, by_row, check_costs, check_quality, check_weights, perplexity
 from analysis.results import Metrics, perplexity_sets, task_names
 from analysis.rows import Result, Row

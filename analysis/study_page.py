@@ -3,13 +3,12 @@
 import numpy as np
 
 from analysis.audit import Finding
+from analysis.averages import majority_shares
 from analysis.knee import Knee, find_knee, sentence
-from analysis.outcomes import majority_shares
 from analysis.params import ReportParams
 from analysis.results import perplexity_sets, task_names
 from analysis.rows import Result, Row
-from analysis.significance import bootstrap_losses, interval, mean_loss
-from analysis.study_differences import average_accuracy, average_difference, draw_runs, group_means, losses_of
+from analysis.study_differences import average_difference, losses_of
 from analysis.study_tables import memory_text
 from analysis.tables import MAJORITY, checked
 
@@ -47,7 +46,7 @@ def most_accurate(base: Result, cells: list[Row], params: ReportParams) -> str:
     higher = f", {higher_than(accurate, others[0], params)}" if others else ""
     return (
         f"**{accurate.line}** has the highest average accuracy, {mean_accuracy(accurate):.2f} against the base's "
-        f"{average_accuracy(base):.2f}{higher}."
+        f"{base.average:.2f}{higher}."
     )
 
 
@@ -58,28 +57,24 @@ def mean_perplexity(cell: Row, name: str) -> float:
 
 def mean_accuracy(cell: Row) -> float:
     """Return the mean average accuracy over the cell's runs, in percent."""
-    return float(np.mean([average_accuracy(run) for run in cell.runs]))
+    return float(np.mean([run.average for run in cell.runs]))
 
 
 def lower_than(best: Row, following: Row, name: str, params: ReportParams) -> str:
     """Return how the best perplexity compares with the next: a ratio, its interval, and whether it is significant."""
-    groups = [len(best.runs), len(following.runs)]
-    losses, tokens = losses_of([*best.runs, *following.runs], name)
-    drawn = draw_runs(bootstrap_losses(losses, tokens, params.bootstrap_samples, params.seed), groups, params.seed)
-    low, high = interval(np.exp(drawn[:, 0] - drawn[:, 1]), params.confidence)
-    first, second = group_means(mean_loss(losses, tokens), groups)
-    judged = "not significantly lower than" if low <= 1 <= high else "significantly lower than"
+    ratio = losses_of([best.runs, following.runs], name, params).ratio(1, 0, params.confidence)
+    judged = "significantly lower than" if ratio.excludes(1) else "not significantly lower than"
     # As many digits as it takes to see that the bounds are two, and on which side of 1.
-    digits = next((each for each in range(3, 6) if len({1, round(low, each), round(high, each)}) == 3), 6)
-    ratio = f"{np.exp(first - second):.{digits}f}, {low:.{digits}f} to {high:.{digits}f}"
-    return f"{judged} {following.line}'s (ratio {ratio})"
+    digits = next((each for each in range(3, 6) if len({1, round(ratio.low, each), round(ratio.high, each)}) == 3), 6)
+    value, low, high = (f"{each:.{digits}f}" for each in (ratio.value, ratio.low, ratio.high))
+    return f"{judged} {following.line}'s (ratio {value}, {low} to {high})"
 
 
 def higher_than(best: Row, following: Row, params: ReportParams) -> str:
     """Return how the best average accuracy compares with the next: points, their interval, and the judgement."""
-    value, low, high = average_difference(best.runs, following.runs, params.confidence)
-    judged = "not significantly above" if low <= 0 <= high else "significantly above"
-    return f"{judged} {following.line}'s ({value:+.2f} points, {low:+.2f} to {high:+.2f})"
+    found = average_difference(best.runs, following.runs, params.confidence)
+    judged = "significantly above" if found.excludes(0) else "not significantly above"
+    return f"{judged} {following.line}'s ({found.value:+.2f} points, {found.low:+.2f} to {found.high:+.2f})"
 
 
 def knees(base: Result, cells: list[Row], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
@@ -87,11 +82,9 @@ def knees(base: Result, cells: list[Row], name: str, params: ReportParams) -> di
     result = {}
     for line in dict.fromkeys(cell.line for cell in cells if not cell.format):
         points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
-        groups = [1, *(len(cell.runs) for cell in points)]
-        losses, tokens = losses_of([base, *(run for cell in points for run in cell.runs)], name)
-        drawn = draw_runs(bootstrap_losses(losses, tokens, params.bootstrap_samples, params.seed), groups, params.seed)
+        losses = losses_of([[base], *(cell.runs for cell in points)], name, params)
         removed = np.array([0.0, *(1 - cell.kept for cell in points)])
-        knee = find_knee(removed, group_means(mean_loss(losses, tokens), groups), drawn, params.confidence)
+        knee = find_knee(removed, losses.measured, losses.drawn, params.confidence)
         ratios = [0.0, *(cell.ratio for cell in points)]
         result[line] = knee, sentence(line, knee, list(removed), ratios, params.confidence)
     return result

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from math import ceil
+from operator import attrgetter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,7 +16,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from analysis.results import Metrics, perplexity_sets, task_names
 from analysis.rows import Result, Row
 from analysis.run_plots import GREY, STYLE
-from analysis.study_differences import average_accuracy
 
 # Okabe and Ito's palette, told apart by every kind of colour vision; markers tell the lines apart without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -128,7 +128,7 @@ def plain_log_ticks(axes: Axes) -> None:
 def draw_average(base: Result, cells: list[Row], chances: Metrics) -> Figure:
     """Draw the average accuracy against the parameters kept."""
     figure, axes = plt.subplots(figsize=(10, 5.4), layout="constrained")
-    draw_lines(axes, base, cells, average_accuracy)
+    draw_lines(axes, base, cells, attrgetter("average"))
     tasks = task_names({"base": base.evaluate})
     if set(tasks) <= set(chances):
         axes.axhline(

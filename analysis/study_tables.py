@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.outcomes import majority_shares
+from analysis.averages import average_accuracy, average_corrected, baseline_table, majority_shares
+from analysis.losses import Estimate
 from analysis.results import Metrics, is_sparse, perplexity_sets, task_names
 from analysis.rows import Result, Row
-from analysis.study_differences import Difference, average_accuracy
-from analysis.tables import COSTS, DECIMALS, MISSING, baseline_table, markdown, memory_origin, number
+from analysis.study_differences import Difference
+from analysis.tables import COSTS, DECIMALS, MISSING, markdown, memory_origin, number, span
 from stages.common.outputs import staged
 
+Ratios = dict[tuple[int, str], Estimate]
 Differences = dict[tuple[int, str], Difference]
 LEFT = 2  # columns of text: ratio and method
 
@@ -29,20 +31,12 @@ def quality_numbers(base: Result, cells: list[Row], chances: Metrics) -> pd.Data
         row = {**identity(cell), "kept_percent": 100 * cell.kept, "runs": len(cell.runs)}
         for column, metric, scale in columns:
             row |= spread(column, [scale * value for value in cell.values("evaluate", metric)])
-        row |= spread("average", [average_accuracy(run) for run in cell.runs])
-        row |= spread("chance_corrected", [corrected(run, chances) for run in cell.runs])
+        row |= spread("average", [100 * average_accuracy(run.evaluate, tasks) for run in cell.runs])
+        row |= spread("chance_corrected", [100 * average_corrected(run.evaluate, tasks, chances) for run in cell.runs])
         rows.append(row)
     baselines = baseline_table(tasks, chances, majority_shares({"base": base.questions}))
     rows += [{"method": name, "runs": 0, **values} for name, values in baselines.iterrows()]
     return pd.DataFrame(rows).dropna(axis="columns", how="all")
-
-
-def corrected(run: Result, chances: Metrics) -> float:
-    """Return the mean of (accuracy - chance) / (1 - chance) over the tasks, in percent; NaN if a chance is not told."""
-    tasks = task_names({"model": run.evaluate})
-    if not tasks or not set(tasks) <= set(chances):
-        return np.nan
-    return 100 * float(np.mean([(run.evaluate[f"{task}_acc"] - chances[task]) / (1 - chances[task]) for task in tasks]))
 
 
 def cost_numbers(base: Result, cells: list[Row]) -> pd.DataFrame:
@@ -90,7 +84,7 @@ def spread(column: str, values: list[float]) -> dict[str, float]:
     )
 
 
-def quality_text(numbers: pd.DataFrame, ratios: Differences, accuracies: Differences) -> pd.DataFrame:
+def quality_text(numbers: pd.DataFrame, ratios: Ratios, accuracies: Differences) -> pd.DataFrame:
     """Return the quality table as it is printed: ± spread, ** around the best of a ratio, * for significance."""
     measures = [column for column in numbers if str(column).endswith("_ppl")]
     tasks = sorted({task for _, task in accuracies})
@@ -100,10 +94,13 @@ def quality_text(numbers: pd.DataFrame, ratios: Differences, accuracies: Differe
     for column in [*measures, *tasks, *others]:
         best = best_of_ratio(numbers, column, lowest=column in measures)
         heading = column.replace("_ppl", " PPL").replace("_corrected", "-corrected")
-        marks = ratios if column in measures else accuracies
+        name = column.removesuffix("_ppl")
+        significant = {number for (number, each), found in ratios.items() if each == name and found.excludes(1)}
+        if column not in measures:
+            significant = {number for (number, each), found in accuracies.items() if each == name and found.significant}
         text[heading] = [
-            cell_text(row, column, row_number in best, marks.get((row_number - 1, column.removesuffix("_ppl"))))
-            for row_number, (_, row) in enumerate(numbers.iterrows())
+            cell_text(row, column, number in best, number - 1 in significant)
+            for number, (_, row) in enumerate(numbers.iterrows())
         ]
     return text
 
@@ -123,7 +120,7 @@ def best_of_ratio(numbers: pd.DataFrame, column: str, lowest: bool) -> set[int]:
     return best
 
 
-def cell_text(row: pd.Series, column: str, best: bool, difference: Difference | None) -> str:
+def cell_text(row: pd.Series, column: str, best: bool, significant: bool) -> str:
     """Return one number as it is printed."""
     if pd.isna(row[column]):
         return MISSING
@@ -131,7 +128,7 @@ def cell_text(row: pd.Series, column: str, best: bool, difference: Difference | 
     deviation = row.get(f"{column}_sd", np.nan)
     text += "" if pd.isna(deviation) else f" ± {deviation:.{DECIMALS}f}"
     text = f"**{text}**" if best else text
-    return text + (" *" if difference and difference.significant else "")
+    return text + (" *" if significant else "")
 
 
 def cost_text(numbers: pd.DataFrame) -> pd.DataFrame:
@@ -144,15 +141,15 @@ def cost_text(numbers: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
-def difference_text(cells: list[Row], ratios: Differences, accuracies: Differences) -> pd.DataFrame:
+def difference_text(cells: list[Row], ratios: Ratios, accuracies: Differences) -> pd.DataFrame:
     """Return every cell's differences from the base: perplexity as a ratio with its interval, accuracy in points."""
     rows = []
     for index, cell in enumerate(cells):
         row = {"ratio": ratio_text(cell.ratio), "method": cell.line}
         for name in sorted({name for _, name in ratios}):
-            each = ratios[index, name]
-            mark = " *" if each.significant else ""
-            row[f"{name} PPL ratio"] = f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f}){mark}"
+            ratio = ratios[index, name]
+            mark = " *" if ratio.excludes(1) else ""
+            row[f"{name} PPL ratio"] = f"{ratio.value:.3f} ({span(ratio.low, ratio.high, 3)}){mark}"
         for task in sorted({task for _, task in accuracies}):
             each = accuracies[index, task]
             row[task] = f"{each.value:+.{DECIMALS}f}{' *' if each.significant else ''}"

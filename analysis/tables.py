@@ -5,7 +5,7 @@ import math
 import pandas as pd
 from tabulate import tabulate
 
-from analysis.audit import Finding, chance_corrected
+from analysis.audit import Finding
 from analysis.params import Pruning
 from analysis.results import CONTROL, Metrics, is_sparse, names_with, perplexity_sets, task_names
 
@@ -34,21 +34,6 @@ def quality_table(evaluate: dict[str, Metrics], comparison: Metrics) -> pd.DataF
         row["chance_corrected"] = 100 * comparison.get(f"{model}_average_acc_chance_corrected", math.nan)
         rows[model] = row
     return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
-
-
-def baseline_table(tasks: list[str], chances: Metrics, majorities: Metrics) -> pd.DataFrame:
-    """Return what takes no model (percent): guessing, and always giving the answer that is most often right.
-
-    A row of which no task is told is left out.
-    """
-    guessing = 100 * pd.Series(chances, dtype=float).reindex(tasks)
-    rows = {"guessing": guessing, "majority answer": 100 * pd.Series(majorities, dtype=float).reindex(tasks)}
-    table = pd.DataFrame(rows).T.dropna(how="all")
-    averages = {
-        "average": table.mean(axis=1, skipna=False),
-        "chance_corrected": table.apply(chance_corrected, axis=1, chances=guessing),
-    }
-    return table.assign(**averages)
 
 
 def norm_table(evaluate: dict[str, Metrics]) -> pd.DataFrame:
@@ -100,6 +85,11 @@ def number(value: float, decimals: int, thousands: bool = False) -> str:
     if math.isnan(value):
         return MISSING
     return f"{value:,.{decimals}f}" if thousands else f"{value:.{decimals}f}"
+
+
+def span(low: float, high: float, decimals: int) -> str:
+    """Return an interval as it is printed; a dash where there is none."""
+    return number(math.nan, decimals) if math.isnan(low) else f"{low:.{decimals}f} to {high:.{decimals}f}"
 
 
 def p_value(value: float) -> str:

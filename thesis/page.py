@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.arithmetic import PRINTED_BASE_MACS, THESIS_TOKENS
-from analysis.audit import chance_corrected
+from analysis.averages import chance_corrected
 from analysis.tables import MISSING, findings_markdown, markdown, number
 from thesis.printed import (
     TASKS,

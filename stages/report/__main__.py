@@ -6,16 +6,17 @@ import pandas as pd
 
 from analysis.arithmetic import shape_of, stored_mib
 from analysis.audit import CONTRADICTION
+from analysis.averages import baseline_table, majority_shares
 from analysis.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
 from analysis.comparison import compare
 from analysis.further import further_section
-from analysis.outcomes import accuracy_rows, majority_shares, perplexity_rows, read_outcomes, read_table
+from analysis.outcomes import accuracy_rows, perplexity_rows, read_outcomes, read_table
 from analysis.params import Pruning, ReportParams, Window
 from analysis.recovery import recovered_metric
 from analysis.results import model_folders, perplexity_sets, read_by_model, read_chances, read_json, task_names
 from analysis.run_page import Study, study_report
 from analysis.run_plots import draw_all
-from analysis.tables import baseline_table, cost_table, norm_table, quality_table, size_table
+from analysis.tables import cost_table, norm_table, quality_table, size_table
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage

@@ -10,13 +10,12 @@ from matplotlib import image
 from scipy.stats import binomtest
 
 from analysis.knee import Knee, find_knee, sentence
+from analysis.losses import draw_runs
 from analysis.params import ReportParams
 from analysis.rows import Row
 from analysis.study_differences import (
     accuracy_differences,
-    average_accuracy,
     average_difference,
-    draw_runs,
     perplexity_ratios,
 )
 from analysis.study_page import knees, lower_than, winners
@@ -107,8 +106,9 @@ def test_nonzero_parameters_are_told_where_a_model_is_sparse():
 
 def test_an_average_is_compared_question_by_question():
     _, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
-    value, low, high = average_difference(cells[1].runs, cells[0].runs, 0.95)
-    assert value == pytest.approx(average_accuracy(cells[1].runs[0]) - average_accuracy(cells[0].runs[0]))
+    found = average_difference(cells[1].runs, cells[0].runs, 0.95)
+    value, low, high = found.value, found.low, found.high
+    assert value == pytest.approx(cells[1].runs[0].average - cells[0].runs[0].average)
     assert low < value < high
     gap, object_ = (answers_of(cells[1].runs[0], task) - answers_of(cells[0].runs[0], task) for task in made.CHANCES)
     error = 100 * np.sqrt(gap.var(ddof=1) / len(gap) + object_.var(ddof=1) / len(object_)) / 2

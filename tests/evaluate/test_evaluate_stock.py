@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from analysis.outcomes import majority_shares
+from analysis.averages import majority_shares
 from stages.common.errors import UserError
 from stages.common.task_files import STOCK
 from stages.data.params import DataParams

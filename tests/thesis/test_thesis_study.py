@@ -9,7 +9,6 @@ import pytest
 from analysis.arithmetic import exact_macs, parameters, shape_of, thesis_macs
 from analysis.params import ReportParams
 from analysis.rows import Result, Row
-from analysis.study_differences import average_accuracy
 from analysis.study_report import Measured, write_report
 from thesis.printed import TASKS, read_tasks
 from thesis.study import write_page
@@ -67,7 +66,7 @@ def test_what_was_measured_stands_beside_what_is_printed(study):
     ours = {name: row for (name, source), row in quality.items() if source == "ours"}
     assert set(ours) == {"base", "l2 0.3", "taylor 0.3", "taylor 0.3 tuned"}
     tuned = next(cell for cell in cells if cell.tuned).runs[0]
-    perplexity, average = f"{tuned.evaluate['ptb_ppl']:.2f}", f"{average_accuracy(tuned):.2f}"
+    perplexity, average = f"{tuned.evaluate['ptb_ppl']:.2f}", f"{tuned.average:.2f}"
     assert ours["taylor 0.3 tuned"][:2] == [perplexity] * 2 and ours["taylor 0.3 tuned"][7:9] == [average] * 2
     assert ours["taylor 0.3 tuned"][2] == f"{100 * tuned.evaluate['boolq_acc']:.2f}"
     assert quality["taylor 0.3 tuned", "printed"][2] == "45.75"
