@@ -13,6 +13,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,7 +49,8 @@ def tiny_llama(
     return random_model(LlamaForCausalLM, config, seed)
 
 
-# Each with what sets it apart: a sliding window in all layers or in some, biases, norms of queries and keys.
+# Each with what sets it apart: a sliding window in all layers or in some, biases, norms of queries and keys, layers
+# without rotary embedding.
 FAMILIES = {
     "llama": (LlamaForCausalLM, LlamaConfig, {}),
     "mistral": (MistralForCausalLM, MistralConfig, {"sliding_window": None}),
@@ -58,6 +61,7 @@ FAMILIES = {
     ),
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
     "qwen3 biased": (Qwen3ForCausalLM, Qwen3Config, {"attention_bias": True}),
+    "smollm3": (SmolLM3ForCausalLM, SmolLM3Config, {"no_rope_layer_interval": 2}),
 }  # fmt: skip
 
 

@@ -85,14 +85,19 @@ def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int
     if config.hidden_act != "silu":
         raise UserError(f"hidden_act = {config.hidden_act!r} of config.json: llama.cpp's Llama has silu alone")
     family = family_of(config)
+    if family.gguf is None:
+        raise UserError(
+            f"model_type = {config.model_type!r} of config.json has no architecture in llama.cpp that holds it; "
+            "export padded or safetensors instead"
+        )
     if family.attention.query_norm:
         if uniform:
-            return "qwen3"
+            return family.gguf
         raise UserError(
             f"{family.layers}.0.{family.attention.module}.{family.attention.query_norm}.weight: llama.cpp knows query "
             "norms (Qwen3) only in layers of one width; set prune.layout = uniform, or export padded"
         )
-    return "llama" if uniform else "deci"
+    return family.gguf if uniform else "deci"
 
 
 def is_repeated(name: str, model: PreTrainedModel) -> bool:

@@ -62,6 +62,8 @@ class Architecture:
     mlp: Mlp
     bias_keys: tuple[str, ...] = ()  # of the config, which together give every matrix of a layer a bias
     heads_divide_hidden_size: bool = False  # the config refuses other numbers of query heads
+    layer_keys: tuple[str, ...] = ()  # of the config, lists with an entry for each layer
+    gguf: str | None = None  # llama.cpp's architecture for layers of one width, None where it has none for these
 
     @property
     def linears(self) -> tuple[str, ...]:

@@ -95,6 +95,4 @@ def cut_settings(model: PreTrainedModel) -> dict[str, Any]:
     settings["head_dim"] = parts.head_dim
     settings["hidden_size"] = parts.embeddings.weight.shape[1]
     settings["num_hidden_layers"] = len(parts.layers)
-    if settings.get("layer_types"):  # which of Qwen's layers slide their attention window
-        settings["layer_types"] = [parts.attention(layer).module.layer_type for layer in parts.layers]
     return settings

@@ -126,6 +126,7 @@ def test_a_broken_file_is_refused_by_name(damage, tmp_path):
         (lambda: ragged_llama([(1, 32)]), "q4_0", "model.layers.0.self_attn.o_proj.weight has rows of 16.*gguf-f16"),
         (lambda: ragged_llama([(2, 32)], hidden=48), "q8_0", "embed_tokens.weight has rows of 48.*hidden_size"),
         (lambda: ragged_llama([(1, 8)], vocab=200), "f32", "embeddings have 200 rows.* id 299"),
+        (lambda: tiny_family("smollm3", vocab=300), "f32", "model_type = 'smollm3'.* no architecture in llama.cpp"),
     ],
 )
 def test_what_does_not_fit_is_named(model, quantisation, words, tmp_path):

@@ -26,7 +26,7 @@ from stages.prune.weight import pruning as weight
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
 # As few as cover the classes; the criteria and updates do not look at what the others differ in.
-PLAIN_FAMILIES = ["llama", "mistral sliding", "qwen2", "qwen3"]
+PLAIN_FAMILIES = ["llama", "mistral sliding", "qwen2", "qwen3", "smollm3"]
 
 
 def logits(model, tokens):
@@ -109,12 +109,18 @@ def test_every_criterion(family, criterion, windows):
     assert torch.isfinite(logits(pruned, windows)).all()
 
 
+def own_attention(model) -> list[tuple]:
+    """Return what may differ from layer to layer."""
+    attention = [layer.self_attn for layer in model.model.layers]
+    return [(getattr(each, "sliding_window", None), getattr(each, "use_rope", True)) for each in attention]
+
+
 @pytest.mark.parametrize("criterion", LAYER.takes["criterion"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_criterion_of_layers(family, criterion, windows, tmp_path):
-    """The layers left keep their own attention: in Qwen2 the first does not slide, in the others all or none."""
+    """The layers left keep their own attention: in Qwen2 the first does not slide, in SmolLM3 the second lacks rope."""
     model = tiny_family(family)
-    sliding = [getattr(layer.self_attn, "sliding_window", None) for layer in model.model.layers]
+    own = own_attention(model)
     params = prune_params(method="shortgpt", criterion=criterion, ratio=0.3, attention_layers=[0, 3], mlp_layers=[0, 3])
     pruned, _ = layer.prune(model, windows, params)
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
@@ -122,8 +128,7 @@ def test_every_criterion_of_layers(family, criterion, windows, tmp_path):
     assert type(loaded) is plain_class(ARCHITECTURES[family.split()[0]])
     left = loaded.config.base_layers
     assert len(left) == 2
-    kept = [getattr(layer.self_attn, "sliding_window", None) for layer in loaded.model.layers]
-    assert kept == [sliding[i] for i in left]
+    assert own_attention(loaded) == [own[i] for i in left]
     assert torch.equal(logits(loaded, windows), logits(pruned, windows))
 
 

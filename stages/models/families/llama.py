@@ -15,4 +15,5 @@ FAMILY = Architecture(
     mlp=Mlp("mlp", norm="post_attention_layernorm", gate="gate_proj", up="up_proj", output="down_proj"),
     bias_keys=("attention_bias", "mlp_bias"),
     heads_divide_hidden_size=True,
+    gguf="llama",
 )

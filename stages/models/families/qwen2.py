@@ -4,4 +4,10 @@ from dataclasses import replace
 
 from stages.models.families import llama
 
-FAMILY = replace(llama.FAMILY, model_class="Qwen2ForCausalLM", bias_keys=(), heads_divide_hidden_size=False)
+FAMILY = replace(
+    llama.FAMILY,
+    model_class="Qwen2ForCausalLM",
+    bias_keys=(),
+    heads_divide_hidden_size=False,
+    layer_keys=("layer_types",),
+)

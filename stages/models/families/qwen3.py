@@ -10,4 +10,6 @@ FAMILY = replace(
     attention=replace(llama.FAMILY.attention, query_norm="q_norm", key_norm="k_norm"),
     bias_keys=(),
     heads_divide_hidden_size=False,
+    layer_keys=("layer_types",),
+    gguf="qwen3",
 )

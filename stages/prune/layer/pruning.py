@@ -81,5 +81,8 @@ def keep_layers(model: PreTrainedModel, places: list[int]) -> PreTrainedModel:
     """Return a model of the layers at `places` alone, in their order, with the weights of `model`."""
     parts = Parts(model)
     parts.layers = [parts.layers[place] for place in places]
+    for key in parts.family.layer_keys:
+        if values := getattr(model.config, key, None):
+            setattr(model.config, key, [values[place] for place in places])
     model.config.num_hidden_layers = len(places)
     return rebuild(model)
