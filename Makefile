@@ -53,10 +53,10 @@ export: setup ## Write export.models in export.formats of params.yaml to models/
 	dvc repro export
 
 chat: setup ## Talk to a model: make chat MODEL=base|pruned|tuned
-	python -m stages.chat $(or $(MODEL),tuned)
+	python -m chat $(or $(MODEL),tuned)
 
 samples: setup ## Write the continuations of evaluate.prompts by base, pruned and tuned to samples.md
-	python -m stages.chat.samples
+	python -m chat.samples
 
 test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 	pytest $(WORKERS)

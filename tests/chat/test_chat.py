@@ -1,6 +1,7 @@
 """What the models write can be read: streamed line by line, and side by side."""
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,9 @@ from export_helpers import byte_level
 from helpers import ROOT, chat_tokenizer, tiny_llama, tiny_tokenizer
 from ruamel.yaml import YAML
 
-from stages.chat import __main__ as chat
-from stages.chat import samples
+from chat import __main__ as chat
+from chat import samples
+from stages.common.errors import UserError
 from stages.common.generation import greedy
 from stages.common.text import to_continue
 from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint
@@ -93,13 +95,24 @@ def test_a_prompt_beyond_the_context_keeps_its_end(workspace):
     assert greedy(model, tokenizer, long, 5) == greedy(model, tokenizer, short, 5)
 
 
-def test_samples_stand_side_by_side(workspace):
+def test_samples_stand_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "pruned", "tuned"):
+        folder = Path("metrics/outcomes") / name
+        folder.mkdir(parents=True)
+        written = [{"prompt": "abc", "continuation": f"{name} | one"}, {"prompt": "hello", "continuation": name}]
+        (folder / "samples.json").write_text(json.dumps(written))
     samples.main()
     header, _, first, second = Path("samples.md").read_text().splitlines()
     assert [cell.strip() for cell in header.strip("|").split("|")] == ["prompt", "base", "pruned", "tuned"]
-    model, tokenizer = load_model("models/merged"), load_tokenizer("models/merged")
-    assert first.split("|")[4].strip() == greedy(model, tokenizer, to_continue(tokenizer, "abc"), 6).strip()
-    assert first.split("|")[1].strip() == "abc" and second.split("|")[1].strip() == "hello"
+    assert first.split("|")[1].strip() == "abc" and first.split("|")[4].strip() == "tuned &#124; one"
+    assert [cell.strip() for cell in second.strip("|").split("|")] == ["hello", "base", "pruned", "tuned"]
+
+
+def test_samples_of_a_model_not_evaluated_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"metrics/outcomes/base/samples.json is missing; run `dvc repro`"):
+        samples.main()
 
 
 def test_text_stays_in_its_cell():
@@ -119,7 +132,7 @@ def test_any_encoding_of_the_terminal_is_read_and_written(workspace, encoding):
     tokenizer = byte_level()  # its random tokens are no text
     save_checkpoint(tiny_llama(vocab=300), tokenizer, Path("models/pruned"))
     done = subprocess.run(
-        [sys.executable, "-m", "stages.chat", "pruned"],
+        [sys.executable, "-m", "chat", "pruned"],
         env={"PYTHONPATH": str(ROOT)} | encoding, input="é☃ ".encode() + b"\xff\n\n", capture_output=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
@@ -130,7 +143,7 @@ def test_any_encoding_of_the_terminal_is_read_and_written(workspace, encoding):
 def test_a_model_that_is_not_there_is_one_line(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = subprocess.run(
-        [sys.executable, "-m", "stages.chat", "tuned"],
+        [sys.executable, "-m", "chat", "tuned"],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2

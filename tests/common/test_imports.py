@@ -22,7 +22,6 @@ USED = {
     "evaluate": {*MODEL, "huggingface_hub", "lm_eval", "pandas", "pyarrow"},
     "profile": {*MODEL, "huggingface_hub", "ptflops"},
     "report": {"matplotlib", "pandas", "scipy"},
-    "chat": {*MODEL, "huggingface_hub"},
 }
 
 
@@ -64,7 +63,8 @@ def test_a_stage_starts_with_nothing_that_it_does_not_use(stage):
 
 
 @pytest.mark.parametrize(
-    ("package", "below"), [("analysis", set()), ("studies", {"analysis"}), ("thesis", {"analysis", "studies"})]
+    ("package", "below"),
+    [("chat", set()), ("analysis", set()), ("studies", {"analysis"}), ("thesis", {"analysis", "studies"})],
 )
 def test_a_package_imports_only_what_is_below_it(package, below):
     imported = {name for file in (ROOT / package).glob("*.py") for name in imports(file)}

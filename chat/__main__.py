@@ -1,4 +1,4 @@
-"""python -m stages.chat MODEL: type a text, read what the model writes after it as it writes; an empty line ends.
+"""python -m chat MODEL: type a text, read what the model writes after it as it writes; an empty line ends.
 
 A model with a chat template is asked through it and remembers the conversation; any other continues each line.
 """
@@ -7,12 +7,12 @@ import argparse
 
 import torch
 
-from stages.chat.models import FOLDERS, load
 from stages.common.generation import write
-from stages.common.params import RunParams, load_section
+from stages.common.params import FOLDERS, RunParams, load_section
 from stages.common.stage import run
 from stages.common.text import chat_tokens, to_continue
 from stages.common.torch_setup import setup_torch
+from stages.models.checkpoint import load_model, load_tokenizer
 
 NEW_TOKENS, SEED = 200, 42
 SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}  # greedy, small models repeat themselves
@@ -20,7 +20,8 @@ SAMPLING = {"do_sample": True, "temperature": 0.8, "top_p": 0.95}  # greedy, sma
 
 def main(name: str) -> None:
     """Answer lines from the terminal until an empty one or the end of the input."""
-    model, tokenizer = load(name, setup_torch(load_section("run", RunParams), SEED))
+    device = setup_torch(load_section("run", RunParams), SEED)
+    model, tokenizer = load_model(FOLDERS[name], device), load_tokenizer(FOLDERS[name])
     # What the model's own generation config says comes first.
     sampling = {key: value for key, value in SAMPLING.items() if getattr(model.generation_config, key, None) is None}
     messages: list[dict[str, str]] = []
@@ -42,7 +43,7 @@ def read_line() -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m stages.chat", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m chat", description=__doc__)
     parser.add_argument("model", choices=FOLDERS)
     arguments = parser.parse_args()
     run("chat", lambda: main(arguments.model))
