@@ -9,8 +9,6 @@ from stages.prune.criteria import MomentCriterion
 
 
 class ActivationNorm(MomentCriterion):
-    """Sizes of activations."""
-
     def score_moments(self, weight: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, units: int) -> torch.Tensor:
         """Return sqrt(E ||x_g||^2) of each unit g."""
         return square.view(1, units, -1).sum(-1).sqrt()

@@ -10,8 +10,6 @@ from stages.prune.criteria import MomentCriterion
 
 
 class Flap(MomentCriterion):
-    """Fluctuations of what a unit feeds into the output."""
-
     @torch.no_grad()
     def score_moments(self, weight: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, units: int) -> torch.Tensor:
         """Return the sum over each unit's columns."""

@@ -10,8 +10,6 @@ from stages.prune.units import power_sums_by_unit
 
 
 class L1(WeightCriterion):
-    """Sums of absolute weights."""
-
     def score_matrix(self, weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
         """Return sum |w| over each unit's slice, accumulated in float32."""
         return power_sums_by_unit(weight, units, dim, 1)

@@ -7,8 +7,6 @@ from stages.prune.units import power_sums_by_unit
 
 
 class L2(WeightCriterion):
-    """Sums of squared weights."""
-
     def score_matrix(self, weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
         """Return sum w^2 over each unit's slice, accumulated in float32."""
         return power_sums_by_unit(weight, units, dim, 2)

@@ -9,8 +9,6 @@ from stages.prune.units import Prunable
 
 
 class Random(Criterion):
-    """Random numbers."""
-
     def score(
         self, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
     ) -> list[torch.Tensor]:

@@ -10,8 +10,6 @@ from stages.prune.units import by_unit
 
 
 class Similarity(WeightCriterion):
-    """Distances to the other units."""
-
     @torch.no_grad()
     def score_matrix(self, weight: torch.Tensor, units: int, dim: int) -> torch.Tensor:
         """Return sum_h ||w_g - w_h||, the summed Euclidean distance of each unit's slice to all others."""

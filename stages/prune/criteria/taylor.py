@@ -22,8 +22,6 @@ SECOND_ORDER = ("param_second", "param_mix")
 
 
 class Taylor(Criterion):
-    """Saliences of weights and gradients."""
-
     def score(
         self, model: PreTrainedModel, modules: list[Prunable], windows: torch.Tensor, params: PruneParams
     ) -> list[torch.Tensor]:

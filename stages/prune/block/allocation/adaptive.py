@@ -14,8 +14,6 @@ AMPLITUDE = 0.5
 
 
 class Adaptive(RankedAllocation):
-    """Shares by the influence of the layers as they are in each step."""
-
     def keys(self, task: Task) -> list[torch.Tensor]:
         """Return the share that each module gives in this step over the relative share of its layer."""
         influence = block_influence(task.model, task.windows)[sorted({module.layer for module in task.modules})]

@@ -14,8 +14,6 @@ ATTENTION = 0.5  # attention's share of the MLPs' share
 
 
 class ChannelsFirst(RankedAllocation):
-    """Shares by kind."""
-
     pooled = False
 
     def keys(self, task: Task) -> list[torch.Tensor]:

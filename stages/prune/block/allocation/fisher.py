@@ -21,8 +21,6 @@ TOKENS_OF_LOGITS = 256  # a vocabulary is many times as wide as a layer
 
 
 class Fisher(Sensitivity):
-    """The knapsack on predicted losses."""
-
     def losses(self, task: Task) -> list[dict[int, float]]:
         """Return for every module the predicted loss by the number of units removed from it alone."""
         gradients = output_gradients(task.model, first_windows(task.windows), task.params.seed)

@@ -13,8 +13,6 @@ from stages.prune.block.task import Task
 
 
 class Global(RankedAllocation):
-    """Scores relative to their module's mean."""
-
     def keys(self, task: Task) -> list[torch.Tensor]:
         """Return each unit's score relative to the mean of its module, in ascending order."""
         return [score.sort().values / score.mean().clamp_min(torch.finfo(score.dtype).tiny) for score in task.scores]

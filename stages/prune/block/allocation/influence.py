@@ -14,8 +14,6 @@ EPSILON = 0.2
 
 
 class Influence(RankedAllocation):
-    """Shares by a softmax of the layers' influence."""
-
     def keys(self, task: Task) -> list[torch.Tensor]:
         """Return the share gone of each module over the relative share of its layer."""
         relative = torch.softmax(-block_influence(task.model, task.windows) / EPSILON, 0)

@@ -13,8 +13,6 @@ from stages.prune.block.task import Task
 
 
 class Logarithmic(RankedAllocation):
-    """Shares that rise with the depth."""
-
     def keys(self, task: Task) -> list[torch.Tensor]:
         """Return the share gone of each module over the relative share of its layer."""
         layers = sorted({module.layer for module in task.original})

@@ -10,8 +10,6 @@ from stages.prune.block.task import Task
 
 
 class Random(RankedAllocation):
-    """Random shares."""
-
     def keys(self, task: Task) -> list[torch.Tensor]:
         """Return the share gone of each module over a relative share drawn from [0.5, 1.5) by `prune.seed`."""
         relative = 0.5 + torch.rand(len(task.modules), generator=torch.Generator().manual_seed(task.params.seed))

@@ -20,8 +20,6 @@ SHARES = (0.25, 0.125, 0.0625)  # of a module's units that a move shifts, at the
 
 
 class Search(Sensitivity):
-    """The knapsack on measured losses, and trials from there."""
-
     def counts(self, task: Task) -> list[int]:
         """Return the best allocation found."""
         best, dense = best_counts(task, self.losses(task)), Dense(task.model, task.windows)

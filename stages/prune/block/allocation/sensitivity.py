@@ -29,8 +29,6 @@ BUCKETS = 4000  # of the budget: the resolution of the knapsack; single units ma
 
 
 class Sensitivity(Allocation):
-    """The knapsack on measured losses."""
-
     def losses(self, task: Task) -> list[dict[int, float]]:
         """Return for every module the divergence from the dense model by the number of units removed from it alone."""
         dense = Dense(task.model, task.windows)

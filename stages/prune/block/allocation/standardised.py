@@ -10,8 +10,6 @@ from stages.prune.block.task import Task
 
 
 class Standardised(RankedAllocation):
-    """Standardised scores."""
-
     def keys(self, task: Task) -> list[torch.Tensor]:
         """Return each unit's distance from the mean of its module's scores in standard deviations, ascending."""
         return [

@@ -7,8 +7,6 @@ from stages.prune.block.task import Task
 
 
 class Uniform(RankedAllocation):
-    """The same share everywhere."""
-
     pooled = False
 
     def keys(self, task: Task) -> list[torch.Tensor]:

@@ -11,8 +11,6 @@ from stages.prune.units import Prunable
 
 
 class Activity(ActivationCriterion):
-    """Shares of tokens."""
-
     def score_inputs(self, module: Prunable, inputs: Inputs) -> torch.Tensor:
         """Return 1 - the mean share of zeros of each unit's activations."""
         return 1 - inputs.zeros.view(1, module.units, -1).mean(-1)

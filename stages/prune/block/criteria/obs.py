@@ -15,8 +15,6 @@ DENSE = 0.8  # a smaller share of columns that are still there, and the rest are
 
 
 class Obs(ActivationCriterion):
-    """Errors of the module's output."""
-
     @torch.no_grad()
     def score_inputs(self, module: Prunable, inputs: Inputs) -> torch.Tensor:
         """Return the error once a unit and all removed before it are gone."""

@@ -15,8 +15,6 @@ from stages.prune.units import Prunable
 
 
 class Bias(Update):
-    """A bias for what is removed."""
-
     def prepare(self, model: PreTrainedModel) -> None:
         """Give the output matrices a bias of zeros.
 

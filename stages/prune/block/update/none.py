@@ -8,8 +8,6 @@ from stages.prune.units import Prunable
 
 
 class NoUpdate(Update):
-    """Nothing."""
-
     needs = "nothing"
 
     def update(self, module: Prunable, keep: torch.Tensor, inputs: Inputs) -> None:

@@ -21,8 +21,6 @@ from stages.prune.units import Prunable
 
 
 class Realign(Update):
-    """Least squares towards the dense model."""
-
     needs = "targets"
 
     @torch.no_grad()

@@ -13,8 +13,6 @@ from stages.prune.units import Prunable
 
 
 class Refit(Update):
-    """Least squares towards the matrix's own output."""
-
     @torch.no_grad()
     def update(self, module: Prunable, keep: torch.Tensor, inputs: Inputs) -> None:
         """Set the kept columns to the least-squares solution, the others to zero."""

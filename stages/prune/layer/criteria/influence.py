@@ -12,8 +12,6 @@ from stages.prune.params import PruneParams
 
 
 class Influence(LayerCriterion):
-    """Block influences."""
-
     def score(
         self, model: PreTrainedModel, layers: list[int], windows: torch.Tensor, params: PruneParams
     ) -> torch.Tensor:

@@ -8,8 +8,6 @@ from stages.prune.params import PruneParams
 
 
 class Last(LayerCriterion):
-    """Depths counted from the last layer."""
-
     def score(
         self, model: PreTrainedModel, layers: list[int], windows: torch.Tensor, params: PruneParams
     ) -> torch.Tensor:

@@ -16,8 +16,6 @@ from stages.prune.units import block_modules
 
 
 class Taylor(LayerCriterion):
-    """Saliences of whole layers."""
-
     def score(
         self, model: PreTrainedModel, layers: list[int], windows: torch.Tensor, params: PruneParams
     ) -> torch.Tensor:

@@ -7,8 +7,6 @@ from stages.prune.weight.criteria import SingleWeightCriterion
 
 
 class Magnitude(SingleWeightCriterion):
-    """Sizes of weights."""
-
     needs_inputs = False
 
     def score(self, weight: torch.Tensor, inputs: Inputs | None, columns: slice) -> torch.Tensor:

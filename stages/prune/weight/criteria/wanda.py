@@ -10,8 +10,6 @@ from stages.prune.weight.criteria import SingleWeightCriterion
 
 
 class Wanda(SingleWeightCriterion):
-    """Sizes of what weights put out."""
-
     def score(self, weight: torch.Tensor, inputs: Inputs | None, columns: slice) -> torch.Tensor:
         """Return |W_ij| times the root mean square of what column j reads."""
         assert inputs is not None, "it needs them"

@@ -8,8 +8,6 @@ from stages.prune.weight.update import WeightUpdate
 
 
 class NoUpdate(WeightUpdate):
-    """Zeros alone."""
-
     needs_inputs = False
 
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:

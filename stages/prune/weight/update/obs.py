@@ -16,8 +16,6 @@ BLOCK = 128
 
 
 class Obs(WeightUpdate):
-    """The sweep over the columns."""
-
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
         """Return `weight` with what goes chosen and made up for from the first column to the last."""
         assert inputs is not None, "it needs them"

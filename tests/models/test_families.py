@@ -1,0 +1,44 @@
+"""The families' files are the only place that names a matrix, and every family has a tiny model in the tests."""
+
+import re
+
+import pytest
+import transformers
+from helpers import FAMILIES, ROOT, tiny_family
+from torch import nn
+
+from stages.models.families import FAMILIES as ARCHITECTURES
+from stages.models.parts import Parts, plain_class, pruned_class
+
+OF_THE_FAMILIES = (
+    "stages/models/families/",
+    "stages/models/modeling_pruned.py",
+)  # the latter stands alone in checkpoints
+
+
+def test_nothing_else_names_a_matrix():
+    names = {name for family in ARCHITECTURES.values() for name in family.linears} - {"lm_head"}
+    pattern = re.compile(rf"\b({'|'.join(sorted(names))})\b")
+    files = {path for folder in ("stages", "analysis", "studies", "chat") for path in (ROOT / folder).rglob("*.py")}
+    found = [path.relative_to(ROOT).as_posix() for path in sorted(files) if pattern.search(path.read_text("utf-8"))]
+    assert [path for path in found if not path.startswith(OF_THE_FAMILIES)] == []
+
+
+def test_every_family_is_tested():
+    assert {name.split()[0] for name in FAMILIES} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_description_names_what_is_there(name):
+    model = tiny_family(name)
+    family = ARCHITECTURES[model.config.model_type]
+    assert type(model) is plain_class(family) is getattr(transformers, family.model_class)
+    assert pruned_class(family).config_class.model_type == f"pruned_{model.config.model_type}"
+    parts = Parts(model)
+    halves = [half for layer in parts.layers for half in (parts.attention(layer), parts.mlp(layer))]
+    linears = {id(linear) for half in halves for linear in (*half.inputs.values(), half.output)}
+    assert linears == {id(module) for module in model.get_decoder().modules() if isinstance(module, nn.Linear)}
+    assert parts.embeddings is model.get_input_embeddings()
+    assert model.get_submodule(family.head) is model.get_output_embeddings()
+    for key in (*family.bias_keys, *family.layer_keys):
+        assert hasattr(model.config, key)
