@@ -21,6 +21,7 @@ NOT_COPIED = ("tests/", "docs/", "benchmarks/", "data/", "models/", "metrics/", 
 # The same pipeline, each part as small as it goes.
 TINY = {
     "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+    "data": {"source": "python-docs"},
     "base": {
         "source": "train", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "layers": 3, "heads": 4,
         "kv_heads": 2, "window": 32, "batch_size": 4, "steps": 8, "warmup_steps": 2,

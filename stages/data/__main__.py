@@ -16,7 +16,13 @@ from stages.data.task_check import check_tasks
 from stages.data.task_files import write_group, write_task
 
 OUT = Path("data")
-SOURCES = {"python-docs": embedded.collect, "files": files.collect, "hub": public.collect, "mirror": public.collect}
+SOURCES = {
+    "installed": embedded.collect,
+    "python-docs": embedded.collect,
+    "files": files.collect,
+    "hub": public.collect,
+    "mirror": public.collect,
+}
 
 
 def main() -> None:

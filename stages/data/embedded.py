@@ -1,6 +1,7 @@
-"""data.source = python-docs: the documentation every Python carries, and exam questions that come with lm-eval.
+"""data.source = installed or python-docs: text that every installation carries. No network, no files.
 
-No network, no files beside the project.
+Both are the documentation that every Python carries. With `installed`, pruning calibrates on, and recovery learns from,
+the exam questions that come with lm-eval as well.
 """
 
 import hashlib
@@ -31,18 +32,19 @@ def collect(params: DataParams, few_shot: int | None) -> Collected:
     library.report()
     beside.check_left(params, others)
     texts = {name: [document.text() for document in part] for name, part in splits.items()}
-    questions = exams.documents()
+    questions = exams.documents() if params.source == "installed" else []
     instructions = alpaca_rows(splits["train"])
     digest = hashlib.sha256("\0".join(document.text() for document in documents).encode()).hexdigest()
+    learnt = [lm_eval_files.source(exams.NAME, questions)] if questions else []
     source = {"name": "python-docs", "revision": f"Python {platform.python_version()}", "sha256": digest}
     return Collected(
         texts=texts,
-        calibration=balanced(texts["train"], questions),
+        calibration=balanced(texts["train"], questions) if questions else texts["train"],
         instructions=pd.DataFrame(instructions),
         perplexity={OWN: texts["test"], **others.perplexity},
         tasks=others.tasks,
         groups=others.groups,
-        sources=[source, lm_eval_files.source(exams.NAME, questions), *others.sources, *library.records],
+        sources=[source, *learnt, *others.sources, *library.records],
         details=summary(texts, len(instructions), params.questions, digest),
         own_domain=OWN,
     )

@@ -58,7 +58,7 @@ class TuneData(Section):
 class DataParams(Section):
     """Where the text comes from, how it is split, and what is measured beside it."""
 
-    source: Literal["python-docs", "files", "hub", "mirror"]
+    source: Literal["installed", "python-docs", "files", "hub", "mirror"]
     path: str | None
     seed: Seed
     validation_share: Annotated[Share, Field(gt=0)]

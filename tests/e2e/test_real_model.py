@@ -43,7 +43,7 @@ def test_a_fifth_of_the_parameters_is_gone(real):
 
 def test_the_pruned_model_still_models_english(real):
     base, pruned, tuned = (read(real, f"evaluate/{model}") for model in ("base", "pruned", "tuned"))
-    assert base["abstracts_ppl"] < 25
+    assert base["abstracts_ppl"] < 60
     # Measured: 2.15 times, on an eighth of the default calibration tokens.
     assert base["pydocs_ppl"] < pruned["pydocs_ppl"] < 3 * base["pydocs_ppl"]
     assert tuned["pydocs_ppl"] < pruned["pydocs_ppl"]
