@@ -8,8 +8,18 @@ import math
 import numpy as np
 import pandas as pd
 
-from analysis.arithmetic import Shape, exact_macs, parameters
-from analysis.audit import Finding, check_average, check_chance_corrected, check_known, check_share
+from analysis.arithmetic import Shape, exact_macs, parameters, shape_of, stored_mib
+from analysis.audit import (
+    CONTRADICTION,
+    Finding,
+    check_average,
+    check_chance_corrected,
+    check_known,
+    check_share,
+)
+from analysis.averages import chance_corrected
+from analysis.results import Metrics, task_names
+from analysis.rows import Result
 from analysis.significance import mean_loss
 from analysis.tables import COSTS, DECIMALS
 
@@ -19,6 +29,83 @@ MAC_TOLERANCE = 0.001
 BUFFER_TOLERANCE, BLOCK_TOLERANCE = 0.001, 0.05
 
 Outcomes = dict[str, list[pd.DataFrame]]  # by row of the table
+
+
+def contradictions(
+    runs: dict[str, list[Result]],
+    quality: pd.DataFrame,
+    costs: pd.DataFrame,
+    chances: Metrics,
+    tokens: int,
+    norms: pd.DataFrame | None = None,
+    sizes: pd.DataFrame | None = None,
+) -> list[Finding]:
+    """Return what in the tables, as they are printed, contradicts itself or its source.
+
+    `runs` are by row of the tables, the base first; `tokens` is the length of the profiled forward pass.
+    """
+    questions = {row: [run.questions for run in each] for row, each in runs.items()}
+    findings = check_quality(quality, scored_tasks(runs), chances, questions, windows_of(runs))
+    findings += check_spread(quality, runs, chances) + check_kept(quality, runs)
+    if norms is not None:
+        findings += check_accuracies(norms, questions, "acc_norm")
+    shapes = {row: [shape_of(run.config) for run in each if run.config] for row, each in runs.items()}
+    # The size of a GGUF's weights is that of its tensors, which no config.json tells.
+    dense = {row: [run for run in each if run.config and "gguf" not in run.model] for row, each in runs.items()}
+    stored = {row: [stored_mib(run.config) for run in each] for row, each in dense.items()}
+    on_cuda = {row for row, each in runs.items() if any(run.profile.get("memory_on_cuda") for run in each)}
+    findings += check_costs(costs, shapes, tokens) + check_weights(costs, stored, on_cuda)
+    if sizes is not None:
+        findings += check_sizes(sizes, shapes)
+    return [finding for finding in findings if finding.kind == CONTRADICTION]
+
+
+def scored_tasks(runs: dict[str, list[Result]]) -> list[str]:
+    """Return the tasks that some model was scored on."""
+    return task_names({run.label: run.evaluate for each in runs.values() for run in each})
+
+
+def windows_of(runs: dict[str, list[Result]]) -> Outcomes:
+    """Return the windows' losses by row."""
+    return {row: [run.windows for run in each] for row, each in runs.items()}
+
+
+def check_spread(table: pd.DataFrame, runs: dict[str, list[Result]], chances: Metrics) -> list[Finding]:
+    """Return what in the columns <column>_sd is not the standard deviation of the row's runs."""
+    columns = [str(column).removesuffix("_sd") for column in table if str(column).endswith("_sd")]
+    if not columns:
+        return []
+    tasks = scored_tasks(runs)
+    repeated = {
+        row: [recomputed(run, columns, tasks, chances) for run in each] for row, each in runs.items() if len(each) > 1
+    }
+    findings = []
+    for column in columns:
+        known = {row: [float(np.std([each[column] for each in found], ddof=1))] for row, found in repeated.items()}
+        reason = "standard deviation of the runs"
+        findings += check_known(table, f"{column}_sd", by_row(table, known), reason, DECIMALS)
+    return findings
+
+
+def recomputed(run: Result, columns: list[str], tasks: list[str], chances: Metrics) -> dict[str, float]:
+    """Return one run's row of the quality table, from its answers and losses."""
+    scores = pd.Series({task: accuracy(run.questions, task, "acc") for task in tasks}, dtype=float)
+    sets = [column.removesuffix("_ppl") for column in columns if column.endswith("_ppl")]
+    averages = {
+        "average": scores.mean(),
+        "chance_corrected": chance_corrected(scores, 100 * pd.Series(chances, dtype=float).reindex(tasks)),
+    }
+    return {f"{name}_ppl": perplexity(run.windows, name) for name in sets} | scores.to_dict() | averages
+
+
+def check_kept(table: pd.DataFrame, runs: dict[str, list[Result]]) -> list[Finding]:
+    """Return what in the column of parameters kept is not as the models' shapes say."""
+    if "kept_percent" not in table:
+        return []
+    (base,) = next(iter(runs.values()))
+    whole = parameters(shape_of(base.config))
+    kept = {row: [100 * parameters(shape_of(run.config)) / whole for run in each] for row, each in runs.items()}
+    return check_known(table, "kept_percent", by_row(table, kept), "the shapes in config.json", DECIMALS)
 
 
 def check_quality(

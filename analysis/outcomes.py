@@ -1,17 +1,11 @@
 """The models' answers side by side, question by question and window by window."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.results import MODELS, Metrics, perplexity_sets, task_names
+from analysis.results import Metrics, perplexity_sets, task_names
 from stages.common.errors import UserError
-
-
-def read_outcomes(folder: Path, name: str, models: Iterable[str] = MODELS) -> dict[str, pd.DataFrame]:
-    """Return `folder`/<model>/<name> of every model that has it."""
-    return {model: pd.read_parquet(folder / model / name) for model in models if (folder / model / name).is_file()}
 
 
 def side_by_side(frames: dict[str, pd.DataFrame], keys: list[str], value: str) -> pd.DataFrame:

@@ -26,10 +26,15 @@ Metrics = dict[str, float]
 
 def read_json(path: Path, kind: type = dict):
     """Return the content of a JSON file, which is a `kind`, an empty dict where there is no such file."""
-    if not path.is_file():
+    return parse_json(path.read_bytes() if path.is_file() else None, path, kind)
+
+
+def parse_json(text: bytes | None, path: Path | str, kind: type = dict):
+    """Return the content of the JSON file at `path`, which is a `kind`; an empty dict without a text."""
+    if text is None:
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); run the stage that writes it again") from None
     if not isinstance(content, kind):

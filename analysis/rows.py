@@ -1,5 +1,7 @@
 """What was measured of a model, and the rows of the tables that it is shown in."""
 
+import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -7,21 +9,21 @@ from typing import Any
 import pandas as pd
 
 from analysis.averages import average_accuracy
-from analysis.results import Metrics, task_names
+from analysis.results import Metrics, parse_json, task_names
 
 
 @dataclass(frozen=True)
 class Result:
-    """One model of one run."""
+    """One model of one run. What is missing stays missing: no key, no row."""
 
     run: str  # the experiment's name
     model: str  # base | pruned | tuned, or the last two in a format of the study: tuned-gguf-q8_0
     evaluate: Metrics
     profile: Metrics
-    questions: pd.DataFrame  # task, question, acc: 0 or 1
-    windows: pd.DataFrame  # set, window, loss in nats per token, tokens
+    questions: pd.DataFrame  # task, question, acc and acc_norm (0 or 1), answer; no rows where it was not measured
+    windows: pd.DataFrame  # set, window, loss in nats per token, tokens; no rows where it was not measured
     layers: pd.DataFrame | None  # what pruning left of each layer; None for the base
-    config: dict[str, Any]  # its config.json, which tells its shape
+    config: dict[str, Any]  # its config.json, which tells its shape; empty where it is missing
 
     @property
     def label(self) -> str:
@@ -32,6 +34,33 @@ class Result:
     def average(self) -> float:
         """Mean accuracy over its tasks, in percent; NaN without tasks."""
         return 100 * average_accuracy(self.evaluate, task_names({self.model: self.evaluate}))
+
+
+def read_result(read: Callable[[str], bytes | None], run: str, model: str, folder: str) -> Result:
+    """Return what `run` measured of the model in `folder`.
+
+    `read` returns a file's content by its path in the project, from wherever it is, and None where it is missing.
+    """
+
+    def measured(stage: str) -> Metrics:
+        paths = (f"metrics/{stage}/{model}.json", f"metrics/details/{stage}/{model}.json")
+        return {key: value for path in paths for key, value in parse_json(read(path), path).items()}
+
+    def outcomes(name: str, columns: list[str]) -> pd.DataFrame:
+        content = read(f"metrics/outcomes/{model}/{name}.parquet")
+        return pd.DataFrame(columns=columns) if content is None else pd.read_parquet(io.BytesIO(content))
+
+    layers = None if model == "base" else read("metrics/prune_layers.csv")
+    return Result(
+        run,
+        model,
+        evaluate=measured("evaluate"),
+        profile=measured("profile"),
+        questions=outcomes("questions", ["task", "question", "acc", "acc_norm", "answer"]),
+        windows=outcomes("windows", ["set", "window", "loss", "tokens"]),
+        layers=None if layers is None else pd.read_csv(io.BytesIO(layers)),
+        config=parse_json(read(f"{folder}/config.json"), f"{folder}/config.json"),
+    )
 
 
 @dataclass(frozen=True)

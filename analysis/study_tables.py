@@ -10,7 +10,7 @@ from analysis.losses import Estimate
 from analysis.results import Metrics, is_sparse, perplexity_sets, task_names
 from analysis.rows import Result, Row
 from analysis.study_differences import Difference
-from analysis.tables import COSTS, DECIMALS, MISSING, markdown, memory_origin, number, span
+from analysis.tables import COSTS, DECIMALS, MISSING, cost_rows, markdown, memory_origin, number, span
 from stages.common.outputs import staged
 
 Ratios = dict[tuple[int, str], Estimate]
@@ -44,20 +44,13 @@ def cost_numbers(base: Result, cells: list[Row]) -> pd.DataFrame:
 
     Parameters that are not zero are told where a model is sparse.
     """
-    rows = []
+    rows = [base_cell(base), *cells]
     # What a format rounds to zero makes no model sparse.
-    sparse = any(is_sparse(run.profile) for cell in cells if not cell.format for run in cell.runs)
-    for cell in [base_cell(base), *cells]:
-        row = identity(cell)
-        for metric, _, _ in COSTS:
-            if metric == "parameters_nonzero" and not sparse:
-                continue
-            values = cell.values("profile", metric)
-            if values and base.profile.get(metric):
-                row[metric] = float(np.mean(values))
-                row[f"{metric}_percent"] = 100 * row[metric] / base.profile[metric]
-        rows.append(row)
-    return pd.DataFrame(rows)
+    sparse = any(is_sparse(run.profile) for row in rows if not row.format for run in row.runs)
+    costs = cost_rows([[run.profile for run in row.runs] for row in rows], sparse)
+    table = pd.DataFrame([identity(row) | cost for row, cost in zip(rows, costs, strict=True)])
+    unmeasured = [metric for metric, _, _ in COSTS if metric in table and table[metric].isna().all()]
+    return table.drop(columns=[column for metric in unmeasured for column in (metric, f"{metric}_percent")])
 
 
 def identity(cell: Row) -> dict:

@@ -6,6 +6,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from analysis.audit import Finding
+from analysis.averages import mean
 from analysis.params import Pruning
 from analysis.results import CONTROL, Metrics, is_sparse, names_with, perplexity_sets, task_names
 
@@ -47,22 +48,28 @@ def norm_table(evaluate: dict[str, Metrics]) -> pd.DataFrame:
 
 
 def cost_table(profile: dict[str, Metrics]) -> pd.DataFrame:
-    """Return what each model costs, and each cost as percent of the base's (`<metric>_percent`).
+    """Return what each model costs as it is printed, and each cost as percent of the base's (`<metric>_percent`)."""
+    rows = cost_rows([[metrics] for metrics in profile.values()], any(map(is_sparse, profile.values())))
+    table = pd.DataFrame(rows, index=list(profile), dtype=float)
+    decimals = {metric: digits for metric, _, digits in COSTS}
+    return table.round({column: decimals.get(column, DECIMALS) for column in table})
 
-    Parameters that are not zero are told where a model is sparse.
+
+def cost_rows(profiles: list[list[Metrics]], sparse: bool) -> list[dict[str, float]]:
+    """Return the mean cost of each group of models, and that as percent of the base's, the first; NaN is not measured.
+
+    Parameters that are not zero are among the costs where a model is `sparse`.
     """
-    rows = {}
-    sparse = any(map(is_sparse, profile.values()))
-    for model in profile:
+    rows = []
+    for group in profiles:
         row = {}
-        for metric, _, decimals in COSTS:
-            if metric == "parameters_nonzero" and not sparse:
-                continue
-            value, base = (profile.get(each, {}).get(metric, math.nan) for each in (model, "base"))
-            row[metric] = round(value, decimals)
-            row[f"{metric}_percent"] = round(100 * value / base, DECIMALS) if base else math.nan
-        rows[model] = row
-    return pd.DataFrame.from_dict(rows, orient="index").astype(float)
+        for metric, _, _ in COSTS:
+            if metric != "parameters_nonzero" or sparse:
+                base = profiles[0][0].get(metric, math.nan)
+                row[metric] = mean([float(profile[metric]) for profile in group if metric in profile])
+                row[f"{metric}_percent"] = 100 * row[metric] / base if base else math.nan
+        rows.append(row)
+    return rows
 
 
 def size_table(prune: Metrics) -> pd.DataFrame:

@@ -1,16 +1,14 @@
 """What the experiments of a study measured, read through dvc.api from wherever DVC keeps it."""
 
-import io
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pandas as pd
 from dvc.api import DVCFileSystem
 
-from analysis.results import FOLDERS, Metrics, read_chances
-from analysis.rows import Result, Row
+from analysis.results import FOLDERS, read_chances
+from analysis.rows import Result, Row, read_result
 from analysis.study_report import Measured
 from stages.common.errors import UserError
 from studies.git import git
@@ -67,20 +65,7 @@ def read_model(variant: Variant, model: str, commit: str) -> Result:
                 f"experiment {variant.name}: {path} is not in DVC's cache; `dvc exp pull` or `dvc pull --rev` brings it"
             ) from None
 
-    def measured(stage: str) -> Metrics:
-        files_of_stage = (f"metrics/{stage}/{model}.json", f"metrics/details/{stage}/{model}.json")
-        return {key: value for path in files_of_stage for key, value in json.loads(read(path)).items()}
-
-    return Result(
-        variant.name,
-        model,
-        evaluate=measured("evaluate"),
-        profile=measured("profile"),
-        questions=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/questions.parquet"))),
-        windows=pd.read_parquet(io.BytesIO(read(f"metrics/outcomes/{model}/windows.parquet"))),
-        layers=None if model == "base" else pd.read_csv(io.BytesIO(read("metrics/prune_layers.csv"))),
-        config=json.loads(read(f"{(FOLDERS | variant.params['models'])[model]}/config.json")),
-    )
+    return read_result(read, variant.name, model, str((FOLDERS | variant.params["models"])[model]))
 
 
 def open_commit(commit: str) -> tuple[DVCFileSystem, str]:

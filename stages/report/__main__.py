@@ -4,16 +4,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.arithmetic import shape_of, stored_mib
-from analysis.audit import CONTRADICTION
 from analysis.averages import baseline_table, majority_shares
-from analysis.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
+from analysis.checks import contradictions
 from analysis.comparison import compare
 from analysis.further import further_section
-from analysis.outcomes import accuracy_rows, perplexity_rows, read_outcomes, read_table
+from analysis.outcomes import accuracy_rows, perplexity_rows, read_table
 from analysis.params import Pruning, ReportParams, Window
 from analysis.recovery import recovered_metric
-from analysis.results import model_folders, perplexity_sets, read_by_model, read_chances, read_json, task_names
+from analysis.results import model_folders, perplexity_sets, read_chances, read_json, task_names
+from analysis.rows import read_result
 from analysis.run_page import Study, study_report
 from analysis.run_plots import draw_all
 from analysis.tables import cost_table, norm_table, quality_table, size_table
@@ -24,31 +23,32 @@ from stages.common.stage import run_stage
 METRICS, OUTCOMES, TASKS, REPORTS = Path("metrics"), Path("metrics/outcomes"), Path("data/tasks"), Path("reports")
 
 
+def read_file(path: str) -> bytes | None:
+    """Return a file's content, None where it is missing."""
+    return Path(path).read_bytes() if Path(path).is_file() else None
+
+
 def main() -> None:
     """Compare the models and tell it: numbers, tables, figures."""
     params, pruning = load_section("report", ReportParams), load_section("prune", Pruning)
     windows_of = {stage: load_section(stage, Window).sequence_length for stage in ("evaluate", "profile")}
     further = load_section("models", ModelsParams).folders
     folders = model_folders(further)
-    evaluate, profile = (read_by_model(METRICS, stage, folders) for stage in ("evaluate", "profile"))
-    questions, windows = (read_outcomes(OUTCOMES, f"{name}.parquet", folders) for name in ("questions", "windows"))
+    results = {model: read_result(read_file, "this run", model, str(folder)) for model, folder in folders.items()}
+    evaluate = {model: result.evaluate for model, result in results.items()}
+    profile = {model: result.profile for model, result in results.items()}
+    questions = {model: result.questions for model, result in results.items() if len(result.questions)}
+    windows = {model: result.windows for model, result in results.items() if len(result.windows)}
     own_domain = read_json(METRICS / "details/data.json").get("own_domain")
     chances = read_chances(TASKS)
     layers = read_table(METRICS / "prune_layers.csv")
     losses = {stage: read_table(METRICS / f"{stage}_loss.csv") for stage in ("base", "tune")}
-    configs = {model: read_json(folder / "config.json") for model, folder in folders.items()}
 
     comparison = compare(evaluate, chances, questions, windows, params)
     quality, norms, costs = quality_table(evaluate, comparison), norm_table(evaluate), cost_table(profile)
     sizes = size_table(read_json(METRICS / "details/prune.json"))
-    answers, losses_of = ({model: [frame] for model, frame in each.items()} for each in (questions, windows))
-    shapes = {model: [shape_of(config)] for model, config in configs.items() if config}
-    stored = {model: [stored_mib(config)] for model, config in configs.items() if config}
-    on_cuda = {model for model in folders if profile[model].get("memory_on_cuda")}
-    findings = check_quality(quality, task_names(evaluate), chances, answers, losses_of)
-    findings += check_accuracies(norms, answers, "acc_norm") + check_weights(costs, stored, on_cuda)
-    findings += check_costs(costs, shapes, windows_of["profile"]) + check_sizes(sizes, shapes)
-    findings = [finding for finding in findings if finding.kind == CONTRADICTION]
+    runs = {model: [result] for model, result in results.items()}
+    findings = contradictions(runs, quality, costs, chances, windows_of["profile"], norms, sizes)
     comparison["table_contradictions"] = len(findings)
 
     with staged(REPORTS / "plots") as folder:
