@@ -47,7 +47,7 @@ def data(params: dict) -> None:
     """Write what stage data writes."""
     for path in ("data/sources.json", "data/text/train.txt", "data/perplexity/prose.txt", "metrics/details/data.json"):
         write(path, "{}")
-    for path in ("data/calibration.parquet", "data/instructions.parquet"):
+    for path in ("data/calibration.parquet", "data/instructions.parquet", "data/text/validation.parquet"):
         write(path)
     write("data/tasks/gap.yaml", "task: gap\nmetadata: {chance: 0.5}\n")
     write_details("metrics/details/data.json", {"documents": 1})

@@ -107,15 +107,15 @@ def test_a_format_is_a_further_model_of_every_variant(load):
 @pytest.mark.parametrize(
     "text",
     [
-        "grid: {data.revisions: [{}, {aps/super_glue: abc}]}",
+        "grid: {data.revisions: [{}, {yahma/alpaca-cleaned: abc}]}",
         f"{GRID}models: [tuned]\nformats: [gguf-q8_0, padded]\n",
         "points: [{set: {prune.allocation: null, prune.mlp_layers: [2, 4], base.learning_rate: 1e-5}}]",
     ],
 )
 def test_the_file_of_a_variant_holds_its_params_and_the_comments(load, text):
-    for variant in load(text, data__revisions={"baber/piqa": "x"}).variants:
+    for variant in load(text, data__revisions={"allenai/c4": "x"}).variants:
         shutil.copy(ROOT / "params.yaml", "written.yaml")
-        write_settings(Path("written.yaml"), {"data.revisions": {"baber/piqa": "x"}, "base.source": "train"})
+        write_settings(Path("written.yaml"), {"data.revisions": {"allenai/c4": "x"}, "base.source": "train"})
         write_settings(Path("written.yaml"), variant.settings)
         assert read_params_file(Path("written.yaml")) == variant.params
         kept = [line for line in Path("written.yaml").read_text().splitlines() if "# " in line]
