@@ -46,6 +46,7 @@ def differences(
     parts = [
         "## Differences",
         accuracy_differences(comparison, task_names(evaluate), level),
+        value_differences(comparison, level),
         perplexity_differences(comparison, perplexity_sets(evaluate), level),
         recovered(comparison, perplexity_sets(evaluate), own_domain, level),
         against_guessing(comparison, list(evaluate), [task for task in task_names(evaluate) if task in chances]),
@@ -71,6 +72,26 @@ def accuracy_differences(found: Metrics, tasks: list[str], level: float) -> str:
     return f"""Accuracy: McNemar's exact test on the same questions. *Won* counts the questions that only the
 contrast's first model answers right, *lost* those that only its second does. Holm's adjustment is over all {len(rows)}
 tests of the table; level {level:g}.
+
+{markdown(headings, rows, left=2)}"""
+
+
+def value_differences(found: Metrics, level: float) -> str:
+    """Return the tests of analysis/values.py as a table; nothing where there are none."""
+    rows = []
+    for key in found:
+        name = key.removesuffix("_p_holm")
+        if name == key or f"{name}_difference" not in found:
+            continue
+        contrast = max((each for each in CONTRAST_NAMES if name.startswith(f"{each}_")), key=len)
+        difference = number(found[f"{name}_difference"], 4)
+        tests = [p_value(found[f"{name}_p"]), p_value(found[key]), "yes" if found[key] < level else "no"]
+        rows.append([CONTRAST_NAMES[contrast], name.removeprefix(f"{contrast}_"), difference, *tests])
+    if not rows:
+        return ""
+    headings = ["contrast", "task and metric", "mean difference", "p", "p (Holm)", "significant"]
+    return f"""Other metrics with a value for each question: McNemar's exact test where all values are 0 or 1, else the
+paired t-test. Holm's adjustment is over all {len(rows)} tests of the table; level {level:g}.
 
 {markdown(headings, rows, left=2)}"""
 

@@ -16,6 +16,7 @@ from analysis.rows import read_result
 from analysis.run_page import Study, study_report
 from analysis.run_plots import draw_all
 from analysis.tables import cost_table, norm_table, quality_table, size_table
+from analysis.values import compare_values
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage
@@ -45,6 +46,7 @@ def main() -> None:
     losses = {stage: read_table(METRICS / f"{stage}_loss.csv") for stage in ("base", "tune")}
 
     comparison = compare(evaluate, chances, questions, windows, params)
+    comparison |= compare_values(read_outcomes(OUTCOMES, "values.parquet", folders), questions)
     quality, norms, costs = quality_table(evaluate, comparison), norm_table(evaluate), cost_table(profile)
     sizes = size_table(read_json(METRICS / "details/prune.json"))
     runs = {model: [result] for model, result in results.items()}
