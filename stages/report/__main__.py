@@ -46,7 +46,9 @@ def main() -> None:
     losses = {stage: read_table(METRICS / f"{stage}_loss.csv") for stage in ("base", "tune")}
 
     comparison = compare(evaluate, chances, questions, windows, params)
-    comparison |= compare_values(read_outcomes(OUTCOMES, "values.parquet", folders), questions)
+    files = {model: OUTCOMES / model / "values.parquet" for model in folders}
+    values = {model: pd.read_parquet(file) for model, file in files.items() if file.is_file()}
+    comparison |= compare_values(values, questions)
     quality, norms, costs = quality_table(evaluate, comparison), norm_table(evaluate), cost_table(profile)
     sizes = size_table(read_json(METRICS / "details/prune.json"))
     runs = {model: [result] for model, result in results.items()}
