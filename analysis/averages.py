@@ -37,8 +37,10 @@ def majority_shares(questions: dict[str, pd.DataFrame]) -> Metrics:
 
     The models' questions are the same, so any model's will do.
     """
-    told = next(iter(questions.values()), pd.DataFrame(columns=["task", "answer"])).dropna(subset="answer")
-    return {str(task): float(each.value_counts(normalize=True).max()) for task, each in told.groupby("task")["answer"]}
+    answered = next(iter(questions.values()), pd.DataFrame(columns=["task", "answer"])).dropna(subset="answer")
+    return {
+        str(task): float(each.value_counts(normalize=True).max()) for task, each in answered.groupby("task")["answer"]
+    }
 
 
 def baseline_table(tasks: list[str], chances: Metrics, majorities: Metrics) -> pd.DataFrame:

@@ -187,7 +187,7 @@ def by_row(table: pd.DataFrame, values: dict[str, list[float]]) -> pd.Series:
 
 
 def accuracy(questions: pd.DataFrame, task: str, metric: str) -> float:
-    """Return the share of right answers in percent, NaN where none is told."""
+    """Return the share of right answers in percent, NaN where there is none."""
     return 100 * float(questions.loc[questions["task"] == task, metric].astype(float).mean())
 
 

@@ -8,7 +8,7 @@ from stages.common.params import Positive, Section, Seed, Share
 
 
 class ReportParams(Section):
-    """How the uncertainty of a difference is told."""
+    """How the uncertainty of a difference is measured and judged."""
 
     bootstrap_samples: Positive
     seed: Seed

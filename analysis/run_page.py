@@ -28,8 +28,8 @@ UNITS = {"groups": "of the units in the pruned layers", "parameters": "of all pa
 
 
 @dataclass(frozen=True)
-class Study:
-    """Everything the report tells: metrics by model, tables, and the params that name the study."""
+class RunReport:
+    """Everything on the page of one run: metrics by model, tables, and the params that name the run."""
 
     pruning: Pruning
     level: float  # of significance
@@ -54,116 +54,116 @@ class Study:
     plots: list[str]
 
 
-def study_report(study: Study) -> str:
+def run_page(report: RunReport) -> str:
     """Return the whole page as Markdown; a section whose numbers are all missing is left out."""
-    pruning = study.pruning
+    pruning = report.pruning
     sections = [
         f"# Pruning study: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
-        summary(study),
-        quality(study),
-        differences(study.comparison, study.evaluate, study.chances, study.own_domain, study.level),
-        costs(study),
-        study.further,
-        removed(study),
-        f"## Training{images(study, 'loss')}" if "loss" in study.plots else "",
-        samples_section(study.samples),
-        checks(study.findings),
-        not_measured(missing(study)),
+        summary(report),
+        quality(report),
+        differences(report.comparison, report.evaluate, report.chances, report.own_domain, report.level),
+        costs(report),
+        report.further,
+        removed(report),
+        f"## Training{images(report, 'loss')}" if "loss" in report.plots else "",
+        samples_section(report.samples),
+        checks(report.findings),
+        not_measured(missing(report)),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def summary(study: Study) -> str:
+def summary(report: RunReport) -> str:
     """Return the findings in a few sentences, each only where its numbers are there."""
     lines = []
-    if study.dequantised_from:
-        lines.append(f"The base's weights were dequantised from {study.dequantised_from}: not the original model.")
-    kept, after = study.costs.loc["pruned", ["parameters_percent", "parameters"]]
+    if report.dequantised_from:
+        lines.append(f"The base's weights were dequantised from {report.dequantised_from}: not the original model.")
+    kept, after = report.costs.loc["pruned", ["parameters_percent", "parameters"]]
     if not math.isnan(kept):
         lines.append(f"Pruning left {kept:.2f} % of the base's parameters ({after:,.0f}).")
-    if "parameters_nonzero" in study.costs:
-        told = [
-            f"of the {model} model {100 - study.costs.loc[model, 'parameters_nonzero_percent']:.2f} %"
+    if "parameters_nonzero" in report.costs:
+        shares = [
+            f"of the {model} model {100 - report.costs.loc[model, 'parameters_nonzero_percent']:.2f} %"
             for model in ("pruned", "tuned")
-            if not math.isnan(study.costs.loc[model, "parameters_nonzero_percent"])
+            if not math.isnan(report.costs.loc[model, "parameters_nonzero_percent"])
         ]
-        lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(told)} of the base's parameters.")
-    for name in other_domains_first(perplexity_sets(study.evaluate), study.own_domain):
-        base, pruned, tuned = (study.quality.loc[model, f"{name}_ppl"] for model in MODELS)
+        lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(shares)} of the base's parameters.")
+    for name in other_domains_first(perplexity_sets(report.evaluate), report.own_domain):
+        base, pruned, tuned = (report.quality.loc[model, f"{name}_ppl"] for model in MODELS)
         if math.isnan(base + pruned):
             continue
         line = f"Perplexity on {name} went from {base:,.2f} to {pruned:,.2f} by pruning"
         if not math.isnan(tuned):
-            line += f", and to {tuned:,.2f} by {won_by(name, study.own_domain)}"
-        if share_key(name) in study.comparison:
-            share = share_text(study.comparison, share_key(name), 1 - study.level)
+            line += f", and to {tuned:,.2f} by {won_by(name, report.own_domain)}"
+        if share_key(name) in report.comparison:
+            share = share_text(report.comparison, share_key(name), 1 - report.level)
             line += f", which won back {share} of the lost log-perplexity"
         lines.append(f"{line}.")
-    lines += verdicts(study.comparison, task_names(study.evaluate), study.level)
+    lines += verdicts(report.comparison, task_names(report.evaluate), report.level)
     return "\n".join(f"- {line}" for line in lines)
 
 
-def quality(study: Study) -> str:
+def quality(report: RunReport) -> str:
     """Return perplexities and accuracies."""
-    if not any(study.evaluate.values()):
+    if not any(report.evaluate.values()):
         return ""
     table = quality_markdown(
-        study.quality, study.evaluate, study.comparison, study.baselines, study.level, study.pruning
+        report.quality, report.evaluate, report.comparison, report.baselines, report.level, report.pruning
     )
-    majority = MAJORITY if "majority answer" in study.baselines.index else ""
+    majority = MAJORITY if "majority answer" in report.baselines.index else ""
     text = f"""## Quality
 
-Perplexity over windows of {study.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
-higher is better.{in_precision(study)} The averages are of the row's tasks, raw and chance-corrected:
+Perplexity over windows of {report.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
+higher is better.{in_precision(report)} The averages are of the row's tasks, raw and chance-corrected:
 (accuracy - chance) / (1 - chance), so 0 is guessing and 100 is perfect. \\* differs from the base, † differs from the
-pruned model (McNemar's exact test, Holm-adjusted, level {study.level:g}). {MISSING}: does not apply, or was not
+pruned model (McNemar's exact test, Holm-adjusted, level {report.level:g}). {MISSING}: does not apply, or was not
 measured.
 {majority}
 {table}"""
-    if not study.norms.empty:
+    if not report.norms.empty:
         text += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"
-        text += norms_markdown(study.norms)
-    return text + images(study, "perplexity", "accuracy")
+        text += norms_markdown(report.norms)
+    return text + images(report, "perplexity", "accuracy")
 
 
-def in_precision(study: Study) -> str:
+def in_precision(report: RunReport) -> str:
     """Return the sentence that says in what the models' matrix products were taken."""
-    found = {str(metrics["precision"]) for metrics in study.evaluate.values() if "precision" in metrics}
+    found = {str(metrics["precision"]) for metrics in report.evaluate.values() if "precision" in metrics}
     return f" Matrix products in {' or '.join(sorted(found))}." if found else ""
 
 
-def costs(study: Study) -> str:
+def costs(report: RunReport) -> str:
     """Return parameters, computation, memory and speed."""
-    if study.costs.isna().all(axis=None):
+    if report.costs.isna().all(axis=None):
         return ""
     zeros = ""
-    if "parameters_nonzero" in study.costs:
+    if "parameters_nonzero" in report.costs:
         zeros = """Zeros are stored and multiplied like any other weight: they lower neither parameters nor GMac nor
 memory, and save no time without kernels that skip them.
 """
     return f"""## Cost
 
-GMac: 10⁹ multiply-accumulates of one forward pass over {study.profiled_tokens} tokens, attention's products included.
+GMac: 10⁹ multiply-accumulates of one forward pass over {report.profiled_tokens} tokens, attention's products included.
 Ratios are to the base. Speeds and peak memory are this machine's and vary from run to run; the rest does not.
 {zeros}
-{cost_markdown(study.costs)}
+{cost_markdown(report.costs)}
 
-{memory_origin(study.profile)}""".rstrip()
+{memory_origin(report.profile)}""".rstrip()
 
 
-def removed(study: Study) -> str:
+def removed(report: RunReport) -> str:
     """Return the parameters before and after in the shape of the thesis's table 3, and every layer's widths."""
     parts = []
-    if not study.sizes.empty:
-        parts.append(sizes_markdown(study.sizes, study.pruning.goal))
-    if study.layers is not None:
-        parts.append(layers_markdown(study.layers) + images(study, "layers"))
+    if not report.sizes.empty:
+        parts.append(sizes_markdown(report.sizes, report.pruning.goal))
+    if report.layers is not None:
+        parts.append(layers_markdown(report.layers) + images(report, "layers"))
     return "\n\n".join(["## What pruning removed", *parts]) if parts else ""
 
 
-def images(study: Study, *names: str) -> str:
+def images(report: RunReport, *names: str) -> str:
     """Return the Markdown of the plots among `names` that were drawn."""
-    return "".join(f"\n\n![{name}](plots/{name}.png)" for name in names if name in study.plots)
+    return "".join(f"\n\n![{name}](plots/{name}.png)" for name in names if name in report.plots)
 
 
 def checks(findings: list[Finding]) -> str:
@@ -177,25 +177,25 @@ def not_measured(names: list[str]) -> str:
     return f"## Not measured\n\nAbsent from this run, and so from the report:\n\n{listed}" if names else ""
 
 
-def missing(study: Study) -> list[str]:
+def missing(report: RunReport) -> list[str]:
     """Return what the report would tell and was not given."""
-    evaluated = [f"{name}_ppl" for name in perplexity_sets(study.evaluate)]
-    evaluated += [f"{task}_acc" for task in task_names(study.evaluate)]
+    evaluated = [f"{name}_ppl" for name in perplexity_sets(report.evaluate)]
+    evaluated += [f"{task}_acc" for task in task_names(report.evaluate)]
     names = []
-    for model in study.evaluate:
+    for model in report.evaluate:
         for stage, metrics, keys in (
-            ("evaluate", study.evaluate[model], evaluated),
-            ("profile", study.profile[model], [metric for metric, _, _ in COSTS if metric in study.costs]),
+            ("evaluate", report.evaluate[model], evaluated),
+            ("profile", report.profile[model], [metric for metric, _, _ in COSTS if metric in report.costs]),
         ):
             place = f"stage {stage}@{model}"
             lacking = [f"{model}: {key} ({place})" for key in keys if key not in metrics]
             names += lacking if metrics else [f"{model}: all of {place}"]
-        if not study.samples[model]:
+        if not report.samples[model]:
             names.append(f"{model}: metrics/outcomes/{model}/samples.json")
-    names += [f"what guessing scores in {task}" for task in task_names(study.evaluate) if task not in study.chances]
-    if study.sizes.empty:
+    names += [f"what guessing scores in {task}" for task in task_names(report.evaluate) if task not in report.chances]
+    if report.sizes.empty:
         names.append("parameters before and after: metrics/details/prune.json")
-    if study.layers is None:
+    if report.layers is None:
         names.append("heads and widths by layer: metrics/prune_layers.csv")
-    names += [f"loss curve: metrics/{stage}_loss.csv" for stage, table in study.losses.items() if table is None]
+    names += [f"loss curve: metrics/{stage}_loss.csv" for stage, table in report.losses.items() if table is None]
     return names

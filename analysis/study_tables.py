@@ -42,7 +42,7 @@ def quality_numbers(base: Result, cells: list[Row], chances: Metrics) -> pd.Data
 def cost_numbers(base: Result, cells: list[Row]) -> pd.DataFrame:
     """Return what each cell costs, and each cost as percent of the base's (<metric>_percent).
 
-    Parameters that are not zero are told where a model is sparse.
+    Parameters that are not zero are among them where a model is sparse.
     """
     rows = [base_cell(base), *cells]
     # What a format rounds to zero makes no model sparse.
@@ -64,7 +64,7 @@ def base_cell(base: Result) -> Row:
 
 
 def memory_text(base: Result, cells: list[Row]) -> str:
-    """Return how the memory of base and cells was told."""
+    """Return how the memory of base and cells was measured."""
     return memory_origin({cell.label: run.profile for cell in [base_cell(base), *cells] for run in cell.runs})
 
 

@@ -73,9 +73,9 @@ def cost_rows(profiles: list[list[Metrics]], sparse: bool) -> list[dict[str, flo
 
 
 def size_table(prune: Metrics) -> pd.DataFrame:
-    """Return the parameters before and after pruning and the share kept (percent): one row, or none if not told.
+    """Return the parameters before and after pruning and the share kept (percent): one row, or none if missing.
 
-    Those that are not zero are told where the model is sparse.
+    Those that are not zero are there too where the model is sparse.
     """
     if not {"parameters_before", "parameters"} <= set(prune):
         return pd.DataFrame()
@@ -173,17 +173,17 @@ def cost_markdown(table: pd.DataFrame) -> str:
 
 
 def memory_origin(profiles: dict[str, Metrics]) -> str:
-    """Return how the models' memory in torch was told, and of which it is which where that differs."""
+    """Return how memory was measured in torch for each model."""
     ways = (
         (0, "by arithmetic, the bytes of all parameters and buffers; the peak adds what the process grew by"),
         (1, "measured on CUDA by torch's allocator, as is the peak"),
     )
     sentences = []
-    for flag, told in ways:
+    for flag, way in ways:
         models = [model for model, profile in profiles.items() if profile.get("memory_on_cuda") == flag]
         others = [model for model, profile in profiles.items() if profile.get("memory_on_cuda") == 1 - flag]
         if models:
-            sentences.append(f"Weights{' of ' + ', '.join(models) if others else ''}: {told}.")
+            sentences.append(f"Weights{' of ' + ', '.join(models) if others else ''}: {way}.")
     return " ".join(sentences)
 
 

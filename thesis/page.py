@@ -59,7 +59,7 @@ def quality_markdown(table: pd.DataFrame, tasks: pd.DataFrame, ours: pd.DataFram
 
 
 def scored(values: pd.Series, tasks: pd.DataFrame, average: float) -> list[str]:
-    """Return one row's cells: its scores, its `average` as it is told, and both averages computed from the scores."""
+    """Return one row's cells: its scores, its `average` as printed, and both averages computed from the scores."""
     scores = values[TASKS].astype(float)
     averages = [average, scores.mean(skipna=False), chance_corrected(scores, tasks.loc[TASKS, "chance"])]
     return [number(float(cell), 2, thousands=True) for cell in [*values[list(SETS)], *scores, *averages]]
@@ -70,24 +70,27 @@ def against_majority(scores: pd.DataFrame, tasks: pd.DataFrame) -> str:
     sentences = []
     for task, majority in tasks["majority"].dropna().items():
         above = [str(name) for name, score in scores[task].items() if score > majority]
-        told = f"below {', '.join(above)} alone" if above else "above every model here"
-        sentences.append(f"On {task}, always giving the more frequent answer scores {majority:.2f}, {told}.")
+        place = f"below {', '.join(above)} alone" if above else "above every model here"
+        sentences.append(f"On {task}, always giving the more frequent answer scores {majority:.2f}, {place}.")
     return " ".join(sentences)
 
 
 def side_by_side(
-    printed: pd.DataFrame, ours: pd.DataFrame, told: Callable[[pd.Series], list], counted: Callable[[pd.Series], list]
+    printed: pd.DataFrame,
+    ours: pd.DataFrame,
+    printed_cells: Callable[[pd.Series], list],
+    our_cells: Callable[[pd.Series], list],
 ) -> list[list[str]]:
     """Return the rows of a table of costs: per ratio as printed, recomputed, and ours.
 
-    `told` makes the cells of a row of the thesis, `counted` those of one of ours.
+    `printed_cells` makes the cells of a row of the thesis, `our_cells` those of one of ours.
     """
     true, rows = true_costs(printed), []
     for row, values in printed.iterrows():
-        rows.append([f"{100 * values['ratio']:g} %", "printed", *told(values)])
-        rows.append(["", "recomputed", *told(true.loc[row])])
+        rows.append([f"{100 * values['ratio']:g} %", "printed", *printed_cells(values)])
+        rows.append(["", "recomputed", *printed_cells(true.loc[row])])
         for _, each in ours[ours["ratio"] == values["ratio"]].iterrows():
-            rows.append(["", each["source"], *counted(each)])
+            rows.append(["", each["source"], *our_cells(each)])
     return rows
 
 
@@ -95,27 +98,27 @@ def parameters_markdown(printed: pd.DataFrame, ours: pd.DataFrame) -> str:
     """Return table 3: parameters before and after pruning, and the share kept."""
     before = ours["parameters"].iloc[0]
 
-    def told(row: pd.Series) -> list[str]:
+    def printed_cells(row: pd.Series) -> list[str]:
         counts = [f"{row[f'params_{when}_millions']:,.2f} M" for when in ("before", "after")]
         return [*counts, number(row["params_kept_percent"], 2)]
 
-    def counted(row: pd.Series) -> list[str]:
+    def our_cells(row: pd.Series) -> list[str]:
         after = row["parameters"]
         return [number(before, 0, True), number(after, 0, True), number(100 * after / before, 2)]
 
     headings = ["specified ratio", "source", "before", "after", "kept (%)"]
-    return markdown(headings, side_by_side(printed, ours, told, counted), left=2)
+    return markdown(headings, side_by_side(printed, ours, printed_cells, our_cells), left=2)
 
 
 def costs_markdown(printed: pd.DataFrame, ours: pd.DataFrame) -> str:
     """Return table 7: multiply-accumulates by both conventions and memory, each with its share of the base's."""
     base = ours.iloc[0]
 
-    def told(row: pd.Series) -> list[str]:
+    def printed_cells(row: pd.Series) -> list[str]:
         memory = [number(row[f"gpu_memory_{unit}"], 2, True) for unit in ("mib", "percent")]
         return [f"{row['gmacs']:.2f} G", number(row["gmacs_percent"], 2), MISSING, MISSING, *memory]
 
-    def counted(row: pd.Series) -> list[str]:
+    def our_cells(row: pd.Series) -> list[str]:
         columns = (("thesis_macs", 0), ("exact_macs", 0), ("weights_mib", 2))
         return [
             text
@@ -124,7 +127,7 @@ def costs_markdown(printed: pd.DataFrame, ours: pd.DataFrame) -> str:
         ]
 
     headings = ["specified ratio", "source", "MACs, `thesis`", "%", "MACs, `exact`", "%", "memory (MiB)", "%"]
-    return markdown(headings, side_by_side(printed, ours, told, counted), left=2)
+    return markdown(headings, side_by_side(printed, ours, printed_cells, our_cells), left=2)
 
 
 def thesis_report(ours: Ours | None = None) -> str:

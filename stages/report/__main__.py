@@ -13,7 +13,7 @@ from analysis.params import Pruning, ReportParams, Window
 from analysis.recovery import recovered_metric
 from analysis.results import model_folders, perplexity_sets, read_chances, read_json, task_names
 from analysis.rows import read_result
-from analysis.run_page import Study, study_report
+from analysis.run_page import RunReport, run_page
 from analysis.run_plots import draw_all
 from analysis.tables import cost_table, norm_table, quality_table, size_table
 from analysis.values import compare_values
@@ -30,7 +30,7 @@ def read_file(path: str) -> bytes | None:
 
 
 def main() -> None:
-    """Compare the models and tell it: numbers, tables, figures."""
+    """Compare the models and write numbers, tables, figures and the page."""
     params, pruning = load_section("report", ReportParams), load_section("prune", Pruning)
     windows_of = {stage: load_section(stage, Window).sequence_length for stage in ("evaluate", "profile")}
     further = load_section("models", ModelsParams).folders
@@ -58,7 +58,7 @@ def main() -> None:
     with staged(REPORTS / "plots") as folder:
         plots = draw_all(folder, evaluate, chances, layers, losses)
         beside = further_section(further, METRICS, folder)
-    study = Study(
+    report = RunReport(
         pruning=pruning,
         level=round(1 - params.confidence, 10),
         evaluated_tokens=windows_of["evaluate"],
@@ -82,13 +82,13 @@ def main() -> None:
         plots=plots,
     )
     with staged(REPORTS / "study.md") as file:
-        file.write_text(study_report(study), encoding="utf-8")
+        file.write_text(run_page(report), encoding="utf-8")
     for name, rows in (("perplexity", perplexity_rows(evaluate)), ("accuracy", accuracy_rows(evaluate))):
         with staged(METRICS / "plots" / f"{name}.csv") as file:
             pd.DataFrame(rows).to_csv(file, index=False)
     write_metrics(METRICS / "comparison.json", recovered_metric(comparison, perplexity_sets(evaluate), own_domain))
-    told = {"models": list(folders), "own_domain": own_domain, "confidence": params.confidence}
-    write_details(METRICS / "details/report.json", told | comparison)
+    context = {"models": list(folders), "own_domain": own_domain, "confidence": params.confidence}
+    write_details(METRICS / "details/report.json", context | comparison)
 
 
 if __name__ == "__main__":
