@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedModel
 
+from stages.models.parts import Parts
 from stages.prune.block import pruning as block
 from stages.prune.channel import pruning as channel
 from stages.prune.layer import pruning as layer
@@ -22,4 +23,5 @@ def prune(
 
     `windows` are the calibration tokens, shape (count, length). Raises UserError where `params` do not fit `model`.
     """
+    params = params.with_ranges(len(Parts(model).layers))
     return ROOMS[params.chosen.structure](model, windows, params)
