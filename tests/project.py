@@ -31,8 +31,8 @@ TINY = {
         "calibration": {"windows": 4, "length": 16},
     },
     "tune": {
-        "window": 32, "batch_size": 4, "micro_batch_size": 4, "steps": 6, "warmup_steps": 2, "validate_every": 3,
-        "validation_sequences": 4,
+        "objective": "next_token", "window": 32, "batch_size": 4, "micro_batch_size": 4, "steps": 6, "warmup_steps": 2,
+        "validate_every": 3, "validation_sequences": 4,
     },
     "evaluate": {"sequence_length": 64, "limit": 8, "prompts": ["Return the"], "new_tokens": 4},
     "profile": {"sequence_length": 16, "decode_tokens": 4, "repetitions": 2},
