@@ -62,30 +62,37 @@ def draw_all(
 
 
 def draw_losses(losses: dict[str, pd.DataFrame]) -> Figure:
-    """Draw training and validation loss over the steps, one panel per training (columns step, split, loss)."""
-    size = (max(8.5, 5.2 * len(losses)), 4)
-    figure, panels = plt.subplots(1, len(losses), figsize=size, squeeze=False, layout="constrained")
-    for axes, (title, table) in zip(panels[0], losses.items(), strict=True):
+    """Draw training loss above validation loss, one column per training (columns step, split, loss).
+
+    They share no axis: what is trained may be another loss, such as distillation's.
+    """
+    size = (max(8.5, 5.2 * len(losses)), 6)
+    figure, panels = plt.subplots(2, len(losses), figsize=size, squeeze=False, sharex="col", layout="constrained")
+    for (above, below), (title, table) in zip(panels.T, losses.items(), strict=True):
         train = table[table["split"] == "train"]
-        axes.plot(train["step"], train["loss"], color=LIGHT, linewidth=0.8, label="training")
-        # A row is the mean of the steps since the row before it; a training shorter than that has none.
-        rows = max(1, SMOOTHING // int(train["step"].min())) if len(train) else 1
+        above.plot(train["step"], train["loss"], color=LIGHT, linewidth=0.8, label="training")
+        # At most a fifth of a short training, so that the mean still shows its course.
+        smoothed = min(SMOOTHING, max(1, int(train["step"].max()) // 5)) if len(train) else 1
+        # A row is the mean of the steps since the row before it.
+        rows = max(1, smoothed // int(train["step"].min())) if len(train) else 1
         smooth = train["loss"].rolling(rows, min_periods=1, center=True).mean()
-        axes.plot(train["step"], smooth, color=TRAINING, linewidth=1.8, label=f"training, mean of {SMOOTHING} steps")
+        above.plot(train["step"], smooth, color=TRAINING, linewidth=1.8, label=f"training, mean of {smoothed} steps")
         validation = table[table["split"] == "validation"]
-        axes.plot(
+        below.plot(
             validation["step"],
             validation["loss"],
             color=VALIDATION,
             marker="o",
             markersize=7,
             linewidth=1.8,
-            label="validation",
+            label="validation (next token)",
         )
-        axes.set(title=title, xlabel="optimizer step", ylabel="loss (nats per token)")
-        axes.grid(axis="y", color="#EEEEEE")
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        above.set(title=title, ylabel="loss (nats per token)")
+        below.set(xlabel="optimizer step", ylabel="loss (nats per token)")
+        for axes in (above, below):
+            axes.grid(axis="y", color="#EEEEEE")
+            axes.legend(loc="upper right", frameon=False)
+        below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
 
 
