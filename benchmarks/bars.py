@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from analysis.recovery import other_domains_first, share_key, share_text
 from analysis.results import perplexity_sets, read_by_model, read_json
+from stages.common.errors import UserError
 
 Row = list[str]  # what, measured, bar, met or missed
 
@@ -87,10 +88,16 @@ def native_bfloat16() -> bool:
 
 
 def metric_columns() -> int:
-    """Return how many metrics `dvc exp show` has of the project in the working directory."""
+    """Return how many metrics `dvc exp show` has of the project in the working directory.
+
+    Raises UserError where a metrics file is missing.
+    """
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json"]
     shown = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    return sum(len(file["data"]) for file in shown[0]["data"]["metrics"].values())
+    files = shown[0]["data"]["metrics"]
+    if missing := [name for name, file in files.items() if "data" not in file]:
+        raise UserError(f"{', '.join(missing)} cannot be read; run `dvc repro` before the run is judged")
+    return sum(len(file["data"]) for file in files.values())
 
 
 def at_most(name: str, value: float, most: float) -> Row:
