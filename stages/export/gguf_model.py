@@ -72,7 +72,7 @@ def generation_ends(model: PreTrainedModel) -> list[int]:
 
 
 def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
-    """Return (query heads, KV heads, MLP width) of every layer as its weights have them."""
+    """Return (query heads, KV heads, MLP width) of every layer, read from its weights."""
     return [
         (each["num_attention_heads"], each["num_key_value_heads"], each["intermediate_size"])
         for each in Parts(model).widths

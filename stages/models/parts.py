@@ -87,7 +87,7 @@ class Parts:
 
     @property
     def widths(self) -> list[dict[str, int]]:
-        """The widths of every layer as its weights have them, keyed as in config.json."""
+        """The widths of every layer, read from its weights and keyed as in config.json."""
         names, head_dim = self.family.attention, self.head_dim
         pairs = [(self.attention(layer), self.mlp(layer)) for layer in self.layers]
         return [
