@@ -48,6 +48,7 @@ def p_of(reference: np.ndarray, model: np.ndarray) -> float:
     """Return the two-sided p-value that the values of the same questions have one mean; shape (questions,)."""
     if np.isin([reference, model], (0, 1)).all():
         return mcnemar(reference, model).p
-    if len(reference) < 2 or np.ptp(model - reference) == 0:
-        return 1.0  # no spread to test against
+    difference = model - reference
+    if np.ptp(difference) == 0:  # no spread for a t-test: the sign test, of differences that all have one sign
+        return 1.0 if difference[0] == 0 else 2.0 ** (1 - len(difference))
     return float(ttest_rel(model, reference).pvalue)

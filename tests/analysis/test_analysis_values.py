@@ -53,6 +53,11 @@ def test_tasks_with_an_accuracy_are_left_out_and_equal_values_are_no_difference(
     assert compare_values({}, {}) == {}
 
 
+def test_a_difference_without_spread_is_tested_by_its_sign():
+    found = compare_values({"base": values(none=[0.5] * 9), "pruned": values(none=[0.25] * 9)}, {})
+    assert found["pruned_gsm8k_exact_match_p"] == pytest.approx(binomtest(0, 9, 0.5).pvalue)
+
+
 def test_other_questions_are_refused():
     with pytest.raises(UserError, match="were not measured on the same questions"):
         compare_values({"base": values(none=[1, 0]), "pruned": values(none=[1])}, {})
