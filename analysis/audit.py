@@ -104,7 +104,7 @@ def check_claims(table: pd.DataFrame, claims: pd.DataFrame, tasks: list[str]) ->
     """Return the claims about a pair of rows that the rows contradict.
 
     A claim (a row of `claims`, indexed by where it is made) says of two rows of `table`, `better` and `worse`, on which
-    `tasks` (names joined by a space) the first scores higher, and, where it tells them, both rows' averages.
+    `tasks` (names joined by a space) the first scores higher, and, where it names them, both rows' averages.
     """
     findings = []
     for place, claim in claims.iterrows():

@@ -1,6 +1,6 @@
 """The audit run on our own tables: each printed value against its row, the raw outcomes and the model's arithmetic.
 
-A row of a table may be one model or several, of which it prints the mean; so what it is checked against is a list.
+A row of a table is one model, or the mean of several, so it is checked against a list.
 """
 
 import math
@@ -50,7 +50,7 @@ def contradictions(
     if norms is not None:
         findings += check_accuracies(norms, questions, "acc_norm")
     shapes = {row: [shape_of(run.config) for run in each if run.config] for row, each in runs.items()}
-    # The size of a GGUF's weights is that of its tensors, which no config.json tells.
+    # The size of a GGUF's weights is that of its tensors, which no config.json gives.
     dense = {row: [run for run in each if run.config and "gguf" not in run.model] for row, each in runs.items()}
     stored = {row: [stored_mib(run.config) for run in each] for row, each in dense.items()}
     on_cuda = {row for row, each in runs.items() if any(run.profile.get("memory_on_cuda") for run in each)}

@@ -1,4 +1,4 @@
-"""Section `report` of params.yaml, and what the report tells of other sections."""
+"""Section `report` of params.yaml, and what the report reads of other sections."""
 
 from typing import Annotated
 

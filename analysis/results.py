@@ -86,7 +86,7 @@ TaskLoader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def read_chances(folder: Path) -> dict[str, float]:
-    """Return the accuracy of guessing for each task of `folder` whose YAML tells it (metadata.chance)."""
+    """Return the accuracy of guessing for each task of `folder` whose YAML gives it (metadata.chance)."""
     chances = {}
     for path in sorted(folder.glob("*.yaml")):
         task = yaml.load(path.read_text(encoding="utf-8"), Loader=TaskLoader)

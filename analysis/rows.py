@@ -23,7 +23,7 @@ class Result:
     questions: pd.DataFrame  # task, question, acc and acc_norm (0 or 1), answer; no rows where it was not measured
     windows: pd.DataFrame  # set, window, loss in nats per token, tokens; no rows where it was not measured
     layers: pd.DataFrame | None  # what pruning left of each layer; None for the base
-    config: dict[str, Any]  # its config.json, which tells its shape; empty where it is missing
+    config: dict[str, Any]  # its config.json, which gives its shape; empty where it is missing
 
     @property
     def label(self) -> str:

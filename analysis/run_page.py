@@ -178,7 +178,7 @@ def not_measured(names: list[str]) -> str:
 
 
 def missing(report: RunReport) -> list[str]:
-    """Return what the report would tell and was not given."""
+    """Return what the report would show but was not measured."""
     evaluated = [f"{name}_ppl" for name in perplexity_sets(report.evaluate)]
     evaluated += [f"{task}_acc" for task in task_names(report.evaluate)]
     names = []

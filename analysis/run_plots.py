@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from analysis.results import CONTROL, Metrics, perplexity_sets, task_names
 
-# Okabe and Ito's palette, told apart by every kind of colour vision; markers tell the models apart without colour.
+# Okabe and Ito's palette, distinct for every kind of colour vision; markers distinguish the models without colour.
 COLOURS = {"base": "#0072B2", "pruned": "#D55E00", "tuned": "#009E73", CONTROL: "#CC79A7"}
 MARKERS = {"base": "o", "pruned": "s", "tuned": "^", CONTROL: "D"}
 GREY, LIGHT = "#555555", "#C8C8C8"

@@ -17,7 +17,7 @@ from analysis.results import Metrics, perplexity_sets, task_names
 from analysis.rows import Result, Row
 from analysis.run_plots import GREY, STYLE
 
-# Okabe and Ito's palette, told apart by every kind of colour vision; markers tell the lines apart without colour.
+# Okabe and Ito's palette, distinct for every kind of colour vision; markers distinguish the lines without colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GRID = "#EEEEEE"
@@ -196,7 +196,7 @@ def draw_pareto(base: Result, cells: list[Row]) -> Figure:
 def pareto_front(points: list[tuple[float, float]], more: bool) -> list[tuple[float, float]]:
     """Return the (cost, perplexity) points that no other beats in both, from cheap to dear.
 
-    `more`: the cost is a speed, of which more is better.
+    `more`: the cost is a speed: more is better.
     """
     front: list[tuple[float, float]] = []
     for point in sorted(set(points), key=lambda each: (-each[0] if more else each[0], each[1])):

@@ -226,8 +226,8 @@ def checked(tables: str, findings: list[Finding]) -> str:
     """Return what the audit of our `tables` found."""
     text = f"""Every average, ratio, accuracy, perplexity, parameter count, GMac and size of weights in the tables of
 {tables} was computed again: from its row, from the models' answers and losses,
-or from shape and dtype in config.json. Of nonzero parameters, peak memory and speeds, which only measuring tells, the
-ratios were."""
+or from shape and dtype in config.json. Nonzero parameters, peak memory and speeds can only be
+measured, so only their ratios were checked."""
     if not findings:
         return f"{text} None contradicts its source by more than rounding explains."
     return f"{text} These do not agree:\n\n{findings_markdown(findings)}"

@@ -75,7 +75,7 @@ def open_commit(commit: str) -> tuple[DVCFileSystem, str]:
 
 
 def chances_of(commit: str) -> dict[str, Any]:
-    """Return the accuracy of guessing for each task that tells it."""
+    """Return the accuracy of guessing for each task that gives it."""
     files, project = open_commit(commit)
     with TemporaryDirectory() as folder:
         for path in files.find(f"{project}data/tasks"):

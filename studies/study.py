@@ -65,7 +65,7 @@ class Variant:
     """One experiment of a study."""
 
     study: str
-    varied: Settings  # what tells it from the others, seeds left out
+    varied: Settings  # what distinguishes it from the others, seeds left out
     seeds: Settings
     settings: Settings  # all that differs from params.yaml, those two included
     models: tuple[str, ...]  # of base, pruned, tuned
@@ -171,7 +171,7 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def varied_settings(file: StudyFile) -> Iterator[tuple[Settings, list[str]]]:
-    """Yield what tells the variants apart, seeds left out, and what is evaluated of each."""
+    """Yield what distinguishes the variants, seeds left out, and what is evaluated of each."""
     if file.grid:
         for values in product(*file.grid.values()):
             yield dict(zip(file.grid, values, strict=True)), in_order(file.models)

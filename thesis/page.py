@@ -131,7 +131,7 @@ def costs_markdown(printed: pd.DataFrame, ours: pd.DataFrame) -> str:
 
 
 def thesis_report(ours: Ours | None = None) -> str:
-    """Return the whole page as Markdown, `ours` beside the printed values: without, what arithmetic tells of ours."""
+    """Return the whole page as Markdown, with `ours` beside the printed values, or without it what arithmetic gives."""
     ours = ours or by_arithmetic()
     quality, cost, tasks = read_quality(), read_cost(), read_tasks()
     findings = audit_quality(quality, read_claims(), read_ratios()) + audit_cost(cost)

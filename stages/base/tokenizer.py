@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-END_OF_TEXT = "<|endoftext|>"  # ends a document, and begins and pads where something has to
+END_OF_TEXT = "<|endoftext|>"  # the end-of-document, beginning-of-sequence and padding token
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -18,7 +18,7 @@ STRUCTURE = ("#", "|", "-", "@", "<", "+", "1.", "* ")  # headings, tables, list
 
 
 def documents() -> list[str]:
-    """Return one document for each README file with prose, sorted by path; a paragraph that stands twice counts once.
+    """Return one document for each README file with prose, sorted by path; a repeated paragraph counts once.
 
     Raises UserError if lm-eval or its files are not installed.
     """

@@ -215,7 +215,7 @@ class BranchingLM(HFLM):
 
 
 def can_branch(model: PreTrainedModel, longest: int) -> bool:
-    """Return whether `model` takes a mask and positions of its own, and computes no more than from them.
+    """Return whether `model` accepts a custom attention mask and position ids, and depends on nothing else.
 
     `longest` is the number of tokens of the longest sequence: a sliding window that holds them all hides none.
     """

@@ -49,7 +49,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card tells that holds for all exports of a run."""
+    """What a card says of all exports of a run."""
 
     params: dict[str, Any]  # params.yaml
     evaluate: dict[str, Metrics]  # by model: base, pruned, tuned

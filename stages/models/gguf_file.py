@@ -1,7 +1,7 @@
 """GGUF, the file format of llama.cpp: what its tensors are called there, and how to read them back.
 
 The rotary embedding of a Llama turns neighbouring components in GGUF and the two halves of a head in transformers, so
-the rows of queries and keys stand in another order: those of `interleave`.
+the rows of queries and keys are in another order: those of `interleave`.
 """
 
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ def transformers_name(name: str, family: Architecture) -> str | None:
 
 
 def is_rotated(name: str, architecture: str) -> bool:
-    """Return whether the rows of the GGUF tensor `name` stand in the interleaved order."""
+    """Return whether the rows of the GGUF tensor `name` are in the interleaved order."""
     return architecture in INTERLEAVED_ARCHITECTURES and name.split(".")[-2] in ROTATED
 
 

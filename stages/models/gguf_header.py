@@ -86,7 +86,7 @@ class HeaderReader:
         for name, place in places:
             tensor = replace(place, start=first + place.start)
             if name in header.tensors:
-                raise HeaderError(f"tensor {name} stands twice")
+                raise HeaderError(f"tensor {name} appears twice")
             if (end := tensor.start + tensor.nbytes) > len(self.content):
                 raise HeaderError(f"tensor {name} ends at byte {end:,}, the file at {len(self.content):,}")
             header.tensors[name] = tensor
@@ -96,7 +96,7 @@ class HeaderReader:
         """Read one field of metadata into `header`."""
         key = self.string("a metadata key")
         if key in header.metadata or key in header.lengths:
-            raise HeaderError(f"{key} stands twice")
+            raise HeaderError(f"{key} appears twice")
         (kind,) = self.numbers("I")
         if kind == STRING:
             header.metadata[key] = self.string(key)

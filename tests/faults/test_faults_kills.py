@@ -1,4 +1,4 @@
-"""Killed at whatever moment, a pipeline and a sweep end with the same bytes by the same command."""
+"""Kill a pipeline or a sweep at any time: the same command ends with the same bytes."""
 
 import os
 import random

@@ -71,7 +71,7 @@ def levels(bundle: Bundle) -> list[int]:
 def losses_by_level(task: Task, loss_at: Callable[[Activations], Loss]) -> list[dict[int, float]]:
     """Return for every module the loss in nats per token by the number of units removed from it alone.
 
-    `loss_at` is given the activations at each module while it is whole, and returns the function that tells the loss of
+    `loss_at` is given the activations at each module while it is whole, and returns the function that gives the loss of
     what its output matrix has become.
     """
     tried = {i: levels(bundle) for bundle in task.bundles for i in bundle.members}

@@ -19,7 +19,7 @@ class Bias(Update):
         """Give the output matrices a bias of zeros.
 
         Llama's config knows biases for all matrices or none, so all get one and the model stays a plain Llama. Those of
-        the other architectures know none for the outputs: `output_bias` tells the pruned class of each.
+        the other architectures know none for the outputs: `output_bias` adds them to the pruned class of each.
         """
         parts = Parts(model)
         known = parts.family.bias_keys
