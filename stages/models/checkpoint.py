@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from transformers import AutoTokenizer, GenerationConfig, LlamaTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
-from stages.models.config import architecture_of, is_quantised, read_config
+from stages.models.config import architecture_of, is_quantised, read_config, token_problems
 from stages.models.folder import GENERATION_CONFIG, TOKENIZER_SETTINGS, VOCABULARIES, one_line, read_json
 from stages.models.tensors import check_weight_files, model_tensors
 
@@ -66,6 +66,8 @@ def note_origin(model: PreTrainedModel, folder: Path) -> None:
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a value of another type
         raise UserError(f"{path} is no generation config: {one_line(error)}") from None
+    for problem in token_problems(model.generation_config, model.config.vocab_size):
+        raise UserError(f"{path}: {problem}")
 
 
 def check_finite(folder: Path, name: str, weight: torch.Tensor) -> None:

@@ -92,11 +92,16 @@ def config_problems(config: PreTrainedConfig) -> Iterator[str]:
             yield f"rope_theta = {theta!r}; expected a number above 0"
     if not (config.dtype is None or (isinstance(config.dtype, torch.dtype) and config.dtype.is_floating_point)):
         yield f"dtype = {config.dtype!r}; expected a floating-point type, such as float32 or bfloat16"
+    yield from token_problems(config, config.vocab_size)
+
+
+def token_problems(settings: Any, vocab_size: int) -> Iterator[str]:
+    """Yield what is wrong with the special tokens of a config or a generation config; -1 stands for no token."""
     for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        value = getattr(config, key, None)
+        value = getattr(settings, key, None)
         for token in value if isinstance(value, list) else [value]:
-            if isinstance(token, int) and token >= config.vocab_size:
-                yield f"{key} = {token}; expected less than vocab_size = {config.vocab_size}"
+            if isinstance(token, int) and not -1 <= token < vocab_size:
+                yield f"{key} = {token}; expected less than vocab_size = {vocab_size}"
 
 
 def check_context(key: str, tokens: int, config: PreTrainedConfig) -> None:

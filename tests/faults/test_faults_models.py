@@ -162,6 +162,14 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "eos beyond the vocabulary": (config(eos_token_id=999), "eos_token_id = 999; expected less than vocab_size = 64"),
     "eos in a list": (config(eos_token_id=[0, 64]), "eos_token_id = 64; expected less than vocab_size = 64"),
     "padding beyond the vocabulary": (config(pad_token_id=64), "pad_token_id = 64; expected less than vocab_size = 64"),
+    "generation ends beyond the vocabulary": (
+        write("generation_config.json", {"eos_token_id": [0, 999]}),
+        "generation_config.json: eos_token_id = 999; expected less than vocab_size = 64",
+    ),
+    "generation pads with a negative token": (
+        write("generation_config.json", {"pad_token_id": -5}),
+        "generation_config.json: pad_token_id = -5; expected less than vocab_size = 64",
+    ),
     "quantised": (config(quantization_config={"quant_method": "gptq", "bits": 4}), "is quantised; expected weights in"),
     "quantisation is a number": (config(quantization_config=5), "quantization_config = 5; expected a mapping"),
     "an adapter": (write("adapter_config.json", {}), r"holds an adapter \(adapter_config.json\); merge it into"),
