@@ -14,7 +14,8 @@ from statistics import median
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from stages.models.parts import Parts
 from stages.prune.block import budget
@@ -59,13 +60,24 @@ def costs_of(params: PruneParams, model: PreTrainedModel, modules: list[Prunable
 
 
 def memory(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
-    """Return the bytes of the model, a tied weight counted once, and of one unit of each module."""
-    item = model.dtype.itemsize
-    cached = [2 * length * module.width if module.kind == "attention" else 0 for module in modules]
-    parts = Parts(model)
-    keys = parts.head_dim * sum(widths["num_key_value_heads"] for widths in parts.widths)
-    total = item * (model.num_parameters() + 2 * length * keys)
+    """Return the bytes of the model, a tied weight counted once, and of one unit of each module, KV cache included."""
+    item, parts = model.dtype.itemsize, Parts(model)
+    tokens = cached_tokens(model, length)
+    cached = [2 * tokens[module.layer] * module.width if module.kind == "attention" else 0 for module in modules]
+    heads = sum(count * widths["num_key_value_heads"] for count, widths in zip(tokens, parts.widths, strict=True))
+    total = item * (model.num_parameters() + 2 * parts.head_dim * heads)
     return total, [item * (module.cost + each) for module, each in zip(modules, cached, strict=True)]
+
+
+def cached_tokens(model: PreTrainedModel, length: int) -> list[int]:
+    """Return of how many of `length` tokens each layer's KV cache holds keys: a sliding window drops the oldest."""
+    layers = DynamicCache(config=model.config).layers
+    windows = {
+        index: layer.sliding_window
+        for index, layer in enumerate(layers)
+        if isinstance(layer, DynamicSlidingWindowLayer)
+    }
+    return [min(length, windows.get(index, length + 1) - 1) for index in range(len(Parts(model).layers))]
 
 
 def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import prune_params, tiny_family, tiny_llama
+from helpers import FAMILIES, prune_params, tiny_family, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,9 +30,9 @@ def modules_of(model):
     return block_modules(model, range(3), range(3))
 
 
-def bytes_in_use(model) -> int:
-    """Return the bytes of the weights and of the cache that a sequence of LENGTH tokens fills."""
-    cache = model(torch.zeros(1, LENGTH, dtype=torch.int64), use_cache=True).past_key_values
+def bytes_in_use(model, length: int = LENGTH) -> int:
+    """Return the bytes of the weights and of the cache that a sequence of `length` tokens fills."""
+    cache = model(torch.zeros(1, length, dtype=torch.int64), use_cache=True).past_key_values
     cached = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     return cached + sum(parameter.nbytes for parameter in model.parameters())
 
@@ -54,6 +54,17 @@ def test_what_units_cost_is_what_the_model_costs_less_without_them(measure, shap
     assert measured == costs.MEASURES[measure](model, modules_of(model), LENGTH)[0]
     if measure == "memory":  # ptflops builds its own copy, from the config
         assert measured == bytes_in_use(model)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("length", [3, LENGTH])
+def test_a_sliding_window_bounds_what_a_cache_holds(family, length):
+    model = tiny_family(family)
+    total, prices = costs.memory(model, modules_of(model), length)
+    assert total == bytes_in_use(model, length)
+    for module in modules_of(model):
+        keep_units(module, torch.arange(module.units - 1))
+    assert total - sum(prices) == bytes_in_use(model, length)
 
 
 @pytest.mark.parametrize("name", BLOCK.takes["allocation"])
