@@ -4,8 +4,10 @@ A tokenizer may put special tokens around what it encodes: a BOS before it, and 
 belong there depends on what the tokens are for, so no stage calls the tokenizer for these itself.
 """
 
+from copy import deepcopy
 from typing import Any, NamedTuple
 
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
@@ -76,6 +78,19 @@ def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     places = range(len(whole) - len(plain) + 1)
     start = next((place for place in places if whole[place : place + len(plain)] == plain), 0)
     return whole[:start], whole[start + len(plain) :]
+
+
+def without_ending(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """Return a tokenizer that puts nothing after a text: a copy where `tokenizer` does, else `tokenizer` itself."""
+    before, after = around(tokenizer)
+    if not after:
+        return tokenizer
+    changed = deepcopy(tokenizer)
+    names = tokenizer.convert_ids_to_tokens(before)
+    changed.backend_tokenizer.post_processor = TemplateProcessing(
+        single=[*names, "$A"], pair=[*names, "$A", "$B:1"], special_tokens=list(zip(names, before, strict=True))
+    )
+    return changed
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:

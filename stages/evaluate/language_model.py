@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
 from stages.common.progress import Bar
+from stages.common.text import without_ending
 from stages.evaluate.generation import alike
 from stages.evaluate.head import sliced_logits
 from stages.evaluate.resume import Kept
@@ -37,18 +39,21 @@ class BranchingLM(HFLM):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int):
         """Wrap `model`; `batch_tokens` bounds the tokens of one forward pass.
 
-        Log-softmax is taken in float32 whatever the model's dtype: half precision makes ties of different answers.
+        Log-softmax is taken in float32 whatever the model's dtype: half precision makes ties of different answers. HFLM
+        would score an EOS that the tokenizer appends, and take it for the end of a prompt; here none is appended.
         """
         # HFLM's cache of logits mixes up positions where one text is split into context and answer at two places.
         super().__init__(
             model,
-            tokenizer=tokenizer,
+            tokenizer=without_ending(tokenizer),
             batch_size=1,
             softmax_dtype=torch.float32,
             logits_cache=False,
             # HFLM would switch the caller's autocast off.
             mixed_precision_dtype=torch.bfloat16 if torch.is_autocast_enabled(model.device.type) else None,
         )
+        if self.tokenizer.pad_token_id >= model.config.vocab_size:  # HFLM's, of a tokenizer that has none to pad with
+            self.tokenizer.pad_token_id = 0
         self.batch_tokens = batch_tokens
         self.batch_size_per_gpu = max(1, batch_tokens // self.max_length)
         self.encoded: dict[str, list[int]] = {}
@@ -148,6 +153,10 @@ class BranchingLM(HFLM):
         if add_special_tokens is None and self.prefix_token_id is None:  # HFLM would compare the text with that token's
             return self.tokenizer.encode(string, **_add_special_kwargs(None, self.add_bos_token))
         return super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str | None:
+        """Return HFLM's decoding; None without a token: HFLM asks for the text of an EOS that there may not be."""
+        return None if tokens is None else super().tok_decode(tokens, skip_special_tokens)
 
     def _loglikelihood_tokens(
         self, requests: list[Request], disable_tqdm: bool = False, override_bs: int | None = None

@@ -4,8 +4,11 @@ import random
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 from helpers import tiny_llama
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -32,6 +35,9 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>", clean_up_tokenization_spaces=False
     )
+
+
+TOKENIZER = tiny_tokenizer()
 
 
 def tiny_model(kind: str = "GQA") -> PreTrainedModel:
@@ -104,3 +110,21 @@ def hellaswag_folder(folder: Path, stock: str = "hellaswag/hellaswag.yaml") -> P
     config = {"task": "hellaswag", "stock": stock, "dataset_path": "parquet", "dataset_kwargs": files}
     (folder / "hellaswag.yaml").write_text(yaml.safe_dump(config | {"training_split": None}), encoding="utf-8")
     return folder
+
+
+def stock(model) -> HFLM:
+    """Return lm-eval's own wrapper, without its cache, which mixes up positions of one text split at two places."""
+    return HFLM(model, tokenizer=TOKENIZER, batch_size=3, logits_cache=False)
+
+
+def text_requests(arguments: list[tuple], kind: str = "loglikelihood") -> list[Instance]:
+    """Return requests of these arguments, such as (context, continuation)."""
+    return [Instance(request_type=kind, doc={}, arguments=each, idx=i) for i, each in enumerate(arguments)]
+
+
+def assert_same(ours, theirs, tolerance=1e-4) -> None:
+    """Fail unless two lists of (log-likelihood, greedy) agree."""
+    assert len(ours) == len(theirs)
+    for (our_sum, our_greedy), (their_sum, their_greedy) in zip(ours, theirs, strict=True):
+        assert our_sum == pytest.approx(their_sum, rel=0, abs=tolerance)
+        assert our_greedy == their_greedy

@@ -6,25 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from evaluate_helpers import VOCABULARY, text, tiny_model, tiny_tokenizer
+from evaluate_helpers import TOKENIZER, VOCABULARY, assert_same, stock, text, text_requests, tiny_model
 from helpers import FAMILIES, tiny_family
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tokenizers import Tokenizer, models, processors
-from transformers import PreTrainedTokenizerFast
 
 from stages.common.errors import UserError
 from stages.evaluate import language_model
 from stages.evaluate.language_model import BranchingLM, can_branch
 from stages.evaluate.precision import cast_weights
 from stages.evaluate.resume import Kept
-
-TOKENIZER = tiny_tokenizer()
-
-
-def stock(model) -> HFLM:
-    """Return lm-eval's own wrapper, without the cache that test_one_text_split_at_two_places is about."""
-    return HFLM(model, tokenizer=TOKENIZER, batch_size=3, logits_cache=False)
 
 
 def token_requests(seed: int, max_context: int = 40) -> list:
@@ -44,17 +34,6 @@ def token_requests(seed: int, max_context: int = 40) -> list:
             requests.append((("", ""), context + answer[:1], answer))
     rng.shuffle(requests)
     return [*requests, *requests[:5]]
-
-
-def text_requests(arguments: list[tuple], kind: str = "loglikelihood") -> list[Instance]:
-    return [Instance(request_type=kind, doc={}, arguments=each, idx=i) for i, each in enumerate(arguments)]
-
-
-def assert_same(ours, theirs, tolerance=1e-4):
-    assert len(ours) == len(theirs)
-    for (our_sum, our_greedy), (their_sum, their_greedy) in zip(ours, theirs, strict=True):
-        assert our_sum == pytest.approx(their_sum, rel=0, abs=tolerance)
-        assert our_greedy == their_greedy
 
 
 @pytest.mark.parametrize("kind", ["MHA", "GQA", "MQA", "tied", "pruned"])
@@ -110,38 +89,6 @@ def test_greedy_answers_are_found():
     assert [greedy for _, greedy in results] == [True, False]
 
 
-def test_texts_are_encoded_as_hflm_encodes_them():
-    model, rng = tiny_model(), random.Random(4)
-    pairs = [(text(rng, 6), " " + text(rng, 2)) for _ in range(10)]
-    pairs += [("", "no context"), ("blanks behind  ", "join the answer"), ("<end>bos already", " there"), ("é", " ü")]
-    requests = [Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i) for i, pair in enumerate(pairs)]
-    ours = BranchingLM(model, TOKENIZER, 100)
-    assert_same(ours.loglikelihood(requests, True), stock(model).loglikelihood(requests, True))
-    for context, continuation in pairs[:10]:
-        assert ours._encode_pair(context, continuation) == stock(model)._encode_pair(context, continuation)
-
-
-def test_a_tokenizer_that_adds_a_bos():
-    tokenizer = tiny_tokenizer()
-    tokenizer.bos_token = "<end>"
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="<end> $A", special_tokens=[("<end>", 0)]
-    )
-    requests = [
-        Instance(request_type="loglikelihood", doc={}, arguments=pair, idx=i)
-        for i, pair in enumerate(
-            [("the tree", " grows"), ("the tree", " flat"), ("<end>the wall", " by"), ("", "year")]
-        )
-    ]
-    model = tiny_model()
-    ours = BranchingLM(model, tokenizer, 100)
-    theirs = HFLM(model, tokenizer=tokenizer, batch_size=1, logits_cache=False)
-    assert ours.tok_encode("the")[0] == 0
-    assert_same(ours.loglikelihood(requests, True), theirs.loglikelihood(requests, True))
-    assert "year" in ours.encoded
-    assert ours.tok_encode("year", add_special_tokens=False) == theirs.tok_encode("year", add_special_tokens=False)
-
-
 def test_rolling_log_likelihood():
     model, rng = tiny_model(), random.Random(5)
     model.config.max_position_embeddings = 16
@@ -192,54 +139,6 @@ def test_same_as_hflm_for_every_architecture(family, attention, longest):
 def test_which_models_can_branch(changed, expected):
     config = {"model_type": "llama", "_attn_implementation": "sdpa", "rope_parameters": {"rope_type": "default"}}
     assert can_branch(SimpleNamespace(config=SimpleNamespace(**config | changed)), longest=10) is expected
-
-
-def tokenizer_without_bos_and_eos():
-    tokenizer = tiny_tokenizer()
-    tokenizer.eos_token = tokenizer.pad_token = None
-    return tokenizer
-
-
-def test_a_tokenizer_with_neither_bos_nor_eos():
-    """HFLM fails with a TypeError; the numbers are those that it gives with an EOS, which stands in no request."""
-    requests = text_requests([("the tree", " grows"), ("the tree ", "flat"), ("a wall", " by pruning every branch")])
-    model = tiny_model()
-    ours = BranchingLM(model, tokenizer_without_bos_and_eos(), 100)
-    assert ours.prefix_token_id is None
-    assert_same(ours.loglikelihood(requests, True), stock(model).loglikelihood(requests, True))
-    assert ours.tok_encode("not seen") == TOKENIZER("not seen")["input_ids"]
-    (request,) = text_requests([("", "year")])
-    request.task_name, request.doc_id = "ending", 3
-    with pytest.raises(UserError, match=r"^task ending, question 3: its prompt is empty, and the tokenizer"):
-        ours.loglikelihood([request])
-
-
-def crossing_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer for which "Answer: yes" is one token."""
-    vocabulary = {"<end>": 0, **{symbol: i for i, symbol in enumerate("Answer: yeso", 1) if symbol not in "re"}}
-    vocabulary |= {"r": 20, "e": 21, "Answer:": 22, "Answer: yes": 23}
-    merges, merged = [], "A"
-    for symbol in "nswer: yes":
-        merges.append((merged, symbol))
-        merged += symbol
-        vocabulary.setdefault(merged, len(vocabulary) + 30)
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
-
-
-def test_an_answer_without_a_token_of_its_own():
-    tokenizer, model = crossing_tokenizer(), tiny_model()
-    assert len(tokenizer("Answer: yes")["input_ids"]) == len(tokenizer("Answer:")["input_ids"]) == 1
-    ours, theirs = BranchingLM(model, tokenizer, 100), HFLM(model, tokenizer=tokenizer, logits_cache=False)
-    sound = text_requests([("Answer:", " no")])
-    assert_same(ours.loglikelihood(sound, True), theirs.loglikelihood(sound, True))
-    for pair in [("Answer:", " yes"), ("Answer:", ""), ("", "")]:
-        (request,) = text_requests([pair])
-        request.task_name, request.doc_id = "boolq", 7
-        with pytest.raises((AssertionError, IndexError)):
-            theirs.loglikelihood([request], True)
-        with pytest.raises(UserError, match=f"^task boolq, question 7: the answer '{pair[1]}' has no token of its own"):
-            ours.loglikelihood([request])
 
 
 def test_prompts_without_a_token_and_answers_longer_than_the_context():
