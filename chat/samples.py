@@ -1,10 +1,10 @@
 """python -m chat.samples: write what base, pruned and tuned continued evaluate.prompts with to samples.md."""
 
-import json
 from pathlib import Path
 
 from tabulate import tabulate
 
+from analysis.results import read_json
 from stages.common.errors import UserError
 from stages.common.outputs import staged
 from stages.common.params import FOLDERS
@@ -25,7 +25,7 @@ def read(name: str) -> dict[str, str]:
     file = Path("metrics/outcomes") / name / "samples.json"
     if not file.is_file():
         raise UserError(f"{file} is missing; run `dvc repro` first, or `dvc pull`")
-    return {each["prompt"]: each["continuation"] for each in json.loads(file.read_text(encoding="utf-8"))}
+    return {each["prompt"]: each["continuation"] for each in read_json(file, list)}
 
 
 def page(written: dict[str, dict[str, str]]) -> str:

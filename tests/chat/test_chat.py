@@ -115,6 +115,14 @@ def test_samples_of_a_model_not_evaluated_are_one_line(tmp_path, monkeypatch):
         samples.main()
 
 
+def test_damaged_samples_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("metrics/outcomes/base").mkdir(parents=True)
+    Path("metrics/outcomes/base/samples.json").write_text('[{"prompt"')
+    with pytest.raises(UserError, match=r"metrics/outcomes/base/samples.json is not valid JSON \(.*\); run the stage"):
+        samples.main()
+
+
 def test_text_stays_in_its_cell():
     assert samples.cell("a|b\n<i> & *c*") == "a&#124;b<br>&#60;i&#62; &amp; &#42;c&#42;"
 
