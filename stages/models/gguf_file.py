@@ -5,6 +5,7 @@ the rows of queries and keys are in another order: those of `interleave`.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,49 +25,51 @@ DEQUANTISED = (
 ROPE_FACTORS = "rope_freqs.weight"  # computed from the config, no weight of the model
 
 
-def names(family: Architecture) -> tuple[dict[str, str], dict[str, str]]:
-    """Return what GGUF calls the modules of a model of `family`: those outside the layers, and those inside one."""
-    outside = {family.embeddings: "token_embd", family.last_norm: "output_norm", family.head: "output"}
+@cache
+def names(family: Architecture) -> dict[str, str]:
+    """Return what GGUF calls the modules of `family`, those of a layer as in layer 0, by gguf's own table.
+
+    A module that llama.cpp's architecture for the family lacks is left out.
+    """
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    if family.gguf is None:
+        return {}
     attention, mlp = family.attention, family.mlp
-    inside = {
-        attention.norm: "attn_norm",
-        f"{attention.module}.{attention.query}": "attn_q",
-        f"{attention.module}.{attention.key}": "attn_k",
-        f"{attention.module}.{attention.value}": "attn_v",
-        f"{attention.module}.{attention.output}": "attn_output",
-        mlp.norm: "ffn_norm",
-        f"{mlp.module}.{mlp.gate}": "ffn_gate",
-        f"{mlp.module}.{mlp.up}": "ffn_up",
-        f"{mlp.module}.{mlp.output}": "ffn_down",
-    }
-    if attention.query_norm:
-        inside |= {
-            f"{attention.module}.{attention.query_norm}": "attn_q_norm",
-            f"{attention.module}.{attention.key_norm}": "attn_k_norm",
-        }
-    return outside, inside
+    matrices = (*attention.inputs, attention.output, attention.query_norm, attention.key_norm)
+    inside = [
+        attention.norm,
+        mlp.norm,
+        *(f"{attention.module}.{name}" for name in matrices if name),
+        *(f"{mlp.module}.{name}" for name in (*mlp.inputs, mlp.output)),
+    ]
+    modules = [family.embeddings, family.last_norm, family.head, *(f"{family.layers}.0.{name}" for name in inside)]
+    architectures = {name: number for number, name in MODEL_ARCH_NAMES.items()}
+    table = get_tensor_name_map(architectures[family.gguf], 1)
+    return {module: name for module in modules if (name := table.get_name(module))}
 
 
 def gguf_name(name: str, family: Architecture) -> str | None:
     """Return what GGUF calls the tensor `name` of a transformers state dict, None where it has no name for it."""
-    outside, inside = names(family)
     module, _, kind = name.rpartition(".")
-    if module in outside:
-        return f"{outside[module]}.{kind}"
-    layer, _, rest = module.removeprefix(f"{family.layers}.").partition(".")
-    return f"blk.{layer}.{inside[rest]}.{kind}" if module.startswith(family.layers) and rest in inside else None
+    return renamed(module, kind, (f"{family.layers}.", "blk."), names(family))
 
 
 def transformers_name(name: str, family: Architecture) -> str | None:
     """Return the state dict's name of a GGUF tensor, None for one that `gguf_name` never returns."""
-    outside, inside = names(family)
     module, _, kind = name.rpartition(".")
-    for there, here in outside.items():
-        if here == module:
-            return f"{there}.{kind}"
-    layer, _, rest = module.removeprefix("blk.").partition(".")
-    found = next((there for there, here in inside.items() if here == rest), None)
-    return f"{family.layers}.{layer}.{found}.{kind}" if module.startswith("blk.") and found else None
+    return renamed(module, kind, ("blk.", f"{family.layers}."), {there: here for here, there in names(family).items()})
+
+
+def renamed(module: str, kind: str, prefixes: tuple[str, str], modules: dict[str, str]) -> str | None:
+    """Return the name of tensor `kind` of `module` in the other scheme; `prefixes`: of layers, here and there."""
+    layer = ""
+    if module.startswith(prefixes[0]):
+        layer, _, rest = module.removeprefix(prefixes[0]).partition(".")
+        module = f"{prefixes[0]}0.{rest}"
+    if module not in modules:
+        return None
+    return f"{modules[module].replace(f'{prefixes[1]}0.', f'{prefixes[1]}{layer}.')}.{kind}"
 
 
 def is_rotated(name: str, architecture: str) -> bool:

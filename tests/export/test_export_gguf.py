@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from export_helpers import byte_level, ragged_llama, sentencepiece, shapes
-from gguf import GGMLQuantizationType, GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader, SpecialVocab
 from gguf.quants import dequantize, quantize
 from helpers import prune_params, tiny_family, tiny_llama, tiny_tokenizer
 from hypothesis import HealthCheck, given, settings
@@ -239,6 +239,21 @@ def test_what_a_tokenizer_adds_is_written(before, after, written, has_bos, tmp_p
     found = contents(tmp_path / "model.gguf")
     assert (found["tokenizer.ggml.add_bos_token"], found["tokenizer.ggml.add_eos_token"]) == written
     assert found.get("tokenizer.ggml.bos_token_id") == tokenizer.bos_token_id
+
+
+@pytest.mark.parametrize("tokenizer", [byte_level(), sentencepiece()], ids=["byte level", "SentencePiece"])
+def test_special_tokens_and_merges_are_those_that_gguf_reads_from_the_saved_tokenizer(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    expected = SpecialVocab(tmp_path, load_merges=True)
+    write_gguf(ragged_llama([(1, 8)], vocab=400), tokenizer, "f32", tmp_path / "model.gguf")
+    found = contents(tmp_path / "model.gguf")
+    names = {"unk": "unknown", "pad": "padding"}
+    assert expected.special_token_ids and expected.merges
+    for name, number in expected.special_token_ids.items():
+        assert found[f"tokenizer.ggml.{names.get(name, name)}_token_id"] == number
+    for name, added in expected.add_special_token.items():
+        assert found[f"tokenizer.ggml.add_{name}_token"] is added
+    assert found.get("tokenizer.ggml.merges", expected.merges) == expected.merges
 
 
 def test_more_than_bos_and_eos_around_a_text_is_named(tmp_path):
