@@ -19,7 +19,9 @@ def baseline() -> str:
     said to be one.
     """
     if run_git("rev-parse", "-q", "--git-dir").returncode:
-        raise UserError("this is no git repository, and experiments are commits; run `git init` and commit the project")
+        raise UserError(
+            "this is not a git repository, and experiments are commits; run `git init` and commit the project"
+        )
     if run_git("rev-parse", "-q", "--verify", "HEAD").returncode:
         raise UserError("there is no commit yet, and experiments start from one; run `git add -A && git commit` first")
     changed = [line[3:] for line in git("status", "--porcelain", "--", *PIPELINE).splitlines()]

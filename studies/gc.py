@@ -23,7 +23,7 @@ def main() -> int:
     if not cache.is_relative_to(root):
         raise UserError(
             f"cache.dir = {cache} may serve other repositories too, whose data this would free; "
-            "allowed: a cache inside this one; for yours, run `dvc gc --projects` with all that share it"
+            "expected a cache inside this repository; for a shared one, run `dvc gc --projects` with all its projects"
         )
     before = size_of(cache) + size_of(FOLDER)
     remove_workspaces()

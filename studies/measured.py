@@ -29,7 +29,9 @@ def read_study(study: Study, commits: dict[str, str]) -> Measured:
             f"`make sweep STUDY=studies/{study.name}.yaml` runs them"
         )
     if len(bases) > 1:
-        raise UserError(f"study {study.name} has {len(bases)} bases; allowed: one, of data, base, evaluate and profile")
+        raise UserError(
+            f"study {study.name} has {len(bases)} bases; expected one: data, base, evaluate and profile may not vary"
+        )
     first = study.base(there[0])
     base = read_model(first, "base", commits[first.name])
     cells: dict[tuple, Row] = {}

@@ -23,7 +23,7 @@ class Progress:
     def begin(self, done: set[str], waiting: list[Variant]) -> None:
         """Say what there is to do."""
         self.done = len(done)
-        self.say(f"{self.total} experiments, {len(done)} of them are there, {len(waiting)} to run")
+        self.say(f"{self.total} experiments, {len(done)} done, {len(waiting)} to run")
 
     def finished(self, variant: Variant, seconds: float | None) -> None:
         """Count a finished experiment; `seconds` is None if another sweep made it."""

@@ -24,7 +24,7 @@ def changed(params: dict[str, Any], settings: Settings, source: Path) -> dict[st
             place = place.get(parent, {}) if isinstance(place, dict) else {}
         if not isinstance(place, dict) or (last not in place and parents != ["models"]):
             beside = ", ".join(place) if isinstance(place, dict) and place else ", ".join(params)
-            raise UserError(f"{source}: {key[:100]} is not a key of params.yaml; allowed in its place: {beside}")
+            raise UserError(f"{source}: {key[:100]} is not a key of params.yaml; expected one of: {beside}")
         place[last] = value
     return result
 

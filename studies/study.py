@@ -50,13 +50,15 @@ class StudyFile(Section):
     def something_varies(self):
         """There is at least one variant, and all seeds can be varied together."""
         if not self.grid and not self.points:
-            raise ValueError("grid and points are both empty; allowed: at least one variant")
+            raise ValueError("grid and points are both empty; expected at least one variant")
         if len({len(values) for values in self.seeds.values()}) > 1:
-            raise ValueError("seeds has lists of different lengths; allowed: lists of one length, varied together")
+            raise ValueError(
+                "seeds has lists of different lengths; expected lists of one length, since they vary together"
+            )
         repetitions = len(next(iter(self.seeds.values()), [None]))
         variants = (prod(map(len, self.grid.values())) * bool(self.grid) + len(self.points)) * repetitions
         if variants > MAX_VARIANTS:
-            raise ValueError(f"grid, points and seeds make {variants:,} variants; allowed: at most {MAX_VARIANTS:,}")
+            raise ValueError(f"grid, points and seeds make {variants:,} variants; expected at most {MAX_VARIANTS:,}")
         return self
 
 
@@ -129,7 +131,7 @@ class Study:
 
 
 def load_study(path: Path) -> Study:
-    """Return the study in `path`; UserError is one line that names the key, the value and what is allowed."""
+    """Return the study in `path`; UserError is one line that names the key, the value and what is expected."""
     params, file = read_params_file(), read_study_file(path)
     variants: dict[str, Variant] = {}
     for varied, models in varied_settings(file):
@@ -141,7 +143,7 @@ def load_study(path: Path) -> Study:
             )
             check(variant, path)
             if variant.name in variants:
-                raise UserError(f"{path}: variant {variant.label} is there twice; allowed: once, in grid or points")
+                raise UserError(f"{path}: variant {variant.label} appears twice; expected once, in grid or points")
             variants[variant.name] = variant
     bases = {variant.key("base"): base_of(variant) for variant in variants.values()}
     return Study(path.stem, list(bases.values()), list(variants.values()))
@@ -162,7 +164,7 @@ def read_study_file(path: Path) -> StudyFile:
         content = read_yaml(path)
     except FileNotFoundError:
         known = ", ".join(str(file) for file in sorted(Path("studies").glob("*.yaml")))
-        raise UserError(f"{path} is missing; allowed: {known or 'a YAML file that describes a study'}") from None
+        raise UserError(f"{path} is missing; expected {f'one of: {known}' if known else 'a study file'}") from None
     check_values(str(path), content)
     try:
         return StudyFile.model_validate(content)

@@ -134,7 +134,7 @@ def main() -> int:
 def positive(text: str) -> int:
     """Return a number of jobs."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; allowed: a whole number, 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed; expected a whole number, 1 or more")
     return int(text)
 
 

@@ -41,12 +41,10 @@ def main() -> int:
         wrong = [path for path, expected in output.files.items() if not path.is_file() or md5(path) != expected]
         if wrong or output.objects & damaged:
             found += 1
-            print(
-                f"{', '.join(map(str, wrong)) or output.path} is not what dvc.lock records: {advice(output, damaged)}"
-            )
+            print(f"{', '.join(map(str, wrong)) or output.path} differs from dvc.lock: {advice(output, damaged)}")
     for path in sorted(damaged.difference(*(output.objects for output in outputs))):
         found += 1
-        print(f"{path} is not what its name says, and no output here needs it: {command('rm', path)}")
+        print(f"{path} does not match the hash in its name, and no output needs it: {command('rm', path)}")
     files = [*objects, *(path for output in outputs for path in output.files if path.is_file())]
     size = mib(sum(path.stat().st_size for path in files))
     print(f"{len(outputs)} outputs and {len(objects)} objects of the cache, {size}: {found or 'nothing'} differs")

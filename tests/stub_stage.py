@@ -64,7 +64,7 @@ def prune(params: dict) -> None:
     """Write what stage prune writes; fail where the test wants it."""
     ratio = params["prune"]["ratio"]
     if ratio == FAILING_RATIO:
-        raise UserError(f"prune.ratio = {ratio} is not allowed; allowed: less, in this test")
+        raise UserError(f"prune.ratio = {ratio} is not allowed; expected less, in this test")
     write_model("models/pruned", json.dumps(params["prune"]), ratio)
     widths = {"query_heads": 4, "kv_heads": 2, "mlp_width": 48}
     columns = {name: int(width * (1 - ratio)) for name, width in widths.items()}

@@ -59,7 +59,7 @@ def validation_windows(stream: torch.Tensor, window: int) -> torch.Tensor:
     windows = consecutive_windows(stream, window)
     if len(windows) == 0:
         raise UserError(
-            f"base.window = {window} is more than the validation text holds; allowed: up to {len(stream)} tokens"
+            f"base.window = {window} is more than the validation text holds; expected up to {len(stream)} tokens"
         )
     return windows[:: max(1, len(windows) // VALIDATION_WINDOWS)]
 

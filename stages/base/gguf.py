@@ -73,7 +73,7 @@ def find_file(path: Path) -> Path:
     found = sorted(path.glob("*.gguf")) if path.is_dir() else []
     if len(found) == 1 and found[0].is_file():
         return found[0]
-    named = f"holds {len(found)} GGUF files" if path.is_dir() else "is no file"
+    named = f"holds {len(found)} GGUF files" if path.is_dir() else "is not a file"
     raise UserError(f"base.path = {str(path)!r} {named}; expected a GGUF file, or a folder with exactly one")
 
 

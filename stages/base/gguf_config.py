@@ -82,7 +82,9 @@ def llama3_rope(header: Header, file: Path, theta: float, head_dim: int) -> dict
     scaled, _ = ROPE_INIT_FUNCTIONS["llama3"](config, torch.device("cpu"))
     plain = 1 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
     if factors.shape != plain.shape or not torch.allclose(plain / scaled, factors, rtol=1e-3):
-        raise UserError(f"{file}: tensor {ROPE_FACTORS} holds other factors than Llama 3's, which is not supported")
+        raise UserError(
+            f"{file}: tensor {ROPE_FACTORS} holds rope factors other than Llama 3's, which are not supported"
+        )
     return rope
 
 

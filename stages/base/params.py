@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from stages.common.params import Positive, Rate, Section, Seed
 
 NEEDED = {
-    "hub": {"model": "a model id of the hub, organisation/name", "revision": "a commit, or a branch or tag"},
+    "hub": {"model": "a model id on the hub, organisation/name", "revision": "a commit, branch or tag"},
     "path": {"path": "a Hugging Face model folder"},
     "gguf": {"path": "a GGUF file"},
-    "package": {"package": "the name of an installed Python distribution", "sha256": "that of its GGUF file"},
+    "package": {"package": "the name of an installed Python distribution", "sha256": "the SHA-256 of its GGUF file"},
     "shape": {"path": "a folder with a config.json"},
 }
 
@@ -41,15 +41,15 @@ class BaseParams(Section):
 
     @model_validator(mode="after")
     def check_source(self) -> Self:
-        for key, allowed in NEEDED.get(self.source, {}).items():
+        for key, expected in NEEDED.get(self.source, {}).items():
             if not getattr(self, key):
-                raise ValueError(f"{key} = {getattr(self, key)!r}; allowed with source = {self.source!r}: {allowed}")
+                raise ValueError(f"{key} = {getattr(self, key)!r}; expected {expected}, since source = {self.source!r}")
         return self
 
     @model_validator(mode="after")
     def check_heads(self) -> Self:
         if self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads = {self.kv_heads}; allowed: a divisor of heads = {self.heads}")
+            raise ValueError(f"kv_heads = {self.kv_heads}; expected a divisor of heads = {self.heads}")
         if self.hidden_size % (2 * self.heads):
-            raise ValueError(f"heads = {self.heads}; allowed: a divisor of half of hidden_size = {self.hidden_size}")
+            raise ValueError(f"heads = {self.heads}; expected a divisor of half of hidden_size = {self.hidden_size}")
         return self

@@ -46,9 +46,9 @@ def record(stage: str, paths: dict[str, str]) -> None:
             found[key] = {"path": path, "digest": digest(key, path)}
         elif earlier.get(key, {}).get("path") == path:
             found[key] = earlier[key]
-            print(f"check: {key} = {path!r} is not on this machine; taken as recorded in {file}", flush=True)
+            print(f"check: {key} = {path!r} is not on this machine; its state recorded in {file} is used", flush=True)
         else:
-            raise UserError(f"{key} = {path!r} does not exist; expected: a file or folder")
+            raise UserError(f"{key} = {path!r} does not exist; expected a file or folder")
     with staged(file) as temporary:
         temporary.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -72,9 +72,7 @@ def digest(key: str, path: str) -> str:
         [root] if not root.is_dir() else [Path(folder, name) for folder, _, names in os.walk(root) for name in names]
     )
     if len(files) > MOST_FILES:
-        raise UserError(
-            f"{key} = {path!r} holds more than {MOST_FILES:,} files; expected: the folder of the data alone"
-        )
+        raise UserError(f"{key} = {path!r} holds more than {MOST_FILES:,} files; expected the folder of the data alone")
     lines = []
     for file in sorted(files):
         try:

@@ -43,7 +43,7 @@ def check_params(content: dict, source: str = "params.yaml") -> dict[str, Any]:
     for name in content:
         if name not in SECTIONS:
             text = name[:100] if isinstance(name, str) else shown(name)
-            raise UserError(f"{source}: `{text}` is not a known section; allowed: {', '.join(SECTIONS)}")
+            raise UserError(f"{source}: `{text}` is not a known section; expected one of: {', '.join(SECTIONS)}")
     sections = {name: validate_section(content, name, model, source) for name, model in SECTIONS.items()}
     check_together(sections)
     return sections
@@ -69,8 +69,10 @@ def check_chosen(evaluate: EvaluateParams, data: DataParams) -> None:
     made = [*data.task_names, *known.groups, *known.tasks]
     for name in chosen:
         if name not in made:
-            allowed = ", ".join(dict.fromkeys(["all", *made]))
-            raise UserError(f"evaluate.tasks = {name!r} is not what data makes; allowed: {allowed}")
+            expected = ", ".join(dict.fromkeys(["all", *made]))
+            raise UserError(
+                f"evaluate.tasks = {name!r} is not a task that stage data makes; expected one of: {expected}"
+            )
 
 
 def check_control(tune: TuneParams, models: ModelsParams) -> None:
@@ -94,11 +96,13 @@ def check_folders(folders: dict[str, str], export: ExportParams) -> None:
         if path.is_relative_to(EXPORTS):
             if str(path) not in exported:
                 made = f"one of {', '.join(exported)}" if exported else "a format in export.formats"
-                raise UserError(f"{what} is not what stage export makes; allowed: {made}")
+                raise UserError(f"{what} is not a folder that stage export makes; expected {made}")
         elif path.is_absolute() or not path.resolve().is_relative_to(Path.cwd()):
             raise UserError(f"{what} is outside the project; expected a folder inside it, such as models/mine")
         elif not path.is_dir() and not any(path.is_relative_to(each) for each in outputs()):
-            raise UserError(f"{what} is no folder; expected a model's folder inside the project, such as models/mine")
+            raise UserError(
+                f"{what} is not a folder; expected a model's folder inside the project, such as models/mine"
+            )
 
 
 def outputs() -> list[str]:

@@ -20,7 +20,7 @@ _shortened.maxstring = _shortened.maxother = _shortened.maxlong = 120
 
 
 class UserError(Exception):
-    """A mistake in params, data or a checkpoint. Its text is one line that says what is wrong and what is allowed."""
+    """A mistake in params, data or a checkpoint. Its text is one line that says what is wrong and what is expected."""
 
     def __init__(self, text: str):
         super().__init__(one_line(text))

@@ -50,7 +50,7 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
 
     what = f"{kind} {repo} at revision {revision}"
     if not is_revision(revision):
-        raise UserError(f"{what}: this is no revision; expected a commit, branch or tag")
+        raise UserError(f"{what}: not a revision; expected a commit, branch or tag")
     below = [f"*/{pattern}" for pattern in patterns if "/" not in pattern] if kind == "model" else []
     check_client()
     try:
@@ -64,18 +64,20 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
     except HfHubHTTPError as error:
         raise UserError(f"{what}: {explain_refusal(error)}") from None
     except HFValidationError:
-        raise UserError(f"{what}: this is no name on a hub; allowed: organisation/name") from None
+        raise UserError(f"{what}: not a repository name; expected organisation/name") from None
     except HTTPError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{what}: the connection broke ({reason}); run `dvc repro` again") from None
+        raise UserError(f"{what}: the connection was lost ({reason}); run `dvc repro` again") from None
     except OSError as error:
         if "Consistency check failed" not in str(error):
             raise
-        raise UserError(f"{what}: a file came with another size than announced; run `dvc repro` again") from None
+        raise UserError(
+            f"{what}: a file's size differs from the one that the hub reports; run `dvc repro` again"
+        ) from None
     names = {path: path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()}
     files = [path for path, name in names.items() if matches(name, patterns) and not matches(name, below)]
     if not files:
-        raise NoSuchFileError(f"{what} has no file named like {', '.join(patterns)}")
+        raise NoSuchFileError(f"{what} has no file that matches {', '.join(patterns)}")
     check_inside(folder, files)
     for file in files:
         check_hash(file, what)
@@ -105,11 +107,11 @@ def explain_refusal(error) -> str:
 
     status = error.response.status_code
     if isinstance(error, GatedRepoError) or status == 403:
-        return f"access is refused ({status}): accept its terms on the hub, and give a token of yours (HF_TOKEN)"
+        return f"access denied ({status}); accept the terms on the hub and set HF_TOKEN"
     if isinstance(error, RevisionNotFoundError):
-        return f"the hub has no such revision ({status}); allowed: a commit, branch or tag of it"
+        return f"the hub has no such revision ({status}); expected one of its commits, branches or tags"
     if isinstance(error, RepositoryNotFoundError) or status == 401:
-        return f"not on the hub, or private ({status}); allowed: a public name, or a token that may read it (HF_TOKEN)"
+        return f"not on the hub, or private ({status}); expected a public name, or a token that may read it (HF_TOKEN)"
     return f"the hub answers with status {status}; try again later"
 
 
@@ -135,6 +137,6 @@ def check_hash(file: Path, what: str) -> None:
         for path in (file, blob, content):
             path.unlink(missing_ok=True)
         raise UserError(
-            f"{what}: the hash of {file.name} differs from the one that the hub reports; it was removed, "
-            "run `dvc repro` again"
+            f"{what}: the hash of {file.name} differs from the one that the hub reports; the file "
+            "was removed; run `dvc repro` again"
         )

@@ -37,7 +37,7 @@ def one_of(names: list[str]) -> AfterValidator:
 
     def check(value: str) -> str:
         if value not in names:
-            raise ValueError(f"is not allowed; allowed: {', '.join(names)}")
+            raise ValueError(f"is not allowed; expected one of: {', '.join(names)}")
         return value
 
     return AfterValidator(check)
@@ -67,7 +67,7 @@ class ModelsParams(Section):
         for name in self.folders:
             if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,99}", name) or name in FOLDERS:
                 raise ValueError(
-                    f"{name[:100]} is not allowed; allowed: lower-case letters, digits, _ and -, at most 100, "
+                    f"{name[:100]} is not allowed; expected lower-case letters, digits, _ and -, at most 100, "
                     f"and none of {', '.join(FOLDERS)}"
                 )
         return self
@@ -92,7 +92,7 @@ def folder_of(name: str) -> Path:
         return FOLDERS[name]
     further = load_section("models", ModelsParams).folders
     if name not in further:
-        raise UserError(f"{shown(name)} is no model; allowed: {', '.join([*FOLDERS, *further])}")
+        raise UserError(f"{shown(name)} is not a model; expected one of: {', '.join([*FOLDERS, *further])}")
     return Path(further[name])
 
 
@@ -108,14 +108,14 @@ def read_params_file(path: Path = PARAMS_FILE) -> dict:
 
 
 def load_section(name: str, model: type[SectionT], path: Path = PARAMS_FILE) -> SectionT:
-    """Return section `name` of params.yaml as `model`; UserError names the key, the value and what is allowed."""
+    """Return section `name` of params.yaml as `model`; UserError names the key, the value and what is expected."""
     return validate_section(read_params_file(path), name, model, str(path))
 
 
 def validate_section(content: dict, name: str, model: type[SectionT], source: str) -> SectionT:
     """Return section `name` of `content` as `model`; UserError, which starts with `source`, says what is wrong."""
     if name not in content:
-        raise UserError(f"{source}: section `{name}` is missing; allowed: its keys {', '.join(model.model_fields)}")
+        raise UserError(f"{source}: section `{name}` is missing; expected its keys: {', '.join(model.model_fields)}")
     try:
         return model.model_validate(content[name])
     except ValidationError as error:
@@ -130,17 +130,18 @@ def describe_all(section: str, model: type[Section], error: ValidationError) -> 
 
 
 def describe(section: str, model: type[Section], error) -> str:
-    """Return one validation error as `key = value: what is allowed`."""
+    """Return one validation error as `key = value is not allowed; expected ...`."""
     parts = [section, *(str(part)[:100] for part in error["loc"])]
     key = ".".join(part for part in parts if part) or "the content"
     if error["type"] == "missing":
         return f"{key} is missing"
     if error["type"] == "extra_forbidden":
-        return f"{key} is not a known key; allowed in its place: {', '.join(keys_beside(model, error['loc']))}"
+        return f"{key} is not a known key; expected one of: {', '.join(keys_beside(model, error['loc']))}"
     message = re.sub(r"^Value error, |^Input should be | or instance of \w+$", "", error["msg"])
     if error["type"] == "value_error":
         return f"{key}: {message}" if isinstance(error["input"], dict) else f"{key} = {shown(error['input'])} {message}"
-    return f"{key} = {shown(error['input'])} is not allowed; allowed: {message}"
+    message = f"a value {message}" if message.startswith(("less", "greater")) else message
+    return f"{key} = {shown(error['input'])} is not allowed; expected {message}"
 
 
 def keys_beside(model: type[Section], location: tuple) -> list[str]:

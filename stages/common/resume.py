@@ -89,7 +89,11 @@ def read_state(file: Path) -> tuple[Any, dict[str, torch.Tensor]] | None:
         return None
     except (SafetensorError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        print(f"espalier: {file} is damaged ({reason}); removed; this part starts again", file=sys.stderr, flush=True)
+        print(
+            f"espalier: {file} is damaged ({reason}) and was removed; this part starts again",
+            file=sys.stderr,
+            flush=True,
+        )
         file.unlink(missing_ok=True)
         return None
 

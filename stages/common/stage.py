@@ -75,7 +75,7 @@ def explain(error: Exception) -> str:
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
         return f"no space left on the disk of {where}; free some and run `dvc repro` again ({text})"
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        advice = "give yourself the right to write there (chmod, chown), then run `dvc repro` again"
+        advice = "get write permission there (chmod, chown), then run `dvc repro` again"
         return f"{where}: {error.strerror}; {advice}"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
         return f"out of memory ({text}); use a smaller batch, fewer calibration windows or a smaller base.dtype"

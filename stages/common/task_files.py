@@ -64,7 +64,7 @@ def read_task(file: Path) -> dict[str, Any]:
                 raise UserError(f"{file}: lm-eval {VERSION} has no task file {path}; install the pinned lm-eval")
             config = load_yaml(STOCK / path) | config
     if config.get("task") != file.stem:
-        raise UserError(f"{file}: its task is named {config.get('task')!r}; expected: {file.stem}")
+        raise UserError(f"{file}: its task is named {config.get('task')!r}; expected {file.stem}")
     return config
 
 
@@ -114,5 +114,5 @@ def plain_copy(file: Path, copy: Path) -> str:
         copy.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pq.read_table(file).cast(plain), copy)
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: no Parquet file, or a damaged one ({' '.join(str(error).split())})") from None
+        raise UserError(f"{file}: not a Parquet file, or damaged ({' '.join(str(error).split())})") from None
     return str(copy)

@@ -16,7 +16,7 @@ autocast_device: str | None = None
 def setup_torch(run: RunParams, seed: int = 0) -> torch.device:
     """Return the device of `run.device` with threads, deterministic kernels and the global seed set."""
     if run.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("run.device = 'cuda' but torch sees no CUDA device; allowed here: auto, cpu")
+        raise UserError("run.device = 'cuda' but torch sees no CUDA device; expected one of: auto, cpu")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(run.threads)
     torch.use_deterministic_algorithms(True)

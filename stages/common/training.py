@@ -67,7 +67,7 @@ def train(
     removed by the caller once the result is safe. Raises UserError on a loss or gradient that is not finite.
     """
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    diverged = f"{name}.learning_rate = {peaks[0][0]:g} is too high: {{}}; allowed: a rate that keeps it finite"
+    diverged = f"{name}.learning_rate = {peaks[0][0]:g} is too high: {{}}; lower it"
     progress, best = restore(parameters, optimizers, state_folder)
     with Bar(name, plan.steps, progress.step) as bar:
         if not best:

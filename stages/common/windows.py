@@ -28,7 +28,7 @@ def random_windows(stream: torch.Tensor, count: int, length: int, seed: int, key
     if count > len(windows):
         raise UserError(
             f"{key}.windows = {count} is more than the text holds; "
-            f"allowed: at most {len(windows)} windows of {key}.length = {length} tokens"
+            f"expected at most {len(windows)} windows of {key}.length = {length} tokens"
         )
     order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))
     return windows[order[:count]]

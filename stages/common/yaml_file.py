@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UserError(f"{path} is {kind}; expected a YAML file")
         if status.st_size > MAX_BYTES:
             raise UserError(f"{path} has {status.st_size:,} bytes; expected at most {MAX_BYTES:,}")
@@ -58,11 +58,13 @@ def check_size(path: Path, text: str) -> None:
         if isinstance(event, CollectionStartEvent):
             open_collections.append((anchor, 1))
             if len(open_collections) > MAX_DEPTH:
-                raise UserError(f"{path} is nested too deep; expected at most {MAX_DEPTH} levels")
+                raise UserError(f"{path} is nested too deeply; expected at most {MAX_DEPTH} levels")
             continue
         if isinstance(event, AliasEvent):
             if anchor in (name for name, _ in open_collections):
-                raise UserError(f"{path}: *{anchor} stands inside what it refers to; expected values that end")
+                raise UserError(
+                    f"{path}: *{anchor} refers to a value that contains it; expected an alias of a finite value"
+                )
             size = sizes.get(anchor or "", 1)
         elif isinstance(event, CollectionEndEvent):
             anchor, size = open_collections.pop()
@@ -74,7 +76,7 @@ def check_size(path: Path, text: str) -> None:
             name, before = open_collections[-1]
             open_collections[-1] = name, before + size
             if before + size > MAX_VALUES:
-                raise UserError(f"{path} holds more than {MAX_VALUES:,} values, aliases written out; expected fewer")
+                raise UserError(f"{path} holds more than {MAX_VALUES:,} values with aliases expanded; expected fewer")
 
 
 def check_values(source: str, content: Any, key: str = "") -> None:
@@ -92,4 +94,4 @@ def check_values(source: str, content: Any, key: str = "") -> None:
         if len(content) > MAX_CHARACTERS:
             raise UserError(f"{source}: {key} has {len(content):,} characters; expected at most {MAX_CHARACTERS:,}")
         if any("\ud800" <= letter <= "\udfff" for letter in content):
-            raise UserError(f"{source}: {key} holds half a surrogate pair, which is no character of UTF-8")
+            raise UserError(f"{source}: {key} contains an unpaired surrogate, which UTF-8 cannot encode")

@@ -34,7 +34,7 @@ def main() -> None:
     learnt = load_section("tune", TuneData).data
     if learnt in ("instructions", "both") and collected.instructions.empty:
         raise UserError(
-            f"tune.data = {learnt!r}, but data.source = {params.source!r} gives no instructions; expected: tune.data: "
+            f"tune.data = {learnt!r}, but data.source = {params.source!r} provides no instructions; set tune.data: "
             "text, or rows with the columns instruction, input and output"
         )
 

@@ -82,4 +82,4 @@ def check_left(params: DataParams, beside: Beside) -> None:
         ("perplexity", params.set_names, beside.perplexity),
     ):
         if wanted and not found:
-            raise UserError(f"nothing is left of data.{key} = {wanted}; allowed: at least one that the mirror has")
+            raise UserError(f"nothing is left of data.{key} = {wanted}; expected at least one that the mirror has")

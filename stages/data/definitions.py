@@ -61,8 +61,8 @@ def expand(names: Iterable[str], folder: str | None) -> Expanded:
     for name in names:
         if name not in manager.task_index:
             near = difflib.get_close_matches(name, manager.all_tasks, MOST_NAMES)
-            hint = f"near names: {', '.join(near)}" if near else "`lm-eval ls tasks` lists the names"
-            raise UserError(f"data.tasks = {name!r} is no task, group or tag that lm-eval knows; {hint}")
+            hint = f"similar names: {', '.join(near)}" if near else "`lm-eval ls tasks` lists the names"
+            raise UserError(f"data.tasks = {name!r} is not a task, group or tag of lm-eval; {hint}")
         made = built(manager, name)
         for item in made if isinstance(made, list) else [made]:
             add(item, found)
@@ -107,7 +107,7 @@ def add(item: Any, found: Expanded) -> None:
         known = found.tasks.setdefault(item.task_name, item)
         if known.config != item.config:
             raise UserError(
-                f"data.tasks: {item.task_name} is named twice, by groups that set it differently; name one of them"
+                f"data.tasks: {item.task_name} is in two groups that configure it differently; list only one of them"
             )
         return
     for child in item:

@@ -57,7 +57,7 @@ def first(files: list[Path], characters: int) -> list[Own]:
             owned.append(document)
             left -= len(document.text)
             if left <= 0:
-                print(f"data: data.characters = {characters} are reached in {file}; the rest is left out", flush=True)
+                print(f"data: data.characters = {characters} is reached in {file}; the rest is ignored", flush=True)
                 return owned
     return owned
 

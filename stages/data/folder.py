@@ -24,7 +24,7 @@ def text_files(path: str) -> list[Path]:
     elif os.path.lexists(root):
         files = [root]
     else:
-        raise UserError(f"data.path = {path!r} does not exist; expected: a file or a folder, {', '.join(SUFFIXES)}")
+        raise UserError(f"data.path = {path!r} does not exist; expected a file or a folder, {', '.join(SUFFIXES)}")
     for file in files:
         check_file(file, root)
     return files
@@ -51,7 +51,7 @@ def visible(folder: str, names: list[str]) -> list[Path]:
 def check_inside(place: Path, root: Path) -> None:
     """Raise UserError for a link whose target lies outside `root`."""
     if place.is_symlink() and not Path(os.path.realpath(place)).is_relative_to(root):
-        raise UserError(f"{place}: a link that leaves {root}; expected: the file itself")
+        raise UserError(f"{place}: a link that leaves {root}; expected the file itself")
 
 
 def check_file(file: Path, root: Path) -> None:
@@ -62,6 +62,6 @@ def check_file(file: Path, root: Path) -> None:
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     if not stat.S_ISREG(mode):
-        raise UserError(f"{file}: no regular file; expected: a file of text")
+        raise UserError(f"{file}: not a regular file; expected a text file")
     if file.suffix.lower() not in SUFFIXES:
         raise UserError(f"{file}: extension {file.suffix or 'none'}; {ONE_OF}")

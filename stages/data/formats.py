@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from stages.common.errors import UserError
 from stages.data.rows import ALPACA, TEXT_COLUMNS
 
-COLUMNS = f"expected: {' or '.join(TEXT_COLUMNS)}, or {', '.join(ALPACA)}"
+COLUMNS = f"expected {' or '.join(TEXT_COLUMNS)}, or {', '.join(ALPACA)}"
 BATCH_ROWS = 1000
 
 
@@ -42,7 +42,7 @@ def documents(file: Path, characters: int) -> Iterator[Own]:
         reason = " ".join(str(error.strerror or error).split())
         raise UserError(f"{file}: cannot be read ({reason})") from None
     if not found:
-        raise UserError(f"{file}: holds no text; expected: text, or remove the file")
+        raise UserError(f"{file}: contains no text; expected text (or remove the file)")
 
 
 def text_file(file: Path, characters: int) -> Iterator[Own]:
@@ -59,13 +59,13 @@ def decode(raw: bytes, where: str, whole: bool = True) -> str:
     Raises UserError, which begins with `where`, for other encodings and for binary data.
     """
     if (zero := raw.find(0)) >= 0:
-        raise UserError(f"{where}: byte {zero + 1} is zero, so this is no text; expected: UTF-8 text")
+        raise UserError(f"{where}: byte {zero + 1} is zero, so this is not text; expected UTF-8")
     try:
         return codecs.getincrementaldecoder("utf-8-sig")().decode(raw, final=whole).replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         value = raw[error.start]
         raise UserError(
-            f"{where}: byte {error.start + 1} (0x{value:02x}) is not UTF-8; expected: UTF-8 text, such as "
+            f"{where}: byte {error.start + 1} (0x{value:02x}) is not UTF-8; expected UTF-8 text, such as "
             "`iconv -f LATIN1 -t UTF-8` makes of Latin-1"
         ) from None
 
@@ -80,9 +80,9 @@ def json_lines(file: Path, _: int) -> Iterator[Own]:
             try:
                 row = json.loads(decode(line, where))
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{where} is not JSON ({error}); expected: one JSON object a line") from None
+                raise UserError(f"{where} is not JSON ({error}); expected one JSON object per line") from None
             if not isinstance(row, dict):
-                raise UserError(f"{where} is {type(row).__name__}; expected: a JSON object")
+                raise UserError(f"{where} is {type(row).__name__}; expected a JSON object")
             yield from_row(row, where)
 
 
@@ -99,7 +99,7 @@ def parquet(file: Path, _: int) -> Iterator[Own]:
                 yield from_row(row, f"{file}: row {number}")
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{file}: no Parquet file, or a damaged one ({reason})") from None
+        raise UserError(f"{file}: not a Parquet file, or damaged ({reason})") from None
 
 
 def from_row(row: dict[str, Any], where: str) -> Own:
@@ -119,7 +119,7 @@ def string(value: Any, name: str, where: str) -> str:
     """Return the value; UserError if it is no string."""
     if not isinstance(value, str):
         kind = "null" if value is None else type(value).__name__
-        raise UserError(f"{where}: {name} is {kind}; expected: a string, or remove the row")
+        raise UserError(f"{where}: {name} is {kind}; expected a string, or remove the row")
     return value
 
 

@@ -20,7 +20,7 @@ AUTO_SETS = {True: ["wikitext2", "ptb"], False: [abstracts.NAME]}
 def check_name(value: str) -> str:
     """Allow the names of datasets.py, and any organisation/name."""
     if value not in DATASETS and value.count("/") != 1:
-        raise ValueError(f"is not allowed; allowed: {', '.join(DATASETS)}, or organisation/name of a dataset")
+        raise ValueError(f"is not allowed; expected one of: {', '.join(DATASETS)}, or organisation/name of a dataset")
     return value
 
 
@@ -33,7 +33,7 @@ def auto_or(names: list[str] | None, what: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         listed = isinstance(value, list) and all(isinstance(name, str) and name for name in value)
         if value != "auto" and not (listed and (names is None or all(name in names for name in value))):
-            raise ValueError(f"is not allowed; allowed: auto, or a list, empty for none, of {what}")
+            raise ValueError(f"is not allowed; expected auto, or a list, empty for none, of {what}")
         return value if value == "auto" else list(dict.fromkeys(value))
 
     return BeforeValidator(check)
@@ -88,20 +88,24 @@ class DataParams(Section):
     @model_validator(mode="after")
     def check_places(self) -> Self:
         if self.source == "mirror" and not self.mirror:
-            raise ValueError(f"mirror = {self.mirror!r}; allowed with source = 'mirror': a folder of parquet files")
+            raise ValueError(f"mirror = {self.mirror!r}; expected a folder of Parquet files, since source = 'mirror'")
         if self.source == "files" and not self.path:
-            raise ValueError(f"path = {self.path!r}; allowed with source = 'files': a file or folder of your text")
+            raise ValueError(f"path = {self.path!r}; expected a file or folder of your text, since source = 'files'")
         return self
 
     @model_validator(mode="after")
     def check_sets(self) -> Self:
         if self.source in PUBLIC and not self.set_names:
-            raise ValueError(f"perplexity = []; allowed with source = {self.source!r}: at least one set")
+            raise ValueError(
+                f"perplexity = []; expected at least one set, since source = {self.source!r} has no held-out text"
+            )
         return self
 
     @model_validator(mode="after")
     def check_shares(self) -> Self:
         total = self.validation_share + self.test_share
         if total >= 1:
-            raise ValueError(f"validation_share + test_share = {total:g}; allowed: below 1, the rest is for training")
+            raise ValueError(
+                f"validation_share + test_share = {total:g}; expected less than 1, since the rest is for training"
+            )
         return self

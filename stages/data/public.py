@@ -31,7 +31,7 @@ def collect(params: DataParams, few_shot: int | None) -> Collected:
     library.report()
     beside.check_left(params, others)
     if corpus is None:
-        raise UserError(f"data.calibration = {params.calibration!r} cannot be left out; allowed: a text the mirror has")
+        raise UserError(f"data.calibration = {params.calibration!r} cannot be left out; expected a text the mirror has")
 
     documents = blocks(texts_of(params.calibration, corpus), params.characters)
     texts = split_texts(f"data.calibration = {params.calibration!r}", documents, params)

@@ -32,7 +32,9 @@ def mirror_reader(mirror: str) -> Reader:
     """
     root = Path(mirror)
     if not root.is_dir():
-        raise UserError(f"data.mirror = {mirror!r} is no folder; allowed: one of <dataset>/<config>/<split>.parquet")
+        raise UserError(
+            f"data.mirror = {mirror!r} is not a folder; expected a folder of <dataset>/<config>/<split>.parquet"
+        )
 
     def read(dataset: Dataset, split: str) -> Read | None:
         file = next((root / place for place in dataset.places(split) if (root / place).is_file()), None)

@@ -33,7 +33,7 @@ def check_text(file: Path, table: pa.Table) -> None:
         column = table[name]
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
-            raise UserError(f"{file}: column {name} holds {column.type}; expected: strings")
+            raise UserError(f"{file}: column {name} holds {column.type}; expected strings")
         if column.null_count:
             row = column.is_null().to_pylist().index(True)
-            raise UserError(f"{file}: row {row + 1} has no {name} (null); expected: a string, or remove the row")
+            raise UserError(f"{file}: row {row + 1} has no {name} (null); expected a string, or remove the row")

@@ -84,7 +84,7 @@ def split_texts(source: str, texts: list[str], params: DataParams, uncut: Collec
             key = f"data.{name}_share = {shares[name]}" if name in shares else "what the shares leave for training"
             raise UserError(
                 f"{source} gives {len(texts)} different documents or parts of documents, and "
-                f"{key} is none of them; expected: more text, or another share"
+                f"{key} is none of them; expected more text, or another share"
             )
     return {name: [each.text() for each in part] for name, part in splits.items()}
 

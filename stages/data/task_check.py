@@ -16,7 +16,7 @@ def lm_eval_tasks(params: DataParams) -> Expanded:
     """Return the tasks and groups of lm-eval that data.tasks names; UserError for a name that it does not know."""
     names = [name for name in params.task_names if name not in TASKS]
     if params.task_folder and not Path(params.task_folder).is_dir():
-        raise UserError(f"data.task_folder = {params.task_folder!r} is no folder; expected: one of task files")
+        raise UserError(f"data.task_folder = {params.task_folder!r} is not a folder; expected a folder of task files")
     return expand(names, params.task_folder) if names else Expanded({}, {})
 
 
@@ -40,7 +40,7 @@ def check_functions(task: Definition, params: DataParams) -> None:
     if used and not params.task_functions:
         raise UserError(
             f"data.tasks: {task.task_name} uses the Python function {used[0]} of {used[0].folder}; "
-            "expected: data.task_functions: true, which runs it"
+            "set data.task_functions: true to run it"
         )
 
 
@@ -65,5 +65,7 @@ def check_revisions(params: DataParams) -> None:
     known |= {dataset_of(task, splits(task.config, None)[0]).repo for task in tasks}
     for name, revision in params.revisions.items():
         if name not in known:
-            allowed = ", ".join(sorted(known))
-            raise UserError(f"data.revisions.{name} = {revision!r} pins no dataset; allowed: {allowed}")
+            expected = ", ".join(sorted(known))
+            raise UserError(
+                f"data.revisions.{name} = {revision!r} does not pin a dataset that is read; expected one of: {expected}"
+            )

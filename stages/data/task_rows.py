@@ -23,9 +23,9 @@ def check_supported(task: Definition) -> None:
     """Raise UserError for a task whose rows cannot be snapshotted, or that this project does not run."""
     for key, what in REFUSED.items():
         if task.config.get(key):
-            raise UserError(f"data.tasks: {task.task_name} {what}, which is left to lm-eval itself; take it out")
+            raise UserError(f"data.tasks: {task.task_name} {what}, which only lm-eval itself runs; remove it")
     if "/" in task.task_name:
-        raise UserError(f"data.tasks: {task.task_name!r} cannot be the name of a file; take it out")
+        raise UserError(f"data.tasks: {task.task_name!r} is not a valid file name; remove it")
     scored, _ = splits(task.config, None)
     dataset_of(task, scored)
 
@@ -37,7 +37,7 @@ def splits(config: dict[str, Any], num_fewshot: int | None) -> tuple[str, str | 
     """
     scored = config.get("test_split") or config.get("validation_split")
     if scored is None:
-        raise UserError(f"data.tasks: {config.get('task')} has neither a test nor a validation split; take it out")
+        raise UserError(f"data.tasks: {config.get('task')} has neither a test nor a validation split; remove it")
     own = config.get("num_fewshot")
     if not (own if own == 0 or num_fewshot is None else num_fewshot):
         return scored, None
@@ -60,7 +60,7 @@ def dataset_of(task: Definition, split: str) -> Dataset:
         file = files
     if not isinstance(repo, str) or not (file is None or isinstance(file, str)) or set(settings) - SETTINGS:
         raise UserError(
-            f"data.tasks: {task.task_name} reads {repo} with {settings}; expected: parquet or JSON files of a dataset "
-            "on the hub; take it out"
+            f"data.tasks: {task.task_name} reads {repo} with {settings}; expected Parquet or JSON files of a dataset "
+            "on the hub; remove it"
         )
     return Dataset(repo, config, settings.get("revision") or "main", file)

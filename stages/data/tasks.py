@@ -39,7 +39,7 @@ def make_tasks(
             possible = f"1 to {len(rows)}, or " if rows else ""
             raise UserError(
                 f"data.questions = {questions} is more than the held-out text gives for {name}; "
-                f"allowed: {possible}a larger data.test_share"
+                f"expected {possible}a larger data.test_share"
             )
         tasks[name] = rows[:questions]
     return tasks

@@ -122,11 +122,11 @@ class BranchingLM(HFLM):
             before, answer = self.prefix(question), self.tok_encode(continuation, add_special_tokens=False)
             answer = answer[1:] if answer[:1] == before else answer
         if not before:
-            raise UserError(f"{question}: its prompt {context!r} has no token; take the task out of evaluate.tasks")
+            raise UserError(f"{question}: its prompt {context!r} has no token; remove the task from evaluate.tasks")
         if not answer:
             raise UserError(
-                f"{question}: the answer {continuation!r} has no token of its own after its prompt, which this "
-                "tokenizer joins with it; take the task out of evaluate.tasks"
+                f"{question}: the answer {continuation!r} has no tokens of its own, since the tokenizer "
+                "merges it into the prompt; remove the task from evaluate.tasks"
             )
         if len(answer) > self.max_length:
             raise UserError(

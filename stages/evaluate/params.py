@@ -27,7 +27,7 @@ class EvaluateParams(Section):
         """Answer in one line where pydantic would report every member of the union."""
         names = isinstance(tasks, list) and all(isinstance(name, str) for name in tasks)
         if tasks != "all" and not names:
-            raise ValueError("is not allowed; allowed: all, or a list of names from data/tasks")
+            raise ValueError("is not allowed; expected all, or a list of names from data/tasks")
         return tasks
 
     @model_validator(mode="after")
@@ -35,7 +35,7 @@ class EvaluateParams(Section):
         """At least one window of every text is measured."""
         if self.tokens is not None and self.tokens < self.sequence_length:
             raise ValueError(
-                f"tokens = {self.tokens} is less than a window; allowed: null, or at least sequence_length = "
+                f"tokens = {self.tokens} is less than a window; expected null, or at least sequence_length = "
                 f"{self.sequence_length}"
             )
         return self

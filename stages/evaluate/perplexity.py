@@ -38,7 +38,7 @@ def evaluation_windows(name: str, texts: list[str], tokenizer: PreTrainedTokeniz
     windows = consecutive_windows(stream, length)
     if not len(windows):
         raise UserError(
-            f"evaluate.sequence_length = {length} is more than {name} holds; allowed: 2 to {len(stream)} tokens"
+            f"evaluate.sequence_length = {length} is more than {name} holds; expected 2 to {len(stream)} tokens"
         )
     return windows
 
@@ -59,7 +59,7 @@ def window_losses(
     """
     length, context = windows.shape[1], model.config.max_position_embeddings
     if length > context:
-        raise UserError(f"evaluate.sequence_length = {length} exceeds the model's context; allowed: 2 to {context}")
+        raise UserError(f"evaluate.sequence_length = {length} exceeds the model's context; expected 2 to {context}")
     batches = windows.split(max(1, batch_tokens // length))
     kept = kept or Kept()
     done = len(kept.results)

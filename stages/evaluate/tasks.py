@@ -47,13 +47,15 @@ def read_tasks(folder: Path, chosen: Literal["all"] | list[str], cache: Path, fu
     any, and for a name that is unknown.
     """
     if (folder / FUNCTIONS).is_dir() and not functions:
-        raise UserError(f"{folder / FUNCTIONS} holds Python functions; expected: data.task_functions: true")
+        raise UserError(f"{folder / FUNCTIONS} holds Python functions; set data.task_functions: true to run them")
     files = {file.stem: file for file in sorted(folder.glob("*.yaml"))}
     groups = {name: group for name in files if (group := read_group(files[name])) is not None}
     names = list(files) if chosen == "all" else list(dict.fromkeys(chosen))
     for name in names:
         if name not in files:
-            raise UserError(f"evaluate.tasks = {name!r} is not a known task; allowed: {', '.join(['all', *files])}")
+            raise UserError(
+                f"evaluate.tasks = {name!r} is not a known task; expected one of: {', '.join(['all', *files])}"
+            )
     wanted = dict.fromkeys(names)
     for name in names:
         if name in groups:

@@ -42,7 +42,7 @@ def quantised(model: PreTrainedModel) -> PreTrainedModel:
     Embedding and head stay as they are. Raises UserError where torchao is not installed.
     """
     if importlib.util.find_spec("torchao") is None:
-        raise UserError("torchao is not installed; allowed: pip install -r requirements-torchao.txt, or gguf-q8_0")
+        raise UserError("torchao is not installed; run `make torchao`, or use gguf-q8_0")
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 

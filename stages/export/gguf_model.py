@@ -53,7 +53,7 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
         if is_rotated(target, architecture):
             values = interleave(values, head_dim)
         if types[name] is GGMLQuantizationType.F16 and values.abs().max() > FLOAT16_MAX:
-            raise UserError(f"{name} holds values too large for float16; allowed: gguf-f32")
+            raise UserError(f"{name} holds values too large for float16; use gguf-f32")
         packed = quantize(np.ascontiguousarray(values.numpy()), types[name])
         writer.add_tensor(target, packed, raw_dtype=types[name])
     try:
@@ -83,7 +83,7 @@ def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int
     """Return llama.cpp's name for the architecture; UserError, naming what is in the way, if it has none."""
     config, uniform = model.config, len(set(widths)) == 1
     if config.hidden_act != "silu":
-        raise UserError(f"hidden_act = {config.hidden_act!r} of config.json: llama.cpp's Llama has silu alone")
+        raise UserError(f"hidden_act = {config.hidden_act!r} of config.json; expected 'silu', as in llama.cpp's Llama")
     family = family_of(config)
     if family.gguf is None:
         raise UserError(
@@ -94,8 +94,8 @@ def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int
         if uniform:
             return family.gguf
         raise UserError(
-            f"{family.layers}.0.{family.attention.module}.{family.attention.query_norm}.weight: llama.cpp knows query "
-            "norms (Qwen3) only in layers of one width; set prune.layout = uniform, or export padded"
+            f"{family.layers}.0.{family.attention.module}.{family.attention.query_norm}.weight: llama.cpp "
+            "supports query norms only if all layers have one width; set prune.layout = uniform, or export padded"
         )
     return family.gguf if uniform else "deci"
 
@@ -124,7 +124,7 @@ def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTr
             remedy = "base.heads or base.hidden_size" if heads else "base.hidden_size"
         raise UserError(
             f"{name} has rows of {tensor.shape[-1]} values, and {quantisation} packs blocks of {block}; "
-            f"allowed: a multiple of {block} (change {remedy}), or gguf-f16"
+            f"expected a multiple of {block} (change {remedy}), or gguf-f16"
         )
     return kind
 
@@ -175,7 +175,7 @@ def write_rope(writer: Any, config: Any, head_dim: int) -> np.ndarray | None:
         return None
     if kind != "llama3":
         raise UserError(
-            f"rope_type = {kind!r} of config.json is not written as GGUF; allowed: default, linear, llama3; "
+            f"rope_type = {kind!r} of config.json is not written as GGUF; expected one of: default, linear, llama3; "
             "export padded or safetensors instead"
         )
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS

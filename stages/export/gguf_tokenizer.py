@@ -33,7 +33,7 @@ def write_tokenizer(writer: Any, tokenizer: PreTrainedTokenizerBase, vocab_size:
     description = describe(tokenizer)
     bpe = description["model"]
     if bpe["type"] != "BPE":
-        raise UserError(f"tokenizer.json: a model of type {bpe['type']} cannot be written as GGUF; allowed: BPE")
+        raise UserError(f"tokenizer.json: a model of type {bpe['type']} cannot be written as GGUF; expected BPE")
     byte_level = any(step["type"] == "ByteLevel" for step in steps(description["pre_tokenizer"]))
     if byte_level:
         writer.add_tokenizer_model("gpt2")
@@ -99,8 +99,8 @@ def pre_tokenizer_name(description: dict) -> str:
             if pattern in PATTERNS:
                 return PATTERNS[pattern]
     raise UserError(
-        "tokenizer.json: llama.cpp is not known to cut text as this pre_tokenizer does: "
-        f"{json.dumps(description['pre_tokenizer'])}; allowed: those of GPT-2, SmolLM, Llama 3 and Qwen2"
+        "tokenizer.json: llama.cpp has no counterpart of this pre_tokenizer: "
+        f"{json.dumps(description['pre_tokenizer'])}; expected that of GPT-2, SmolLM, Llama 3 or Qwen2"
     )
 
 
@@ -114,7 +114,7 @@ def has_space_prefix(description: dict) -> bool:
             prefixed |= step.get("prepend_scheme", "always") != "never"
         elif not (step["type"] == "Replace" and step["content"] == SPACE and step["pattern"] == {"String": " "}):
             raise UserError(
-                f"tokenizer.json: {json.dumps(step)} cannot be written as GGUF; allowed: SentencePiece's own"
+                f"tokenizer.json: {json.dumps(step)} cannot be written as GGUF; expected a step that SentencePiece has"
             )
     return prefixed
 
@@ -128,8 +128,8 @@ def write_tokens(
     names = {number: text for text, number in tokenizer.get_vocab().items()}
     if max(names) >= vocab_size:
         raise UserError(
-            f"the embeddings have {vocab_size} rows, and the tokenizer knows the id {max(names)}; "
-            "GGUF wants a row for each"
+            f"the embeddings have {vocab_size} rows, and the tokenizer has the id {max(names)}; "
+            "GGUF needs a row for each id"
         )
     added = {token["id"]: token for token in description["added_tokens"]}
     ranks: dict[str, int] = {}

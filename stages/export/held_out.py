@@ -23,6 +23,6 @@ def read_held_out(folder: Path, tokenizer: PreTrainedTokenizerBase, length: int)
     texts = pd.read_parquet(files[0])["text"].tolist()
     windows = consecutive_windows(token_stream(texts, tokenizer), length)[:WINDOWS]
     if not len(windows):
-        raise UserError(f"evaluate.sequence_length = {length} is more than {files[0]} holds; allowed: fewer tokens")
+        raise UserError(f"evaluate.sequence_length = {length} is more than {files[0]} holds; lower it")
     lines = [line for text in texts for line in text.splitlines() if line.strip()]
     return HeldOut(windows, lines[:: max(1, len(lines) // LINES)][:LINES])

@@ -109,8 +109,8 @@ def verify_in_engine(
         check(name, "llama.cpp's logits differ by", error, ENGINE_LOGITS)
         check(name, f"greedy tokens that differ in llama.cpp, of {steps}:", steps - equal, 0)
     check(name, "llama.cpp's perplexity differs by", abs(ratio - 1), ENGINE_PERPLEXITY)
-    check(name, f"lines that llama.cpp encodes otherwise, of {lines}:", lines - alike, 0)
-    check(name, f"lines that llama.cpp decodes otherwise, of {lines}:", lines - decoded, 0)
+    check(name, f"lines that llama.cpp encodes differently, of {lines}:", lines - alike, 0)
+    check(name, f"lines that llama.cpp decodes differently, of {lines}:", lines - decoded, 0)
     return {
         "llama_cpp_logits_relative_error": error,
         "llama_cpp_ppl_ratio": ratio,

@@ -65,7 +65,7 @@ def note_origin(model: PreTrainedModel, folder: Path) -> None:
     try:
         model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a value of another type
-        raise UserError(f"{path} is no generation config: {one_line(error)}") from None
+        raise UserError(f"{path} is not a valid generation config: {one_line(error)}") from None
     for problem in token_problems(model.generation_config, model.config.vocab_size):
         raise UserError(f"{path}: {problem}")
 
@@ -103,7 +103,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         )
     except Exception as error:  # whatever transformers, tokenizers or sentencepiece stumble over
         reason = json_problem(folder / "tokenizer.json") if found[0] == "tokenizer.json" else ""
-        raise UserError(f"{folder}: no tokenizer can be made from {found[0]}: {reason or one_line(error)}") from None
+        raise UserError(f"{folder}: cannot load a tokenizer from {found[0]}: {reason or one_line(error)}") from None
 
 
 def json_problem(file: Path) -> str:

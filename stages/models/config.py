@@ -42,7 +42,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
         raise UserError(f"{folder} holds an adapter ({ADAPTER_CONFIG}); merge it into its model first")
     path = folder / CONFIG
     if not path.exists() and not path.is_symlink():
-        raise UserError(f"{folder} is no checkpoint: {CONFIG} is missing")
+        raise UserError(f"{folder} is not a checkpoint: {CONFIG} is missing")
     content = read_json(path)
     model_type = content.get("model_type")
     if model_type not in SUPPORTED_MODEL_TYPES:
@@ -57,7 +57,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # whatever transformers stumbles over
-        raise UserError(f"{path} is no config of {model_type}: {one_line(error)}") from None
+        raise UserError(f"{path} is not a valid config for {model_type}: {one_line(error)}") from None
     for problem in config_problems(config):
         raise UserError(f"{path}: {problem}")
     return config
@@ -120,7 +120,7 @@ def empty_model(config: PreTrainedConfig, folder: Path) -> PreTrainedModel:
         with torch.device("meta"):
             return architecture(config)
     except Exception as error:  # a combination of values that read_config does not know
-        raise UserError(f"{folder / CONFIG}: no model can be built from it: {one_line(error)}") from None
+        raise UserError(f"{folder / CONFIG}: it does not describe a valid model: {one_line(error)}") from None
 
 
 def architecture_of(config: PreTrainedConfig) -> Any:

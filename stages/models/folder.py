@@ -93,7 +93,7 @@ def check_inside(folder: Path, files: list[Path]) -> None:
 def regular_file(path: Path) -> Path:
     """Return `path`; UserError unless it is, after links, a regular file: no folder, pipe, or link to nothing."""
     if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no regular file" if path.exists() else "missing"
+        kind = "a folder" if path.is_dir() else "a special file" if path.exists() else "missing"
         kind = "a broken link" if path.is_symlink() and not path.exists() else kind
         raise UserError(f"{path} is {kind}; expected a regular file")
     return path

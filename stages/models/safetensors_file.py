@@ -48,7 +48,7 @@ def unread(file: Path) -> dict[str, Unread]:
         if name == "__metadata__":
             continue
         if entry["dtype"] not in DTYPES:
-            raise UserError(f"{file}: {name} is of type {entry['dtype']}; allowed: {', '.join(DTYPES)}")
+            raise UserError(f"{file}: {name} is of type {entry['dtype']}; expected one of: {', '.join(DTYPES)}")
         start = 8 + length + entry["data_offsets"][0]
         tensors[name] = Unread(file, start, tuple(entry["shape"]), DTYPES[entry["dtype"]])
     return tensors

@@ -16,7 +16,7 @@ def check_layers(value: object) -> object:
     """Return `value` if it names layers to prune; ValueError if it does not."""
     bounds = isinstance(value, list) and len(value) == 2 and all(type(each) is int and each >= 0 for each in value)
     if not (value in (None, "auto") or bounds):
-        raise ValueError("is not allowed; allowed: auto, null, or a half-open range of layers, such as [2, 28]")
+        raise ValueError("is not allowed; expected auto, null, or a half-open range of layers, such as [2, 28]")
     return value
 
 
@@ -58,7 +58,7 @@ class PruneParams(Section):
     def some_layer(self):
         """At least one of the two layer ranges is given."""
         if self.attention_layers is None and self.mlp_layers is None:
-            raise ValueError("attention_layers and mlp_layers are both null; allowed: a range for one of them at least")
+            raise ValueError("attention_layers and mlp_layers are both null; expected a range for one of them at least")
         return self
 
     @model_validator(mode="after")

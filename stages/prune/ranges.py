@@ -9,7 +9,7 @@ from stages.common.errors import UserError
 if TYPE_CHECKING:
     from stages.prune.params import PruneParams
 
-EDGE = 15  # auto leaves out one layer in so many at each end; docs/methods.md has the measurements
+EDGE = 15  # auto leaves out one layer in so many at each end; docs/methods-measured.md has the measurements
 
 
 def auto_range(layers: int) -> list[int]:
@@ -28,7 +28,7 @@ def layer_range(key: str, bounds: list[int] | None, layers: int) -> range:
     start, end = bounds
     if not 0 <= start < end <= layers:
         raise UserError(
-            f"{key} = {bounds} is not allowed; allowed: [start, end] with 0 <= start < end <= {layers}, or null"
+            f"{key} = {bounds} is not allowed; expected [start, end] with 0 <= start < end <= {layers}, or null"
         )
     return range(start, end)
 

@@ -23,6 +23,6 @@ class Structure:
     )  # raises ValueError for other keys that do not go with it
 
 
-def refuse(found: str, beside: str, allowed: str) -> NoReturn:
+def refuse(found: str, beside: str, expected: str) -> NoReturn:
     """Raise ValueError, one line, for what does not go together."""
-    raise ValueError(f"{found} does not go with {beside}; allowed: {allowed}")
+    raise ValueError(f"{found} does not go with {beside}; expected {expected}")

@@ -27,7 +27,7 @@ def check_combination(params: PruneParams) -> None:
     structure, beside = STRUCTURES[chosen.structure], f"structure = {chosen.structure}"
     for choice, names in structure.takes.items():
         if getattr(chosen, choice) not in names:
-            refuse(f"{choice} = {getattr(chosen, choice)}", beside, ", ".join(names))
+            refuse(f"{choice} = {getattr(chosen, choice)}", beside, f"one of: {', '.join(names)}")
     for key, rest in structure.idle.items():
         if getattr(params, key) != rest:
             refuse(f"{key} = {getattr(params, key)}", beside, "null" if rest is None else str(rest))

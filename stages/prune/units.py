@@ -113,7 +113,7 @@ def share_of_units(pool: list[Prunable], ratio: float) -> int:
     count = (size - int(size * (1 - ratio))) // width
     if count > sum(module.units for module in pool) - len(pool):
         raise UserError(
-            f"prune.ratio = {ratio:g} leaves no unit in {pool[0].name}; allowed: a ratio that keeps one of its "
+            f"prune.ratio = {ratio:g} leaves no unit in {pool[0].name}; expected a ratio that keeps one of its "
             f"{pool[0].units} units"
         )
     return count

@@ -29,12 +29,12 @@ def training_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) ->
         where = " and ".join(map(str, FILES[params.data]))
         raise UserError(
             f"tune.window = {params.window} leaves nothing of {where} to learn; "
-            "allowed: a smaller window of text, or one longer than an instruction's prompt"
+            "use a smaller window for text, or one longer than an instruction's prompt"
         )
     if len(examples) < params.batch_size:
         raise UserError(
             f"tune.batch_size = {params.batch_size} is more than the training data holds; "
-            f"allowed: 1 to {len(examples)} sequences"
+            f"expected 1 to {len(examples)} sequences"
         )
     return examples
 
@@ -42,7 +42,7 @@ def training_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) ->
 def template(params: TuneParams, tokenizer: PreTrainedTokenizerBase) -> str:
     """Return what lays instructions out: alpaca, or chat where the tokenizer has a chat template."""
     if params.template == "chat" and not tokenizer.chat_template:
-        raise UserError("tune.template = 'chat': the tokenizer of models/base has no chat template; expected: alpaca")
+        raise UserError("tune.template = 'chat': the tokenizer of models/base has no chat template; set it to alpaca")
     if params.template == "auto":
         return "chat" if tokenizer.chat_template else "alpaca"
     return params.template
@@ -57,7 +57,7 @@ def validation_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) 
     windows = consecutive_windows(stream, params.window)
     if not len(windows):
         raise UserError(
-            f"tune.window = {params.window} is more than {VALIDATION} holds; allowed: 2 to {len(stream)} tokens, "
+            f"tune.window = {params.window} is more than {VALIDATION} holds; expected 2 to {len(stream)} tokens, "
             "or a larger data.validation_share"
         )
     if len(windows) < params.validation_sequences:
@@ -73,14 +73,14 @@ def validation_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) 
 def read(file: Path, columns: list[str]) -> pd.DataFrame:
     """Return columns of a parquet file; UserError if it is missing, is no parquet file, lacks one, or has no row."""
     if not file.is_file():
-        raise UserError(f"{file} is missing; the data stage writes it")
+        raise UserError(f"{file} is missing; stage data writes it")
     try:
         rows = pd.read_parquet(file)
     except ValueError as error:
-        raise UserError(f"{file} is no parquet file ({' '.join(str(error).split())})") from None
+        raise UserError(f"{file} is not a Parquet file ({' '.join(str(error).split())})") from None
     missing = [column for column in columns if column not in rows]
     if missing:
         raise UserError(f"{file} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, rows))}")
     if rows.empty:
-        raise UserError(f"{file} is empty; allowed: one row or more")
+        raise UserError(f"{file} is empty; expected at least one row")
     return rows[columns]

@@ -63,5 +63,5 @@ def check_states(base: PreTrainedModel, model: PreTrainedModel, hidden_weight: f
     if hidden_weight and shapes[0] != shapes[1]:
         raise UserError(
             f"tune.hidden_weight = {hidden_weight:g} compares layer by layer, but the base has {shapes[0][0]} layers "
-            f"of hidden size {shapes[0][1]} and the pruned model {shapes[1][0]} of {shapes[1][1]}; allowed: 0"
+            f"of hidden size {shapes[0][1]} and the pruned model {shapes[1][0]} of {shapes[1][1]}; expected 0"
         )

@@ -79,7 +79,7 @@ def chat_sequences(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> li
         if not text.startswith(prompt):
             raise UserError(
                 "tune.template = 'chat': the chat template does not put an answer after its own prompt for one; "
-                "expected: alpaca"
+                "set it to alpaca"
             )
         lengths.append(len(prompt))
         texts.append(text.rstrip())

@@ -70,8 +70,8 @@ def check_targets(model: PreTrainedModel, targets: list[str]) -> None:
     unknown = [target for target in targets if target not in names]
     if unknown:
         raise UserError(
-            f"tune.target_modules = {targets}: {', '.join(unknown)} is no linear layer of this model; "
-            f"allowed: {', '.join(dict.fromkeys(names))}"
+            f"tune.target_modules = {targets}: {', '.join(unknown)} is not a linear layer of this model; "
+            f"expected one of: {', '.join(dict.fromkeys(names))}"
         )
 
 

@@ -45,7 +45,7 @@ class TuneParams(Section):
     def warm_up_fits(self):
         """The warm-up ends before the training does."""
         if self.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps = {self.warmup_steps} is not allowed; allowed: 0 to steps = {self.steps}")
+            raise ValueError(f"warmup_steps = {self.warmup_steps} is not allowed; expected 0 to steps = {self.steps}")
         return self
 
     @model_validator(mode="after")
@@ -54,6 +54,6 @@ class TuneParams(Section):
         if self.control and self.objective == "distillation":
             raise ValueError(
                 "control = true is not allowed with objective = 'distillation', which would distil the base from "
-                "itself; expected: false, or objective: next_token"
+                "itself; set control: false or objective: next_token"
             )
         return self

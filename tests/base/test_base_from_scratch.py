@@ -70,7 +70,7 @@ def test_text_that_fills_no_batch_or_no_validation_window_is_one_line():
         UserError, match=r"^base.batch_size = 3 is more than the text holds: 2 windows of base.window = 8"
     ):
         batch(torch.arange(30), params(), 0)
-    with pytest.raises(UserError, match=r"^base.window = 8 is more than the validation text holds; allowed: up to 7"):
+    with pytest.raises(UserError, match=r"^base.window = 8 is more than the validation text holds; expected up to 7"):
         validation_windows(torch.arange(7), 8)
 
 
@@ -90,8 +90,8 @@ def test_every_document_ends_with_the_end_of_text():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"kv_heads": 3}, "kv_heads = 3; allowed: a divisor of heads = 4"),
-        ({"heads": 3, "kv_heads": 1}, "heads = 3; allowed: a divisor of half of hidden_size = 32"),
+        ({"kv_heads": 3}, "kv_heads = 3; expected a divisor of heads = 4"),
+        ({"heads": 3, "kv_heads": 1}, "heads = 3; expected a divisor of half of hidden_size = 32"),
     ],
 )
 def test_heads_that_do_not_fit_are_named(changes, message):

@@ -103,14 +103,14 @@ def test_another_hash_is_refused(gguf, site, tmp_path):
     [
         (
             {"source": "package", "package": None},
-            "package = None; allowed with source = 'package': the name of",
+            "package = None; expected the name of an installed Python distribution, since source = 'package'",
         ),
         (
             {"source": "package", "sha256": None},
-            "sha256 = None; allowed with source = 'package': that of its GGUF",
+            "sha256 = None; expected the SHA-256 of its GGUF file, since source = 'package'",
         ),
         ({"sha256": "ABC"}, "sha256"),
-        ({"source": "gguf", "path": None}, "path = None; allowed with source = 'gguf': a GGUF file"),
+        ({"source": "gguf", "path": None}, "path = None; expected a GGUF file, since source = 'gguf'"),
     ],
 )
 def test_what_a_source_needs_is_checked(changes, words):

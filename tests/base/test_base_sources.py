@@ -140,10 +140,10 @@ def test_mistakes_keep_the_earlier_model(hub, tmp_path):
     hub.refused["org/gated"] = (403, "GatedRepo")
     for changes, message in [
         ({"source": "hub", "model": "org/none", "revision": "main"}, "model org/none at revision main: not on the hub"),
-        ({"source": "hub", "model": "org/gated", "revision": "main"}, "access is refused (403)"),
+        ({"source": "hub", "model": "org/gated", "revision": "main"}, "access denied (403)"),
         ({"source": "hub", "model": "org/pickle", "revision": COMMIT}, "has no weights: no model.safetensors"),
-        ({"source": "hub"}, "model = None; allowed with source = 'hub': a model id of the hub, organisation/name"),
-        ({"source": "shape", "path": "nothing"}, "nothing is no checkpoint: config.json is missing"),
+        ({"source": "hub"}, "model = None; expected a model id on the hub, organisation/name, since source = 'hub'"),
+        ({"source": "shape", "path": "nothing"}, "nothing is not a checkpoint: config.json is missing"),
     ]:
         assert message in refusal(run(tmp_path, hub, **changes))
         assert [file.name for file in (tmp_path / "models").rglob("*")] == ["base", "kept"]

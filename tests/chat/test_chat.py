@@ -155,4 +155,4 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path):
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr.strip() == "espalier: chat: models/merged is no checkpoint: config.json is missing"
+    assert done.stderr.strip() == "espalier: chat: models/merged is not a checkpoint: config.json is missing"

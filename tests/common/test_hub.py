@@ -138,15 +138,15 @@ def test_another_size_than_announced(hub, tmp_path):
         (
             401,
             "GatedRepo",
-            "access is refused (401): accept its terms on the hub, and give a token of yours (HF_TOKEN)",
+            "access denied (401); accept the terms on the hub and set HF_TOKEN",
         ),
         (
             403,
             "GatedRepo",
-            "access is refused (403): accept its terms on the hub, and give a token of yours (HF_TOKEN)",
+            "access denied (403); accept the terms on the hub and set HF_TOKEN",
         ),
-        (403, "", "access is refused (403)"),
-        (401, "RepoNotFound", "not on the hub, or private (401); allowed: a public name, or a token"),
+        (403, "", "access denied (403)"),
+        (401, "RepoNotFound", "not on the hub, or private (401); expected a public name, or a token"),
         (500, "", "the hub answers with status 500"),
     ],
 )
@@ -163,10 +163,10 @@ def test_what_is_not_there(hub, tmp_path):
     assert "model org/model at revision v9: the hub has no such revision (404)" in refusal(
         fetch(hub, tmp_path, revision="v9")
     )
-    assert f"dataset org/data at revision {COMMIT} has no file named like plain/train-*.parquet" in refusal(
+    assert f"dataset org/data at revision {COMMIT} has no file that matches plain/train-*.parquet" in refusal(
         fetch(hub, tmp_path, "dataset", "org/data", patterns=["plain/train-*.parquet"])
     )
-    assert "this is no name on a hub" in refusal(fetch(hub, tmp_path, repository="a/b/c"))
+    assert "not a repository name" in refusal(fetch(hub, tmp_path, repository="a/b/c"))
 
 
 def test_without_a_network_and_without_a_cache(hub, tmp_path):
@@ -231,7 +231,7 @@ def test_the_name_of_a_commit_is_a_hash(hub, tmp_path, commit):
 
 @pytest.mark.parametrize("revision", ["../../../x", "/etc/passwd", "a/../../b", "", "-x"])
 def test_a_revision_is_no_path(hub, tmp_path, revision):
-    assert "this is no revision; expected a commit, branch or tag" in refusal(fetch(hub, tmp_path, revision=revision))
+    assert "not a revision; expected a commit, branch or tag" in refusal(fetch(hub, tmp_path, revision=revision))
     assert not hub.requests and not list(tmp_path.iterdir())
 
 

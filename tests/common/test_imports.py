@@ -64,7 +64,7 @@ def test_a_stage_starts_with_nothing_that_it_does_not_use(stage):
 
 @pytest.mark.parametrize(
     ("package", "below"),
-    [("chat", set()), ("analysis", set()), ("studies", {"analysis"}), ("thesis", {"analysis", "studies"})],
+    [("analysis", set()), ("chat", {"analysis"}), ("studies", {"analysis"}), ("thesis", {"analysis", "studies"})],
 )
 def test_a_package_imports_only_what_is_below_it(package, below):
     imported = {name for file in (ROOT / package).glob("*.py") for name in imports(file)}

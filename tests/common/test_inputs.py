@@ -67,9 +67,9 @@ def test_a_machine_without_the_files_keeps_what_was_recorded(corpus, capsys):
     record("data", {"data.path": str(corpus)})
     assert recorded() == first
     assert capsys.readouterr().out == (
-        f"check: data.path = {str(corpus)!r} is not on this machine; taken as recorded in inputs/data.json\n"
+        f"check: data.path = {str(corpus)!r} is not on this machine; its state recorded in inputs/data.json is used\n"
     )
-    with pytest.raises(UserError, match=r"data\.path = 'other' does not exist; expected: a file or folder"):
+    with pytest.raises(UserError, match=r"data\.path = 'other' does not exist; expected a file or folder"):
         record("data", {"data.path": "other"})
     assert recorded() == first
 
@@ -83,7 +83,7 @@ def test_a_damaged_record_is_made_anew(corpus):
 
 def test_a_folder_of_millions_is_refused(corpus, monkeypatch):
     monkeypatch.setattr("stages.check.inputs.MOST_FILES", 1)
-    with pytest.raises(UserError, match=r"data\.path = '.*' holds more than 1 files; expected: the folder of the data"):
+    with pytest.raises(UserError, match=r"data\.path = '.*' holds more than 1 files; expected the folder of the data"):
         digest("data.path", str(corpus))
 
 

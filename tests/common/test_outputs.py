@@ -59,7 +59,7 @@ STAGES = {
     "rights": (
         "raise PermissionError(13, 'Permission denied', 'models/.base.partial')",
         1,
-        "models/.base.partial: Permission denied; give yourself the right to write there (chmod, chown), then run",
+        "models/.base.partial: Permission denied; get write permission there (chmod, chown), then run",
     ),
     "read-only": ("raise OSError(30, 'Read-only file system', 'metrics/x')", 1, "metrics/x: Read-only file system; "),
     "disk": ("raise OSError(28, 'No space left on device', 'models/x')", 1, "no space left on the disk of models/x"),

@@ -46,67 +46,67 @@ def test_the_projects_own_params_are_valid(params):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("prune.ratio", -0.1, r"prune.ratio = -0.1 is not allowed; allowed: greater than or equal to 0"),
-        ("prune.ratio", 1, r"prune.ratio = 1 is not allowed; allowed: less than 1"),
-        ("prune.ratio", 1.5, r"prune.ratio = 1.5 is not allowed; allowed: less than 1"),
-        ("prune.ratio", "half", r"prune.ratio = 'half' is not allowed; allowed: a valid number"),
-        ("prune.ratio", "0.3", r"prune.ratio = '0.3' is not allowed; allowed: a valid number"),
+        ("prune.ratio", -0.1, r"prune.ratio = -0.1 is not allowed; expected a value greater than or equal to 0"),
+        ("prune.ratio", 1, r"prune.ratio = 1 is not allowed; expected a value less than 1"),
+        ("prune.ratio", 1.5, r"prune.ratio = 1.5 is not allowed; expected a value less than 1"),
+        ("prune.ratio", "half", r"prune.ratio = 'half' is not allowed; expected a valid number"),
+        ("prune.ratio", "0.3", r"prune.ratio = '0.3' is not allowed; expected a valid number"),
         ("prune.ratio", True, r"prune.ratio = True is not allowed"),
         ("prune.ratio", None, r"prune.ratio = None is not allowed"),
         ("prune.ratio", float("nan"), r"prune.ratio = nan is not allowed"),
-        ("prune.method", "tailor", r"prune.method = 'tailor' is not allowed; allowed: .*l1, l2, .*taylor"),
-        ("prune.taylor", "first", r"prune.taylor = 'first' is not allowed; allowed: 'param_first', "),
-        ("prune.grouping", "median", r"prune.grouping = 'median' is not allowed; allowed: 'sum', 'mean'"),
-        ("prune.allocation", "equal", r"prune.allocation = 'equal' is not allowed; allowed: .*uniform"),
+        ("prune.method", "tailor", r"prune.method = 'tailor' is not allowed; expected one of: .*l1, l2, .*taylor"),
+        ("prune.taylor", "first", r"prune.taylor = 'first' is not allowed; expected 'param_first', "),
+        ("prune.grouping", "median", r"prune.grouping = 'median' is not allowed; expected 'sum', 'mean'"),
+        ("prune.allocation", "equal", r"prune.allocation = 'equal' is not allowed; expected .*uniform"),
         ("prune.mlp_layers", [1], r"prune.mlp_layers = \[1\] is not allowed"),
         ("prune.mlp_layers", [-1, 3], r"prune.mlp_layers = \[-1, 3\] is not allowed"),
         ("prune.calibration.windows", 0, r"prune.calibration.windows = 0 is not allowed"),
-        ("prune.calibration.windos", 4, r"prune.calibration.windos is not a known key; allowed .*: windows, length"),
-        ("prune.ration", 0.4, r"prune.ration is not a known key; allowed in its place: method, structure"),
-        ("prunes", {}, r"`prunes` is not a known section; allowed: run, data"),
+        ("prune.calibration.windos", 4, r"prune.calibration.windos is not a known key; expected .*: windows, length"),
+        ("prune.ration", 0.4, r"prune.ration is not a known key; expected one of: method, structure"),
+        ("prunes", {}, r"`prunes` is not a known section; expected one of: run, data"),
         (
             "export.formats",
             ["gguf-q5"],
-            r"export.formats.0 = 'gguf-q5' is not allowed; allowed: 'padded', .*'gguf-q4_0'",
+            r"export.formats.0 = 'gguf-q5' is not allowed; expected 'padded', .*'gguf-q4_0'",
         ),
         (
             "export.models",
             ["merged"],
-            r"export.models.0 = 'merged' is not allowed; allowed: 'base', 'pruned' or 'tuned'",
+            r"export.models.0 = 'merged' is not allowed; expected 'base', 'pruned' or 'tuned'",
         ),
-        ("models.Pruned/x", "models/x", r"models: Pruned/x is not allowed; allowed: lower-case letters"),
+        ("models.Pruned/x", "models/x", r"models: Pruned/x is not allowed; expected lower-case letters"),
         ("models.pruned", "models/x", r"models: pruned is not allowed"),
-        ("models.other", 3, r"models.other = 3 is not allowed; allowed: a valid string"),
-        ("run.device", "tpu", r"run.device = 'tpu' is not allowed; allowed: 'auto', 'cpu' or 'cuda'"),
+        ("models.other", 3, r"models.other = 3 is not allowed; expected a valid string"),
+        ("run.device", "tpu", r"run.device = 'tpu' is not allowed; expected 'auto', 'cpu' or 'cuda'"),
         ("run.threads", 0, r"run.threads = 0 is not allowed"),
         (
             "run.threads",
             10**23,
-            r"run.threads = 10{23} is not allowed; allowed: less than or equal to 1024",
+            r"run.threads = 10{23} is not allowed; expected a value less than or equal to 1024",
         ),
         (
             "tune.target_modules",
             ["q_proj", "foo"],
-            r"tune.target_modules.1 = 'foo' is not allowed; allowed: q_proj, k",
+            r"tune.target_modules.1 = 'foo' is not allowed; expected one of: q_proj, k",
         ),
         (
             "data.tasks",
             ["boolk"],
-            r"data.tasks = 'boolk' is no task, group or tag that lm-eval knows; near names: boolq",
+            r"data.tasks = 'boolk' is not a task, group or tag of lm-eval; similar names: boolq",
         ),
         (
             "data.tasks",
             "none",
-            r"data.tasks = 'none' is not allowed; allowed: auto, or a list, empty for none, of",
+            r"data.tasks = 'none' is not allowed; expected auto, or a list, empty for none, of",
         ),
         (
             "data.perplexity",
             [3],
-            r"data.perplexity = \[3\] is not allowed; allowed: auto, or a list, .*abstracts, c4",
+            r"data.perplexity = \[3\] is not allowed; expected auto, or a list, .*abstracts, c4",
         ),
-        ("data.source", "files", r"data: path = None; allowed with source = 'files': a file or folder of your text"),
-        ("evaluate.tasks", 3, r"evaluate.tasks = 3 is not allowed; allowed: all, or a list of names from data/tasks"),
-        ("tune.learning_rate", 0, r"tune.learning_rate = 0 is not allowed; allowed: greater than 0"),
+        ("data.source", "files", r"data: path = None; expected a file or folder of your text, since source = 'files'"),
+        ("evaluate.tasks", 3, r"evaluate.tasks = 3 is not allowed; expected all, or a list of names from data/tasks"),
+        ("tune.learning_rate", 0, r"tune.learning_rate = 0 is not allowed; expected a value greater than 0"),
     ],
 )
 def test_a_wrong_value_is_named(params, key, value, message):
@@ -134,13 +134,18 @@ def test_every_missing_key_and_section_is_named(section, tmp_path, monkeypatch):
 def test_tasks_that_data_does_not_make_are_named(params):
     params("evaluate.tasks", ["pydocs_gap"])
     made = "pydocs_continuation, pydocs_gap, pydocs_object"
-    with pytest.raises(UserError, match=rf"evaluate.tasks = 'boolk' is not what data makes; allowed: all, {made}$"):
+    with pytest.raises(
+        UserError, match=rf"evaluate.tasks = 'boolk' is not a task that stage data makes; expected one of: all, {made}$"
+    ):
         params("evaluate.tasks", ["pydocs_gap", "boolk"])
     params("evaluate.tasks", "all")
     params("data.tasks", ["boolq", "piqa"])
     params("data.source", "hub")
     params("evaluate.tasks", ["piqa"])
-    with pytest.raises(UserError, match=r"evaluate.tasks = 'pydocs_gap' is not what data makes; allowed: all, boolq, "):
+    with pytest.raises(
+        UserError,
+        match=r"evaluate.tasks = 'pydocs_gap' is not a task that stage data makes; expected one of: all, boolq, ",
+    ):
         params("evaluate.tasks", ["pydocs_gap"])
 
 
@@ -171,37 +176,43 @@ def test_both_ranges_null_leaves_nothing_to_prune(params):
     [
         (
             {"structure": "weight"},
-            "criterion = taylor does not go with structure = weight; allowed: magnitude, obs, wanda",
+            "criterion = taylor does not go with structure = weight; expected one of: magnitude, obs, wanda",
         ),
         (
             {"method": "wanda", "structure": "block"},
-            "criterion = wanda does not go with structure = block; allowed: .*l1",
+            "criterion = wanda does not go with structure = block; expected .*l1",
         ),
-        ({"method": "wanda", "allocation": "global"}, "allocation = global does not go with .* allowed: uniform$"),
+        (
+            {"method": "wanda", "allocation": "global"},
+            "allocation = global does not go with .* expected one of: uniform$",
+        ),
         (
             {"method": "wanda", "update": "refit"},
-            "update = refit does not go with structure = weight; allowed: none, obs",
+            "update = refit does not go with structure = weight; expected one of: none, obs",
         ),
         (
             {"method": "wanda", "iterative_steps": 2},
-            "iterative_steps = 2 does not go with structure = weight; allowed: 1",
+            "iterative_steps = 2 does not go with structure = weight; expected 1",
         ),
-        ({"method": "wanda", "pattern": "4:2"}, "prune.pattern = '4:2' is not allowed; allowed: row, matrix, or n:m"),
+        ({"method": "wanda", "pattern": "4:2"}, "prune.pattern = '4:2' is not allowed; expected row, matrix, or n:m"),
         (
             {"method": "wanda", "pattern": "2:4", "ratio": 0.3},
-            "ratio = 0.3 does not go with pattern = 2:4; allowed: 0.5",
+            "ratio = 0.3 does not go with pattern = 2:4; expected 0.5",
         ),
-        ({"method": "wanda", "pattern": "2:4", "ratio_of": "parameters"}, "ratio_of = parameters .* allowed: groups"),
-        ({"method": "obs", "structure": "weight", "update": "none"}, "pattern = null .* allowed: row, matrix, or n:m"),
-        ({"pattern": "2:4"}, "pattern = 2:4 does not go with structure = block; allowed: null"),
+        ({"method": "wanda", "pattern": "2:4", "ratio_of": "parameters"}, "ratio_of = parameters .* expected groups"),
+        ({"method": "obs", "structure": "weight", "update": "none"}, "pattern = null .* expected row, matrix, or n:m"),
+        ({"pattern": "2:4"}, "pattern = 2:4 does not go with structure = block; expected null"),
         (
             {"method": "shortgpt", "criterion": "obs"},
-            "criterion = obs .* layer; allowed: first, influence, last, taylor",
+            "criterion = obs .* layer; expected one of: first, influence, last, taylor",
         ),
-        ({"method": "shortgpt", "update": "obs"}, "update = obs does not go with structure = layer; allowed: none"),
+        (
+            {"method": "shortgpt", "update": "obs"},
+            "update = obs does not go with structure = layer; expected one of: none",
+        ),
         (
             {"method": "shortgpt", "mlp_layers": [2, 6]},
-            r"mlp_layers = \[2, 6\] does not go .* allowed: one range for both",
+            r"mlp_layers = \[2, 6\] does not go .* expected one range for both",
         ),
     ],
 )

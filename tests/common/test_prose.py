@@ -14,6 +14,13 @@ DROPPED = {
     r"\bas \w+ has it\b": "as in",
     r"\banew\b": "again",
     r"\bwhereof\b|\bthereof\b": "of it",
+    r"\ballowed: |\bexpected: ": "expected X, or expected one of: X, Y",
+    r"\bis no (?:file|folder|model|checkpoint|config|task|linear layer)\b|\bno regular file\b": "is not a",
+    r"\bso many\b": "that many",
+    r"\bmakes? up for\b|\bmade up for\b": "compensate for",
+    r"\bstands? in for\b": "replaces",
+    r"\btakes? the place\b": "replace",
+    r"\bby the clock\b": "wall time",
 }
 PACKAGES = ("stages", "analysis", "studies", "thesis", "chat")
 

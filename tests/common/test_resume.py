@@ -49,7 +49,7 @@ def test_a_damaged_state_is_dropped_with_one_line(tmp_path, capsys):
             assert all(torch.equal(found[1][key], TENSORS[key]) for key in TENSORS), name
             continue
         assert line.startswith(f"espalier: {file} is damaged ("), name
-        assert line.endswith("); removed; this part starts again"), name
+        assert line.endswith(") and was removed; this part starts again"), name
         assert not more, name
         assert not file.exists(), name
         assert read_state(file) is None

@@ -138,7 +138,7 @@ def test_data_characters_ends_the_reading_and_says_where(tmp_path, capsys):
     write(tmp_path, "txt")
     collected = read(tmp_path, characters=2000, validation_share=0.2)
     assert 2000 <= sum(map(len, all_texts(collected))) < 2200
-    assert "data: data.characters = 2000 are reached in" in capsys.readouterr().out
+    assert "data: data.characters = 2000 is reached in" in capsys.readouterr().out
     (tmp_path / "book.txt").write_text("".join(f"é{number}" for number in range(20_000)))
     assert sum(map(len, all_texts(read(tmp_path / "book.txt", characters=30_001)))) == 30_001
 
@@ -157,36 +157,36 @@ def damage(file: Path) -> None:
 
 
 MISTAKES = {
-    "empty": ("a.txt", lambda file: file.write_bytes(b""), r"a\.txt: holds no text; expected: text, or remove the fi"),
-    "blank": ("a.md", lambda file: file.write_text(" \n\t\n"), r"a\.md: holds no text"),
-    "binary": ("a.txt", lambda file: file.write_bytes(b"ab\0c"), r"a\.txt: byte 3 is zero, so this is no text"),
+    "empty": ("a.txt", lambda file: file.write_bytes(b""), r"a\.txt: contains no text; expected text"),
+    "blank": ("a.md", lambda file: file.write_text(" \n\t\n"), r"a\.md: contains no text"),
+    "binary": ("a.txt", lambda file: file.write_bytes(b"ab\0c"), r"a\.txt: byte 3 is zero, so this is not text"),
     "latin": ("a.txt", lambda file: file.write_bytes("naïf".encode("latin1")), r"a\.txt: byte 3 \(0xef\) is not UTF-8"),
     "utf-16": ("a.md", lambda file: file.write_text("text", encoding="utf-16"), r"a\.md: byte \d is zero, so"),
     "cut": ("a.txt", lambda file: file.write_bytes("né".encode()[:-1]), r"a\.txt: byte 2 \(0xc3\) is not UTF-8"),
     "extension": ("a.pdf", lambda file: file.write_text("x"), r"a\.pdf: extension \.pdf; expected one of: \.txt, \.md"),
     "none": ("a", lambda file: file.write_text("x"), r"a: extension none; expected one of: \.txt, \.md"),
-    "fifo": ("a.txt", os.mkfifo, r"a\.txt: no regular file"),
+    "fifo": ("a.txt", os.mkfifo, r"a\.txt: not a regular file"),
     "folder": ("a.txt", lambda file: (file / ".x").mkdir(parents=True), r"own' holds no files; expected one of: \.txt"),
-    "outside": ("a.txt", lambda file: file.symlink_to("/etc/passwd"), r"a\.txt: a link that leaves .*; expected: the"),
-    "folder outside": ("a", lambda file: file.symlink_to("/etc"), r"a: a link that leaves .*; expected: the file itse"),
+    "outside": ("a.txt", lambda file: file.symlink_to("/etc/passwd"), r"a\.txt: a link that leaves .*; expected the"),
+    "folder outside": ("a", lambda file: file.symlink_to("/etc"), r"a: a link that leaves .*; expected the file itse"),
     "dangling": ("a.txt", lambda file: file.symlink_to("b.txt"), r"a\.txt: cannot be read \(No such file"),
     "loop": ("a.txt", lambda file: file.symlink_to("a.txt"), r"a\.txt: cannot be read \(Too many levels"),
     "json": ("a.jsonl", lambda file: file.write_text('{"text": "a"}\n{'), r"a\.jsonl: line 2 is not JSON \(.*\); ex"),
     "deep": ("a.jsonl", lambda file: file.write_text("[" * 10**6), r"a\.jsonl: line 1 is not JSON \("),
-    "list": ("a.jsonl", lambda file: file.write_text("[1]"), r"a\.jsonl: line 1 is list; expected: a JSON object"),
+    "list": ("a.jsonl", lambda file: file.write_text("[1]"), r"a\.jsonl: line 1 is list; expected a JSON object"),
     "bytes": ("a.jsonl", lambda file: file.write_bytes(b'{"text": "\xff"}'), r"line 1: byte 11 \(0xff\) is not UTF-8"),
-    "null": ("a.jsonl", lambda file: file.write_text('\n{"text": null}'), r"line 2: text is null; expected: a string"),
-    "number": ("a.jsonl", lambda file: file.write_text('{"text": 3}'), r"line 1: text is int; expected: a string"),
+    "null": ("a.jsonl", lambda file: file.write_text('\n{"text": null}'), r"line 2: text is null; expected a string"),
+    "number": ("a.jsonl", lambda file: file.write_text('{"text": 3}'), r"line 1: text is int; expected a string"),
     "column": ("a.jsonl", lambda file: file.write_text('{"body": "a"}'), r"line 1 has no text; .*: body$"),
     "output": ("a.jsonl", lambda file: file.write_text('{"instruction": "a", "output": null}'), r"output is null"),
-    "no rows": ("a.jsonl", lambda file: file.write_text("\n\n"), r"a\.jsonl: holds no text"),
+    "no rows": ("a.jsonl", lambda file: file.write_text("\n\n"), r"a\.jsonl: contains no text"),
     "null row": ("a.parquet", lambda file: parquet_of(file, text=["a"] * 1500 + [None]), r"row 1501: text is null"),
     "numbers": ("a.parquet", lambda file: parquet_of(file, text=[1, 2]), r"a\.parquet: row 1: text is int"),
     "columns": ("a.parquet", lambda file: parquet_of(file, body=["a"]), r"a\.parquet: row 1 has no text"),
-    "no row": ("a.parquet", lambda file: parquet_of(file, text=[]), r"a\.parquet: holds no text"),
-    "not parquet": ("a.parquet", lambda file: file.write_text("text"), r"a\.parquet: no Parquet file, or a damaged"),
-    "damaged": ("a.parquet", damage, r"a\.parquet: no Parquet file, or a damaged one"),
-    "empty parquet": ("a.parquet", lambda file: file.write_bytes(b""), r"a\.parquet: no Parquet file, or a damaged"),
+    "no row": ("a.parquet", lambda file: parquet_of(file, text=[]), r"a\.parquet: contains no text"),
+    "not parquet": ("a.parquet", lambda file: file.write_text("text"), r"a\.parquet: not a Parquet file, or damaged"),
+    "damaged": ("a.parquet", damage, r"a\.parquet: not a Parquet file, or damaged"),
+    "empty parquet": ("a.parquet", lambda file: file.write_bytes(b""), r"a\.parquet: not a Parquet file, or damaged"),
 }  # fmt: skip
 
 
@@ -201,12 +201,12 @@ def test_every_mistake_is_one_line_that_names_the_file(mistake, tmp_path):
 
 
 def test_a_path_that_is_not_there_or_holds_nothing(tmp_path):
-    with pytest.raises(UserError, match=r"data\.path = 'nowhere' does not exist; expected: a file or a folder"):
+    with pytest.raises(UserError, match=r"data\.path = 'nowhere' does not exist; expected a file or a folder"):
         read("nowhere")
     with pytest.raises(UserError, match=r"data\.path = '.*' holds no files; expected one of: \.txt, \.md, \.jsonl"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(UserError, match=r"pipe\.txt: no regular file"):
+    with pytest.raises(UserError, match=r"pipe\.txt: not a regular file"):
         read(tmp_path / "pipe.txt")
 
 
@@ -250,7 +250,7 @@ def test_nothing_of_one_split_is_in_another(texts, seed):
     try:
         splits = split_texts("x", stripped, params("x", seed=seed))
     except UserError as error:
-        assert "is none of them; expected: more text, or another share" in str(error)
+        assert "is none of them; expected more text, or another share" in str(error)
         return
     parts = [part for each in splits.values() for part in each]
     assert len(set(parts)) == len(parts)

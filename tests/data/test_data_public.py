@@ -75,9 +75,9 @@ def test_what_is_missing_is_named(mirror, capsys):
     assert capsys.readouterr().out == f"data: {lacking}; left out\n"
     assert list(collected.tasks) == ["winogrande"]
     assert collected.instructions.empty and list(collected.instructions) == ["instruction", "input", "output"]
-    with pytest.raises(UserError, match=r"nothing is left of data\.tasks = \['hellaswag'\]; allowed: at least one"):
+    with pytest.raises(UserError, match=r"nothing is left of data\.tasks = \['hellaswag'\]; expected at least one"):
         read(mirror, missing="skip", tasks=["hellaswag"])
-    with pytest.raises(UserError, match=r"nothing is left of data\.perplexity = \['c4'\]; allowed: at least one"):
+    with pytest.raises(UserError, match=r"nothing is left of data\.perplexity = \['c4'\]; expected at least one"):
         (mirror / "allenai/c4/en/validation.parquet").unlink()
         read(mirror, missing="skip", perplexity=["c4"])
     (mirror / "org/corpus/train.parquet").unlink()
@@ -98,9 +98,11 @@ def test_training_splits_are_read_for_few_shot_examples_alone(mirror):
 
 
 def test_bad_input(mirror, tmp_path):
-    with pytest.raises(UserError, match=r"data\.mirror = 'nowhere' is no folder"):
+    with pytest.raises(UserError, match=r"data\.mirror = 'nowhere' is not a folder"):
         read(Path("nowhere"))
-    with pytest.raises(ValidationError, match="mirror = None; allowed with source = 'mirror'"):
+    with pytest.raises(
+        ValidationError, match="mirror = None; expected a folder of Parquet files, since source = 'mirror'"
+    ):
         public_files.params(source="mirror")
     pd.DataFrame({"prompt": ["a"]}).to_parquet(mirror / "org/corpus/train.parquet")
     with pytest.raises(UserError, match=r"org/corpus has no column instruction, input, output; its columns: prompt"):
@@ -120,11 +122,11 @@ def test_a_null_in_a_text_is_named(place, column, mirror):
     file = mirror / f"{place}.parquet"
     pd.DataFrame({column: ["a line", "another", None]}).to_parquet(file)
     with pytest.raises(
-        UserError, match=rf"{place}\.parquet: row 3 has no {column} \(null\); expected: a string, or rem"
+        UserError, match=rf"{place}\.parquet: row 3 has no {column} \(null\); expected a string, or rem"
     ):
         read(mirror)
     pd.DataFrame({column: [1, 2]}).to_parquet(file)
-    with pytest.raises(UserError, match=rf"{place}\.parquet: column {column} holds int64; expected: strings"):
+    with pytest.raises(UserError, match=rf"{place}\.parquet: column {column} holds int64; expected strings"):
         read(mirror)
 
 
@@ -134,7 +136,7 @@ def test_a_corpus_of_one_row_is_cut(mirror):
     )
     assert all(read(mirror).texts.values())
     pd.DataFrame({"text": ["One short row."]}).to_parquet(mirror / "org/corpus/train.parquet")
-    with pytest.raises(UserError, match=r"data\.calibration = 'org/corpus' gives 1 different .*; expected: more text"):
+    with pytest.raises(UserError, match=r"data\.calibration = 'org/corpus' gives 1 different .*; expected more text"):
         read(mirror)
 
 
@@ -151,5 +153,7 @@ def test_no_tasks_and_those_of_python_beside_a_corpus(mirror):
     assert read(mirror, tasks=[]).tasks == {}
     collected = read(mirror, tasks=["pydocs_gap"], perplexity=["abstracts"], questions=3)
     assert list(collected.tasks) == ["pydocs_gap"] and list(collected.perplexity) == ["abstracts"]
-    with pytest.raises(ValidationError, match="perplexity = \\[\\]; allowed with source = 'mirror': at least one set"):
+    with pytest.raises(
+        ValidationError, match="perplexity = \\[\\]; expected at least one set, since source = 'mirror'"
+    ):
         read(mirror, perplexity=[])

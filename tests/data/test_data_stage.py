@@ -139,4 +139,4 @@ def test_more_questions_than_there_are_is_one_line_and_nothing_is_written(tmp_pa
 def test_shares_that_leave_no_training_text_are_one_line(tmp_path):
     done = run(tmp_path, validation_share=0.4, test_share=0.6)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "validation_share + test_share = 1; allowed: below 1" in done.stderr.strip().splitlines()[-1]
+    assert "validation_share + test_share = 1; expected less than 1" in done.stderr.strip().splitlines()[-1]

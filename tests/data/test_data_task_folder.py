@@ -89,7 +89,7 @@ def test_a_file_without_functions_is_snapshotted_whole(folder, tmp_path):
 
 def test_functions_run_only_if_the_params_say_so(folder, tmp_path):
     refused = params(folder, tmp_path, tasks=["shouted"])
-    with pytest.raises(UserError, match=r"shouted uses the Python function words\.shout of .*mine; expected: data"):
+    with pytest.raises(UserError, match=r"shouted uses the Python function words\.shout of .*mine; set data"):
         check_tasks(refused)
     assert not (tmp_path / "ran").exists(), "the check runs nothing"
     allowed = params(folder, tmp_path, tasks=["shouted"], task_functions=True)
@@ -98,12 +98,12 @@ def test_functions_run_only_if_the_params_say_so(folder, tmp_path):
     made = written(allowed, tmp_path)
     (folder / "words.py").unlink()
     assert prompts(made, "shouted", tmp_path) == ["FRANCE:", "ITALY:"]
-    with pytest.raises(UserError, match=r"functions holds Python functions; expected: data\.task_functions: true"):
+    with pytest.raises(UserError, match=r"functions holds Python functions; set data\.task_functions: true"):
         evaluated.read_tasks(made, "all", tmp_path / "cache")
     (config,) = evaluated.read_tasks(made, "all", tmp_path / "cache", functions=True).configs
     assert config["task"] == "shouted"
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"data\.task_folder = '.*nowhere' is no folder"):
+    with pytest.raises(UserError, match=r"data\.task_folder = '.*nowhere' is not a folder"):
         check_tasks(params(tmp_path / "nowhere", tmp_path))

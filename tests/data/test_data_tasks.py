@@ -111,14 +111,14 @@ def test_the_seed_alone_decides_the_questions():
 
 
 def test_more_questions_than_the_text_gives_is_one_line():
-    with pytest.raises(UserError, match=r"^data.questions = 9999 is more .* pydocs_continuation; allowed: 1 to \d+, "):
+    with pytest.raises(UserError, match=r"^data.questions = 9999 is more .* pydocs_continuation; expected 1 to \d+, "):
         make_tasks(NAMES, HELD_OUT, SEEN, 9999, seed=7)
 
 
 def test_a_text_with_too_few_questions_for_any_value_says_so():
     for name in NAMES:
         for documents in ([], [Document("module one", HELD_OUT[0].entries[:1])]):
-            with pytest.raises(UserError, match=r"^data.questions = 1 is more .*; allowed: a larger data.test_share$"):
+            with pytest.raises(UserError, match=r"^data.questions = 1 is more .*; expected a larger data.test_share$"):
                 make_tasks([name], documents, SEEN, 1, seed=7)
 
 

@@ -33,7 +33,7 @@ def test_data_are_made_again_when_a_file_changes_and_only_then(own):
     # On a machine without the files, what was made of them is still good.
     corpus.rename(corpus.with_name("away"))
     again = project.run("dvc", "repro", "data").stdout
-    assert ran(again) == [] and "is not on this machine; taken as recorded in inputs/data.json" in again
+    assert ran(again) == [] and "is not on this machine; its state recorded in inputs/data.json is used" in again
     corpus.with_name("away").rename(corpus)
 
 

@@ -77,7 +77,7 @@ def test_sets_are_the_files_of_the_folder(tmp_path):
 
 def test_windows_longer_than_the_context():
     model = tiny_model()
-    with pytest.raises(UserError, match=r"sequence_length = 257 exceeds the model's context; allowed: 2 to 256"):
+    with pytest.raises(UserError, match=r"sequence_length = 257 exceeds the model's context; expected 2 to 256"):
         window_losses(model, torch.zeros(1, 257, dtype=torch.int64), 64, "docs")
 
 

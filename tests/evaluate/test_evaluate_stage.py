@@ -117,8 +117,11 @@ def test_mistakes_are_one_line_and_keep_earlier_outputs(workspace):
     (workspace / "metrics" / "evaluate" / "mine.json").write_text("{}\n")
     before = outputs(workspace)
     for arguments, message in [
-        ({"changes": {"tasks": ["boolq"]}}, "evaluate.tasks = 'boolq' is not a known task; allowed: all, ending, gap"),
-        ({"model": "nothing"}, "nothing is no checkpoint: config.json is missing"),
+        (
+            {"changes": {"tasks": ["boolq"]}},
+            "evaluate.tasks = 'boolq' is not a known task; expected one of: all, ending, gap",
+        ),
+        ({"model": "nothing"}, "nothing is not a checkpoint: config.json is missing"),
     ]:
         result = run(workspace, **arguments)
         assert result.returncode == 2

@@ -90,7 +90,9 @@ def test_an_answer_without_a_token_of_its_own():
         request.task_name, request.doc_id = "boolq", 7
         with pytest.raises((AssertionError, IndexError)):
             theirs.loglikelihood([request], True)
-        with pytest.raises(UserError, match=f"^task boolq, question 7: the answer '{pair[1]}' has no token of its own"):
+        with pytest.raises(
+            UserError, match=f"^task boolq, question 7: the answer '{pair[1]}' has no tokens of its own"
+        ):
             ours.loglikelihood([request])
 
 

@@ -212,7 +212,7 @@ def test_another_tokenizer_is_found(tmp_path):
     folder, model = tmp_path / "export", ragged_llama(RAGGED)
     write(model, byte_level(280), "gguf-f32", folder)
     held_out = HeldOut(torch.randint(300, (2, 48)), LINES)
-    with pytest.raises(ExportError, match=r"lines that llama\.cpp encodes otherwise"):
+    with pytest.raises(ExportError, match=r"lines that llama\.cpp encodes differently"):
         verify(model, BYTE_LEVEL, folder, "gguf-f32", held_out, threads=1)
 
 

@@ -138,7 +138,7 @@ def test_a_quantised_base_is_refused(exported, monkeypatch):
 
 @pytest.mark.skipif(installed, reason="torchao is installed")
 def test_without_torchao_writing_and_loading_are_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"torchao is not installed; allowed: pip install -r requirements-torchao.txt"):
+    with pytest.raises(UserError, match=r"torchao is not installed; run `make torchao`"):
         write(ragged_llama([(1, 8)]), TOKENIZER, KIND, tmp_path / "export")
     save_checkpoint(ragged_llama([(1, 8)]), TOKENIZER, tmp_path / "model")
     config = json.loads((tmp_path / "model/config.json").read_text())

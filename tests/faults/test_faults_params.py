@@ -31,9 +31,9 @@ BAD_FILES = [
     ("when: 2026-13-45\n", "is not valid YAML"),
     ("run: {device: cpu, threads: 0x" + "f" * 6000 + ", precision: auto}\n", "run.threads = 24000 bits is not allowed"),
     ("run: {device: cpu, threads: " + "9" * 5000 + "}\n", "is not valid YAML"),
-    ("run: " + "[" * 3000 + "]" * 3000 + "\n", "is nested too deep"),
-    ("run: " + "{a: " * 3000 + "1" + "}" * 3000 + "\n", "is nested too deep"),
-    ("run: &a [*a]\n", "*a stands inside what it refers to"),
+    ("run: " + "[" * 3000 + "]" * 3000 + "\n", "is nested too deeply"),
+    ("run: " + "{a: " * 3000 + "1" + "}" * 3000 + "\n", "is nested too deeply"),
+    ("run: &a [*a]\n", "*a refers to a value that contains it"),
     ("a0: &a0 [x, x]\n" + LAUGHS, "holds more than 100,000 values"),
     ("a: &a {b: 1}\nrun: {<<: *a}\n", "`a` is not a known section"),
     ('"a\\nb": 1\n', "`a b` is not a known section"),
@@ -137,11 +137,14 @@ def test_any_damage_to_the_text_is_accepted_or_one_line(tmp_path_factory, start,
         ("../outside", "is outside the project"),
         ("/", "is outside the project"),
         ("link", "is outside the project"),
-        ("missing", "is no folder"),
+        ("missing", "is not a folder"),
         ("models/made", None),
-        ("file", "is no folder"),
+        ("file", "is not a folder"),
         ("models/export/pruned-padded", None),
-        ("models/export/tuned-padded", "is not what stage export makes; allowed: one of models/export/pruned-padded"),
+        (
+            "models/export/tuned-padded",
+            "is not a folder that stage export makes; expected one of models/export/pruned-padded",
+        ),
     ],
 )
 def test_a_further_model_is_a_folder_of_the_project(tmp_path, monkeypatch, folder, message):
@@ -162,7 +165,10 @@ def test_a_further_model_is_a_folder_of_the_project(tmp_path, monkeypatch, folde
 def test_a_bad_param_stops_dvc_before_any_output_is_replaced(project):
     before = project.hashes()
     for change, message in (
-        ({"prune__ratio": 1}, "espalier: check: params.yaml: prune.ratio = 1 is not allowed; allowed: less than 1"),
+        (
+            {"prune__ratio": 1},
+            "espalier: check: params.yaml: prune.ratio = 1 is not allowed; expected a value less than 1",
+        ),
         ({"tune__learning_rat": 0.1}, "espalier: check: params.yaml: tune.learning_rat is not a known key"),
         ({"prune__mlp_layers": [2, 9]}, "espalier: check: prune.mlp_layers = [2, 9] is not allowed"),
         ({"evaluate__tasks": ["boolk"]}, "boolk"),

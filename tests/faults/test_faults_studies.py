@@ -20,8 +20,8 @@ from studies.study import load_study, slug
 GOOD = "grid: {prune.ratio: [0.3, 0.4]}\n"
 SET = "points: [{{set: {{{}}}}}]\n"
 BAD_STUDIES = [
-    ("[" * 3000 + "]" * 3000, "is nested too deep"),
-    ("grid: {prune.ratio: &a [*a]}", "stands inside what it refers to"),
+    ("[" * 3000 + "]" * 3000, "is nested too deeply"),
+    ("grid: {prune.ratio: &a [*a]}", "refers to a value that contains it"),
     (SET.format("base.revision: " + "v" * 2_000_000), "points.0.set.base.revision has 2,000,000 characters"),
     (SET.format("base.revision: " + "v" * 300), None),
     (SET.format('"prune.\\nratio": 0.3'), "prune. ratio is not a key of params.yaml"),
@@ -31,10 +31,10 @@ BAD_STUDIES = [
     (SET.format("prune.ratio: 2026-01-01"), "prune.ratio = datetime.date(2026, 1, 1) is not allowed"),
     (SET.format("run.threads: 100000000000000000000000"), "points.0.set.run.threads is a number of 77 bits"),
     (SET.format("models.x: /"), "models.x = '/' is outside the project"),
-    (SET.format('models.x: "a;touch PWNED"'), "models.x = 'a;touch PWNED' is no folder"),
+    (SET.format('models.x: "a;touch PWNED"'), "models.x = 'a;touch PWNED' is not a folder"),
     (SET.format('"models.x;touch PWNED": models/base'), "models: x;touch PWNED is not allowed"),
     (SET.format('evaluate.prompts: ["${oc.env:HOME}", "a\\nb"]'), None),
-    (f"grid: {{prune.seed: {[*range(200)]}, tune.seed: {[*range(200)]}}}", "make 40,000 variants; allowed: at most"),
+    (f"grid: {{prune.seed: {[*range(200)]}, tune.seed: {[*range(200)]}}}", "make 40,000 variants; expected at most"),
     (f"grid: {{prune.seed: {[*range(200)]}}}\nseeds: {{tune.seed: {[*range(200)]}}}", "make 40,000 variants"),
     ("grid: {prune.seed: !!python/name:os.system [1]}", "is not valid YAML"),
 ]  # fmt: skip
@@ -141,8 +141,7 @@ def test_what_goes_wrong_in_any_command_is_one_line(capsys, monkeypatch):
         ValueError("one\ntwo"): (1, "ValueError: one two (ESPALIER_TRACEBACK=1 shows where)"),
         PermissionError(13, "Permission denied", "models"): (
             1,
-            "models: Permission denied; give yourself the right to write there (chmod, chown), "
-            "then run `dvc repro` again",
+            "models: Permission denied; get write permission there (chmod, chown), then run `dvc repro` again",
         ),
     }
     for error, line in expected.items():

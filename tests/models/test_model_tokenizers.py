@@ -59,7 +59,7 @@ def test_a_sentencepiece_model_is_enough(folder, settings, sentencepiece_model, 
 def test_a_file_that_is_no_sentencepiece_model_is_named(folder):
     without(folder, "tokenizer.json", "tokenizer_config.json")
     (folder / "tokenizer.model").write_bytes(b"no model of this kind")
-    with pytest.raises(UserError, match=r"model: no tokenizer can be made from tokenizer\.model: ") as error:
+    with pytest.raises(UserError, match=r"model: cannot load a tokenizer from tokenizer\.model: ") as error:
         load_tokenizer(folder)
     assert "\n" not in str(error.value)
 

@@ -114,7 +114,7 @@ def test_one_part_is_in_memory_at_a_time(tmp_path):
     ],
 )
 def test_what_needs_the_whole_model_is_refused(changes, beside):
-    with pytest.raises(ValidationError, match=f"streaming = true does not go with {beside}; allowed: false"):
+    with pytest.raises(ValidationError, match=f"streaming = true does not go with {beside}; expected false"):
         prune_params(streaming=True, **changes)
 
 

@@ -152,7 +152,9 @@ def test_ratio_zero_is_the_identity(windows):
 
 def test_a_ratio_too_small_says_so_and_removes_nothing_there(windows, capsys):
     pruned, _ = prune(tiny_llama(), windows, prune_params(ratio=0.2))
-    assert "0.2 removes no unit in layer 1 attention, layer 2 attention: too few" in capsys.readouterr().out
+    assert (
+        "0.2 removes nothing from layer 1 attention, layer 2 attention, which have too few" in capsys.readouterr().out
+    )
     assert [each["num_key_value_heads"] for each in Parts(pruned).widths] == [2, 2, 2]
     assert [each["intermediate_size"] for each in Parts(pruned).widths] == [24, 19, 19]
 
@@ -169,7 +171,7 @@ def test_a_budget_out_of_reach_is_refused(windows):
 
 @pytest.mark.parametrize("bounds", [[2, 1], [1, 1], [0, 4], [3, 4]])
 def test_a_range_outside_the_model_is_refused(bounds):
-    with pytest.raises(UserError, match=r"prune.mlp_layers = .* allowed: \[start, end\] with 0 <= start < end <= 3"):
+    with pytest.raises(UserError, match=r"prune.mlp_layers = .* expected \[start, end\] with 0 <= start < end <= 3"):
         layer_range("prune.mlp_layers", bounds, 3)
 
 

@@ -146,17 +146,17 @@ def test_text_is_written_byte_for_byte(tmp_path_factory, value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("grids: {}", "grids is not a known key; allowed in its place: set, grid, points, models, formats, seeds"),
-        ("set: {}", "grid and points are both empty; allowed: at least one variant"),
-        ("", "small.yaml: the content = None is not allowed; allowed: a valid dictionary"),
-        ("grid: {prune.metod: [l2]}", "prune.metod is not a key of params.yaml; allowed in its place: method, "),
-        ("grid: {pune.ratio: [0.1]}", "pune.ratio is not a key of params.yaml; allowed in its place: run, "),
-        ("grid: {prune.ratio: 0.1}", "small.yaml: grid.prune.ratio = 0.1 is not allowed; allowed: a valid list"),
+        ("grids: {}", "grids is not a known key; expected one of: set, grid, points, models, formats, seeds"),
+        ("set: {}", "grid and points are both empty; expected at least one variant"),
+        ("", "small.yaml: the content = None is not allowed; expected a valid dictionary"),
+        ("grid: {prune.metod: [l2]}", "prune.metod is not a key of params.yaml; expected one of: method, "),
+        ("grid: {pune.ratio: [0.1]}", "pune.ratio is not a key of params.yaml; expected one of: run, "),
+        ("grid: {prune.ratio: 0.1}", "small.yaml: grid.prune.ratio = 0.1 is not allowed; expected a valid list"),
         ("grid: {prune.ratio: [0.1, 1.5]}", "small.yaml, variant 1.5: prune.ratio = 1.5 is not allowed"),
         ("grid: {prune.mlp_layers: [[2, 9]]}", "small.yaml, variant 2-9: prune.mlp_layers = [2, 9] is not allowed"),
-        ("grid: {prune.ratio: [0.1, 0.1]}", "small.yaml: variant 0.1 is there twice; allowed: once, in grid or points"),
-        (f"{GRID}models: [merged]", "small.yaml: models.0 = 'merged' is not allowed; allowed: 'pruned' or 'tuned'"),
-        (f"{GRID}formats: [q8_0]", "small.yaml: formats.0 = 'q8_0' is not allowed; allowed: 'padded', "),
+        ("grid: {prune.ratio: [0.1, 0.1]}", "small.yaml: variant 0.1 appears twice; expected once, in grid or points"),
+        (f"{GRID}models: [merged]", "small.yaml: models.0 = 'merged' is not allowed; expected 'pruned' or 'tuned'"),
+        (f"{GRID}formats: [q8_0]", "small.yaml: formats.0 = 'q8_0' is not allowed; expected 'padded', "),
         (f"{GRID}seeds: {{prune.seed: [1]}}", "small.yaml: seeds.prune.seed = [1] is not allowed"),
         (f"{GRID}seeds: {{prune.seed: [1, 2], tune.seed: [1, 2, 3]}}", "seeds has lists of different lengths"),
         ("grid: {prune.ratio: [", "small.yaml is not valid YAML"),
@@ -171,5 +171,5 @@ def test_a_mistake_is_one_line(load, text, message):
 
 def test_a_missing_study_names_those_there_are(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match=r"studies/dmo.yaml is missing; allowed: .*studies/demo.yaml"):
+    with pytest.raises(UserError, match=r"studies/dmo.yaml is missing; expected one of: .*studies/demo.yaml"):
         load_study(Path("studies/dmo.yaml"))

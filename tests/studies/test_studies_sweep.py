@@ -26,7 +26,7 @@ def started(project, stage: str) -> int:
 def test_a_failing_variant_is_named_and_stops_nothing(swept):
     project, printed = swept
     assert set(experiments(project)) == LABELS
-    reason = "prune: prune.ratio = 0.9 is not allowed; allowed: less, in this test"
+    reason = "prune: prune.ratio = 0.9 is not allowed; expected less, in this test"
     assert f"taylor-0.9: failed: {reason}" in printed
     (line,) = [line for line in printed.splitlines() if line.startswith("failed: small-taylor-0.9-")]
     assert line.endswith(reason)
@@ -49,7 +49,7 @@ def test_a_second_sweep_runs_only_what_failed(swept):
     before = experiments(project)
     again = project.run(*SWEEP, check=False)
     assert again.returncode == 1
-    assert "4 experiments, 3 of them are there, 1 to run" in again.stdout
+    assert "4 experiments, 3 done, 1 to run" in again.stdout
     assert experiments(project) == before
 
 

@@ -82,5 +82,5 @@ def test_hidden_states_of_models_of_another_depth_or_width_cannot_be_compared():
     check_states(other_model(), model, 1.0)
     for base in (tiny_llama(layers=4, vocab=VOCABULARY), tiny_llama(hidden=48, vocab=VOCABULARY)):
         check_states(base, model, 0.0)
-        with pytest.raises(UserError, match=r"tune.hidden_weight = 0.5 compares layer by layer, .* allowed: 0$"):
+        with pytest.raises(UserError, match=r"tune.hidden_weight = 0.5 compares layer by layer, .* expected 0$"):
             check_states(base, model, 0.5)

@@ -118,7 +118,7 @@ def test_auto_is_the_chat_template_where_there_is_one():
     assert template(tune_params(template="auto"), without) == "alpaca"
     assert template(tune_params(template="alpaca"), with_one) == "alpaca"
     assert template(tune_params(template="chat"), with_one) == "chat"
-    with pytest.raises(UserError, match=r"tune.template = 'chat': .* has no chat template; expected: alpaca"):
+    with pytest.raises(UserError, match=r"tune.template = 'chat': .* has no chat template; set it to alpaca"):
         template(tune_params(template="chat"), without)
 
 

@@ -129,10 +129,10 @@ def test_the_adapter_folder_names_its_base_and_is_the_same_for_every_hash_seed(t
 @pytest.mark.parametrize(
     ("targets", "tied", "named"),
     [
-        (["q_proj", "query"], False, "query is no linear layer"),
-        (["embed_tokens"], False, "embed_tokens is no linear layer"),
-        (["self_attn", "mlp"], False, "self_attn, mlp is no linear layer"),
-        (["lm_head"], True, "lm_head is no linear layer"),  # merging it would change the embeddings too
+        (["q_proj", "query"], False, "query is not a linear layer"),
+        (["embed_tokens"], False, "embed_tokens is not a linear layer"),
+        (["self_attn", "mlp"], False, "self_attn, mlp is not a linear layer"),
+        (["lm_head"], True, "lm_head is not a linear layer"),  # merging it would change the embeddings too
     ],
 )
 def test_a_target_that_names_no_linear_layer(targets, tied, named):
@@ -141,7 +141,7 @@ def test_a_target_that_names_no_linear_layer(targets, tied, named):
     line = str(caught.value)
     assert line.startswith(f"tune.target_modules = {targets}")
     assert named in line
-    assert "allowed: q_proj, k_proj" in line
+    assert "expected one of: q_proj, k_proj" in line
     assert "\n" not in line
 
 

@@ -22,7 +22,7 @@ def parse(text: str) -> tuple[float, str]:
     except ValueError:
         value = 0.0
     if unit not in UNITS or not 0 < value < float("inf"):
-        raise ValueError(f"is not allowed; allowed: null, or a number above 0 and one of {', '.join(UNITS)}: 12 ms")
+        raise ValueError(f"is not allowed; expected null, or a number above 0 and one of {', '.join(UNITS)}: 12 ms")
     return value, unit
 
 

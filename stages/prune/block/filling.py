@@ -63,11 +63,11 @@ def check_reached(task: Task, pool: Pool, given: list[int]) -> None:
     if pool.at_least and short > 0:
         unit, least = task.costs.unit, (task.costs.limit + short) / task.costs.scale
         raise UserError(
-            f"prune.budget = {task.params.budget} is out of reach: with all that the pruned layers can give the model "
-            f"still takes {least:,.4g} {unit}; allowed: a larger budget or more layers"
+            f"prune.budget = {task.params.budget} cannot be met: with the pruned layers at their minimum the model "
+            f"still takes {least:,.4g} {unit}; set a larger budget or prune more layers"
         )
     if not pool.at_least and short >= smallest:
         raise UserError(
             f"prune.ratio asks for {pool.budget:,.0f} parameters less, but the pruned layers can give "
-            f"{pool.budget - short:,.0f} at most; allowed: a smaller ratio or more layers"
+            f"{pool.budget - short:,.0f} at most; lower the ratio or prune more layers"
         )

@@ -64,4 +64,4 @@ def report_untouched(original: list[Prunable], modules: list[Prunable], ratio: f
     """Say where the ratio was too small to remove a single unit."""
     untouched = [old.name for old, new in zip(original, modules, strict=True) if new.units == old.units]
     if untouched and ratio > 0:
-        print(f"prune: prune.ratio = {ratio:g} removes no unit in {', '.join(untouched)}: too few units for it")
+        print(f"prune: prune.ratio = {ratio:g} removes nothing from {', '.join(untouched)}, which have too few units")

@@ -15,8 +15,8 @@ def allowed_widths(module: Prunable, params: PruneParams, hidden_size: int) -> l
         widest = module.units // params.round_to * params.round_to
         if not widest:
             raise UserError(
-                f"prune.round_to = {params.round_to} is not allowed: {module.name} has {module.units} channels; "
-                "allowed: 1, 8, 32, 64, 256, up to the width of the MLPs"
+                f"prune.round_to = {params.round_to} is not allowed, since {module.name} has {module.units} channels; "
+                "expected one of: 1, 8, 32, 64, 256, at most the width of the MLPs"
             )
         return list(range(widest, 0, -params.round_to))
     heads = module.output.in_features // module.width // module.units  # query heads of one unit
@@ -35,12 +35,12 @@ def check_layout(params: PruneParams, modules: list[Prunable], layers: int) -> N
         if getattr(params, key) not in (None, [0, layers]):
             raise UserError(
                 f"prune.{key} = {getattr(params, key)} is not allowed with prune.layout = uniform, which prunes all "
-                f"layers alike; allowed: [0, {layers}] or null"
+                f"layers alike; expected [0, {layers}] or null"
             )
     for kind in ("attention", "mlp"):
         units = {module.units for module in modules if module.kind == kind}
         if len(units) > 1:
             raise UserError(
                 f"prune.layout = uniform is not allowed for a model whose layers differ: their {kind} has "
-                f"{', '.join(map(str, sorted(units)))} units; allowed: free"
+                f"{', '.join(map(str, sorted(units)))} units; expected free"
             )

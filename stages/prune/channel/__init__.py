@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def check(params: PruneParams) -> None:
     """Raise ValueError for products over all matrices of the model, which leave float64's range."""
     if params.grouping == "prod":
-        refuse("grouping = prod", "structure = channel", "sum, mean, max, first")
+        refuse("grouping = prod", "structure = channel", "one of: sum, mean, max, first")
 
 
 CHANNEL = Structure(

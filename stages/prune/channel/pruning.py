@@ -48,7 +48,7 @@ def channels_left(original: Prunable, parameters: int, ratio: float, params: Pru
     if not 1 <= left <= original.units:
         raise UserError(
             f"prune.ratio = {params.ratio:g} with prune.round_to = {params.round_to} would leave {left} of the "
-            f"{original.units} channels; allowed: what leaves 1 to {original.units}"
+            f"{original.units} channels; expected values that leave 1 to {original.units}"
         )
     return left
 

@@ -40,11 +40,11 @@ def prune(
         scores = score(model, places, windows, params) if places else torch.empty(0)
         gone = {places[k] for k in nearest(scores, [prices[left[place]] for place in places], budget)}
         if len(gone) == len(left):
-            raise UserError(f"prune.ratio = {params.ratio:g} leaves no layer; allowed: a smaller ratio or range")
+            raise UserError(f"prune.ratio = {params.ratio:g} leaves no layer; lower the ratio or shorten the range")
         kept = [place for place in range(len(left)) if place not in gone]
         model, left = keep_layers(model, kept), [left[place] for place in kept]
     if params.ratio and len(left) == len(sizes):
-        print(f"prune: prune.ratio = {params.ratio:g} removes no layer: too few layers for it")
+        print(f"prune: prune.ratio = {params.ratio:g} removes no layer, since there are too few")
     model.config.base_layers = left
     return model, {
         **size_metrics(model, before, sum(sizes[i] for i in candidates), params.ratio),
@@ -72,7 +72,7 @@ def nearest(scores: torch.Tensor, prices: list[int], budget: float) -> list[int]
     if len(chosen) == len(prices) and 2 * budget >= min(prices, default=1):
         raise UserError(
             f"prune.ratio asks for {budget:,.0f} parameters more than the pruned layers hold; "
-            "allowed: a smaller ratio or more layers"
+            "lower the ratio or prune more layers"
         )
     return chosen
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stages.prune.choices import names
 from stages.prune.structure import Structure, refuse
-from stages.prune.weight.patterns import ALLOWED, n_of_m
+from stages.prune.weight.patterns import EXPECTED, n_of_m
 
 if TYPE_CHECKING:
     from stages.prune.params import PruneParams
@@ -20,7 +20,7 @@ def check(params: PruneParams) -> None:
     """Raise ValueError unless pattern, ratio and steps go together."""
     pattern = params.chosen.pattern
     if pattern is None:
-        refuse("pattern = null", f"method = {params.method} in structure = weight", ALLOWED)
+        refuse("pattern = null", f"method = {params.method} in structure = weight", EXPECTED)
     if params.iterative_steps != 1:
         refuse(f"iterative_steps = {params.iterative_steps}", "structure = weight", "1")
     sparse = n_of_m(pattern)

@@ -7,7 +7,7 @@ n:m     every m neighbouring inputs of one output, of which n stay, such as 2:4 
 
 import re
 
-ALLOWED = "row, matrix, or n:m with 0 < n < m, such as 2:4"
+EXPECTED = "row, matrix, or n:m with 0 < n < m, such as 2:4"
 
 
 def n_of_m(pattern: str) -> tuple[int, int] | None:
@@ -26,5 +26,5 @@ def check_pattern(pattern: str) -> str:
     """Return `pattern`; ValueError if it is none."""
     sparse = n_of_m(pattern)
     if pattern not in ("row", "matrix") and not (sparse and 0 < sparse[0] < sparse[1]):
-        raise ValueError(f"is not allowed; allowed: {ALLOWED}")
+        raise ValueError(f"is not allowed; expected {EXPECTED}")
     return pattern

@@ -86,7 +86,7 @@ def share_of_weights(params: PruneParams, pattern: str, parameters: int, prunabl
     if share >= 1:
         raise UserError(
             f"prune.ratio = {params.ratio:g} asks for {params.ratio * parameters:,.0f} zeros, but the pruned matrices "
-            f"have {prunable:,} weights; allowed: a smaller ratio or more layers"
+            f"have {prunable:,} weights; lower the ratio or prune more layers"
         )
     return share
 
@@ -97,5 +97,5 @@ def check_pattern(pattern: str, groups: list[InputGroup]) -> None:
         if group.output.in_features % group_size(pattern):
             raise UserError(
                 f"prune.pattern = {pattern!r} is not allowed for {group.name}, which read "
-                f"{group.output.in_features} inputs; allowed: an m that divides them"
+                f"{group.output.in_features} inputs; expected an m that divides them"
             )

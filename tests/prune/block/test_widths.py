@@ -86,10 +86,10 @@ def test_heads_of_a_uniform_layout_divide_the_hidden_size(windows):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"round_to": 32}, r"round_to = 32 is not allowed: layer 1 mlp has 24 channels"),
+        ({"round_to": 32}, r"round_to = 32 is not allowed, since layer 1 mlp has 24 channels"),
         (
             {"layout": "uniform"},
-            r"attention_layers = \[1, 3\] is not allowed with .*uniform.*allowed: \[0, 3\] or null",
+            r"attention_layers = \[1, 3\] is not allowed with .*uniform.*expected \[0, 3\] or null",
         ),
         ({"layout": "uniform", "attention_layers": None}, r"mlp_layers = \[1, 3\] is not allowed with .*uniform"),
     ],
@@ -101,7 +101,7 @@ def test_what_cannot_be_is_one_line(changes, message, windows):
 
 def test_a_uniform_layout_needs_layers_that_are_alike(windows):
     mixed, _ = prune(tiny_llama(), windows, prune_params(attention_layers=None))
-    with pytest.raises(UserError, match=r"layers differ: their mlp has 12, 24 units; allowed: free"):
+    with pytest.raises(UserError, match=r"layers differ: their mlp has 12, 24 units; expected free"):
         prune(mixed, windows, prune_params(layout="uniform", **EVERYWHERE))
 
 

@@ -228,11 +228,20 @@ def test_channels_then_blocks(windows):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"criterion": "obs"}, "criterion = obs does not go with structure = channel; allowed: activation_norm, flap"),
-        ({"allocation": "global"}, "allocation = global does not go with structure = channel; allowed: uniform"),
-        ({"update": "refit"}, "update = refit does not go with structure = channel; allowed: none"),
-        ({"layout": "uniform"}, "layout = uniform does not go with structure = channel; allowed: free"),
-        ({"grouping": "prod"}, "grouping = prod does not go with structure = channel; allowed: sum, mean, max, first"),
+        (
+            {"criterion": "obs"},
+            "criterion = obs does not go with structure = channel; expected one of: activation_norm, flap",
+        ),
+        (
+            {"allocation": "global"},
+            "allocation = global does not go with structure = channel; expected one of: uniform",
+        ),
+        ({"update": "refit"}, "update = refit does not go with structure = channel; expected one of: none"),
+        ({"layout": "uniform"}, "layout = uniform does not go with structure = channel; expected free"),
+        (
+            {"grouping": "prod"},
+            "grouping = prod does not go with structure = channel; expected one of: sum, mean, max, first",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, named):

@@ -2,7 +2,7 @@
 
 It counts where the modules share a budget (`ratio_of: parameters`, `prune.budget`); otherwise each gives its own share.
 Parameter for parameter, the heads of a real model with few key/value heads are worth more than its channels, and least
-squares cannot make up for them: docs/methods.md has the measurements.
+squares cannot make up for them: docs/methods-measured.md has the measurements.
 """
 
 import torch
