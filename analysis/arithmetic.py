@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama's, Mistral's or Qwen's sizes."""
+    """A decoder's sizes."""
 
     vocab: int
     hidden: int
@@ -23,13 +24,17 @@ class Shape:
     layers: tuple[Layer, ...]
     tied: bool = False
     biases: frozenset[str] = frozenset()  # the matrices that have one
-    head_norms: bool = False  # of queries and keys, shared by the heads of a layer
+    head_norms: str = ""  # of queries and keys: one for all heads of a layer ("shared"), or weights for each ("own")
+    norms: int = 2  # vectors of the norms of a layer, as wide as the residual stream
+    last_norm: int = 1  # likewise, before the head
+    gated: bool = True  # the MLP has two matrices that read the stream, else one
 
 
 TINYLLAMA = Shape(vocab=32000, hidden=2048, head_dim=64, layers=(Layer(32, 4, 5632),) * 22)
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 THESIS_LAYERS = range(4, 18)  # `--block_mlp_layer_start 4 --block_mlp_layer_end 18`: the end is exclusive
 THESIS_TOKENS = 64
+TRAITS: dict[str, dict[str, Any]] = {"qwen3": {"head_norms": "shared"}, "olmo2": {"head_norms": "own"}}
 PRINTED_BASE_MACS = 77_320_814_592  # its base was counted by another convention than its pruned models
 
 
@@ -48,7 +53,7 @@ def shape_of(config: dict) -> Shape:
         layers=tuple(layers),
         tied=bool(config.get("tie_word_embeddings")),
         biases=biases_of(config),
-        head_norms=config["model_type"].endswith("qwen3"),
+        **TRAITS.get(config["model_type"].removeprefix("pruned_"), {}),
     )
 
 
@@ -81,8 +86,9 @@ def prune_like_llm_pruner(shape: Shape, ratio: float, layers: range) -> Shape:
 
 def linear_weights(shape: Shape) -> int:
     """Return the number of weights in all linear layers, lm_head included: the multiplications of one token."""
+    matrices = 3 if shape.gated else 2
     layers = sum(
-        2 * (layer.heads + layer.kv_heads) * shape.head_dim * shape.hidden + 3 * shape.hidden * layer.mlp
+        2 * (layer.heads + layer.kv_heads) * shape.head_dim * shape.hidden + matrices * shape.hidden * layer.mlp
         for layer in shape.layers
     )
     return layers + shape.vocab * shape.hidden
@@ -90,8 +96,10 @@ def linear_weights(shape: Shape) -> int:
 
 def parameters(shape: Shape) -> int:
     """Return the number of parameters; an embedding tied to lm_head counts once."""
-    norms = (2 * len(shape.layers) + 1) * shape.hidden
-    norms += 2 * len(shape.layers) * shape.head_dim if shape.head_norms else 0
+    norms = (shape.norms * len(shape.layers) + shape.last_norm) * shape.hidden
+    for layer in shape.layers:
+        heads = {"": 0, "shared": 2, "own": layer.heads + layer.kv_heads}[shape.head_norms]
+        norms += heads * shape.head_dim
     embedding = 0 if shape.tied else shape.vocab * shape.hidden
     return linear_weights(shape) + embedding + norms + sum(bias_values(shape, layer) for layer in shape.layers)
 

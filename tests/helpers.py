@@ -4,10 +4,14 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    Olmo2Config,
+    Olmo2ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -62,7 +66,24 @@ FAMILIES = {
     "qwen3": (Qwen3ForCausalLM, Qwen3Config, {}),
     "qwen3 biased": (Qwen3ForCausalLM, Qwen3Config, {"attention_bias": True}),
     "smollm3": (SmolLM3ForCausalLM, SmolLM3Config, {"no_rope_layer_interval": 2}),
+    "granite": (
+        GraniteForCausalLM, GraniteConfig,
+        {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2, "logits_scaling": 3.0},
+    ),
+    "olmo2": (Olmo2ForCausalLM, Olmo2Config, {}),
 }  # fmt: skip
+
+
+# What an architecture does not allow; everything else works, and docs/architectures.md says the same.
+LIMITS: dict[str, set[str]] = {
+    "llama": set(),
+    "mistral": set(),
+    "qwen2": set(),
+    "qwen3": set(),
+    "smollm3": {"gguf"},
+    "granite": set(),
+    "olmo2": {"realign", "gguf"},
+}
 
 
 def tiny_family(

@@ -1,5 +1,6 @@
 """All sections of params.yaml and what must hold between them. The one place that looks into every stage's folder."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from stages.data.params import DataParams
 from stages.data.task_check import check_tasks, lm_eval_tasks
 from stages.evaluate.params import EvaluateParams
 from stages.export.params import ExportParams
+from stages.models.families import FAMILIES
 from stages.profile.params import ProfileParams
+from stages.prune.families import check_family
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
 from stages.tune.params import TuneParams
@@ -54,10 +57,32 @@ def check_together(sections: dict[str, Any]) -> None:
     base, prune, data, evaluate = (sections[name] for name in ("base", "prune", "data", "evaluate"))
     if base.source == "train":  # the layers of any other base are known once it is there
         pruned_layers(prune, base.layers)
+    check_base(base, prune, sections["export"])
     check_control(sections["tune"], sections["models"])
     check_tasks(data)
     check_chosen(evaluate, data)
     check_folders(sections["models"].folders, sections["export"])
+
+
+def check_base(base: BaseParams, prune: PruneParams, export: ExportParams) -> None:
+    """Raise UserError for what the architecture of a base in a local folder does not allow.
+
+    That of other bases is known once they are there: stages prune and export then check it before they begin.
+    """
+    try:
+        content = json.loads(Path(base.path or "", "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # stage base says what is wrong
+        return
+    model_type = content.get("model_type") if isinstance(content, dict) else None
+    if base.source != "path" or model_type not in FAMILIES:
+        return
+    check_family(prune, model_type)
+    formats = [kind for kind in export.formats if kind.startswith("gguf")] if export.models else []
+    if formats and FAMILIES[model_type].gguf is None:
+        raise UserError(
+            f"export.formats = {formats[0]} is not allowed for model_type = {model_type!r}, for which llama.cpp has no "
+            "architecture that holds pruned layers; expected one of: padded, safetensors-float32, ..."
+        )
 
 
 def check_chosen(evaluate: EvaluateParams, data: DataParams) -> None:

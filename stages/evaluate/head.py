@@ -1,21 +1,20 @@
 """The head's logits in slices of positions: with a vocabulary of 50,000 tokens they are what would be large."""
 
 from collections.abc import Iterator
-from typing import cast
 
 import torch
-from torch import nn
+
+from stages.models.parts import Head
 
 LOGITS_AT_ONCE = 2**24  # 64 MiB in float32
 
 
-def sliced_logits(head: nn.Module, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+def sliced_logits(head: Head, hidden: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
     """Yield (positions, their logits in float32, shape (positions, vocabulary)) over all of `hidden`, in order.
 
     hidden: the decoder's last hidden states, shape (positions, hidden size).
     """
-    vocabulary = cast(torch.Tensor, head.weight).shape[0]
-    rows = max(1, LOGITS_AT_ONCE // vocabulary)
+    rows = max(1, LOGITS_AT_ONCE // len(head.weight))
     for start in range(0, len(hidden), rows):
         positions = slice(start, min(start + rows, len(hidden)))
         yield positions, head(hidden[positions]).float()

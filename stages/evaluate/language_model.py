@@ -21,7 +21,8 @@ from stages.evaluate.head import sliced_logits
 from stages.evaluate.resume import Kept
 from stages.evaluate.tally import Tally
 from stages.evaluate.trees import Tree, batches, plant, stack
-from stages.models.config import SUPPORTED_MODEL_TYPES
+from stages.models.config import SUPPORTED_MODEL_TYPES, rope_settings
+from stages.models.parts import Head
 
 UNBRANCHED = 32  # requests that HFLM scores in one call
 Request = tuple[tuple[str, str], list[int], list[int]]  # (context, continuation), context tokens, continuation tokens
@@ -211,7 +212,7 @@ class BranchingLM(HFLM):
         nodes, where = torch.unique(torch.tensor(flat, device=self.device), return_inverse=True)
         values = torch.empty(len(wanted), dtype=torch.float64, device=self.device)
         greedy = torch.empty(len(wanted), dtype=torch.bool, device=self.device)
-        for part, logits in sliced_logits(self.model.get_output_embeddings(), hidden.flatten(0, 1)[nodes]):
+        for part, logits in sliced_logits(Head(self.model), hidden.flatten(0, 1)[nodes]):
             asked = (where >= part.start) & (where < part.stop)
             rows, targets = where[asked] - part.start, wanted[asked]
             values[asked] = F.log_softmax(logits, dim=-1, dtype=self.softmax_dtype)[rows, targets].double()
@@ -228,11 +229,10 @@ def can_branch(model: PreTrainedModel, longest: int) -> bool:
 
     `longest` is the number of tokens of the longest sequence: a sliding window that holds them all hides none.
     """
-    scaling = getattr(model.config, "rope_parameters", None) or {}
     return (
         model.config.model_type in SUPPORTED_MODEL_TYPES
         and model.config._attn_implementation in ("eager", "sdpa")
         # These rotate by the length of the row, not by the position alone.
-        and scaling.get("rope_type", "default") not in ("dynamic", "longrope")
+        and not {each.get("rope_type") for each in rope_settings(model.config)} & {"dynamic", "longrope"}
         and longest <= (getattr(model.config, "sliding_window", None) or longest)
     )

@@ -17,6 +17,7 @@ from stages.common.progress import Bar
 from stages.common.windows import consecutive_windows, token_stream
 from stages.evaluate.head import sliced_logits
 from stages.evaluate.resume import Kept
+from stages.models.parts import Head
 
 
 def read_sets(folder: Path) -> dict[str, list[str]]:
@@ -81,7 +82,7 @@ def batch_losses(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:
     hidden = model.get_decoder()(input_ids=windows, use_cache=False).last_hidden_state[:, :-1].flatten(0, 1)
     targets = windows[:, 1:].flatten()
     losses = torch.empty(len(targets), dtype=torch.float64, device=windows.device)
-    for positions, logits in sliced_logits(model.get_output_embeddings(), hidden):
+    for positions, logits in sliced_logits(Head(model), hidden):
         losses[positions] = torch.nn.functional.cross_entropy(logits, targets[positions], reduction="none").double()
     return losses.view(len(windows), -1).mean(1)
 

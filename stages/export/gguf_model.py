@@ -3,7 +3,7 @@
 Llama's layers with one width are architecture `llama` there, with different widths `deci`, whose head counts and MLP
 widths are arrays of one entry a layer. Mistral and Qwen2 are the same layers, the latter with biases, and are written
 as these too: llama.cpp's own `qwen2` wants hidden_size / heads rows of queries. Qwen3 normalises queries and keys,
-which only `qwen3` does, with one width.
+which only `qwen3` does, with one width; the multipliers of Granite only `granite` has, likewise.
 """
 
 from pathlib import Path
@@ -82,13 +82,18 @@ def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
 def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int]]) -> str:
     """Return llama.cpp's name for the architecture; UserError, naming what is in the way, if it has none."""
     config, uniform = model.config, len(set(widths)) == 1
-    if config.hidden_act != "silu":
-        raise UserError(f"hidden_act = {config.hidden_act!r} of config.json; expected 'silu', as in llama.cpp's Llama")
     family = family_of(config)
     if family.gguf is None:
         raise UserError(
             f"model_type = {config.model_type!r} of config.json has no architecture in llama.cpp that holds it; "
             "export padded or safetensors instead"
+        )
+    if config.hidden_act != "silu":
+        raise UserError(f"hidden_act = {config.hidden_act!r} of config.json; expected 'silu', as in llama.cpp's Llama")
+    if family.gguf_keys and not uniform:
+        raise UserError(
+            f"{family.gguf_keys[0][0]} of config.json: llama.cpp's `{family.gguf}` has it only for layers of "
+            "one width; set prune.layout = uniform, or export padded"
         )
     if family.attention.query_norm:
         if uniform:
@@ -151,6 +156,8 @@ def write_shape(writer: Any, config: Any, widths: list[tuple[int, int, int]], he
     writer.add_value_length(head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
+    for key, name in family_of(config).gguf_keys:
+        writer.add_float32(f"{writer.arch}.{name}", getattr(config, key))
     types = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0", "q4_0": "MOSTLY_Q4_0"}
     writer.add_file_type(LlamaFileType[types[quantisation]])
     if quantisation.startswith("q"):

@@ -119,7 +119,43 @@ def pad_attention(
         elif name == f"{names.module}.{names.output}.weight":
             heads = lengthen(lengthen(tensor.unflatten(1, shape), 2, group_size), 1, groups)
             padded[name] = heads.flatten(1, 3)
+    if names.unit_norms != "shared":
+        pad_norms(padded, tensors, shape, (groups, group_size), names)
     return padded
+
+
+def pad_norms(
+    padded: dict[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
+    shape: tuple[int, int, int],
+    units: tuple[int, int],
+    names: Attention,
+) -> None:
+    """Add the norms of queries and keys, whose weights lie along the heads, to `padded`.
+
+    Where one root mean square divides all heads, zero heads make it smaller: the matrices grow and the weights shrink
+    by as much, so that it is what it was and eps counts for as much.
+    """
+    groups, group_size = units
+    for matrix, norm, sizes in (
+        (names.query, names.query_norm, ((shape[0], shape[1]), (groups, group_size))),
+        (names.key, names.key_norm, ((shape[0], 1), (groups, 1))),
+    ):
+        name = f"{names.module}.{norm}.weight"
+        if name not in tensors:
+            continue
+        weight = tensors[name]
+        heads = weight.view(*sizes[0], shape[2])
+        heads = lengthen(lengthen(heads, 1, sizes[1][1]), 0, groups)
+        heads = heads.reshape(-1, *weight.shape[1:])
+        if names.unit_norms == "together":
+            grown = heads.numel() / weight.numel()
+            heads = heads / grown**0.5
+            for kind in ("weight", "bias"):
+                rows = f"{names.module}.{matrix}.{kind}"
+                if rows in padded:
+                    padded[rows] = padded[rows] * grown**0.5
+        padded[name] = heads
 
 
 def lengthen(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:

@@ -1,20 +1,26 @@
 """What a family's file says: where a decoder keeps its parts. Names alone: params are checked without torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Attention:
-    """A layer's attention: its module and the norm before it, named in the layer; its matrices, named in the module."""
+    """A layer's attention: its module and norms, named in the layer; its matrices, named in the module."""
 
     module: str
-    norm: str
+    norm: str | None  # of what it reads
     query: str
     key: str
     value: str
     output: str
-    query_norm: str | None = None  # over each head
+    query_norm: str | None = None  # of queries and of keys, named in the module
     key_norm: str | None = None
+    unit_norms: Literal["shared", "own", "together"] = "shared"  # their weights: see below
+    after: str | None = None  # the norm of its result, before that is added to the residual stream
+
+    # shared: one set of weights for all heads. own: weights of its own for each head. together: likewise, and one root
+    # mean square divides all heads.
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -29,23 +35,42 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """A layer's MLP: its module and the norm before it, named in the layer; its matrices, named in the module."""
+    """A layer's MLP: its module and norms, named in the layer; its matrices, named in the module."""
 
     module: str
-    norm: str
-    gate: str
+    norm: str | None  # of what it reads
+    gate: str | None
     up: str
     output: str
+    after: str | None = None  # the norm of its result, before that is added to the residual stream
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What reads the residual stream."""
-        return self.gate, self.up
+        return (self.gate, self.up) if self.gate else (self.up,)
 
     @property
     def units(self) -> tuple[str, ...]:
         """What writes a unit, an MLP channel."""
         return self.inputs
+
+
+@dataclass(frozen=True)
+class Norm:
+    """The norms of the residual stream."""
+
+    eps_key: str = "rms_norm_eps"  # of the config
+    centred: bool = False  # they subtract the mean (LayerNorm), which zero channels count in
+    offset: float = 0.0  # they multiply by this plus their weights
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Keys of the config that say what becomes of the head's products."""
+
+    factor: str | None = None
+    divisor: str | None = None
+    cap: str | None = None  # cap * tanh(products / cap)
 
 
 @dataclass(frozen=True)
@@ -60,10 +85,21 @@ class Architecture:
     head: str
     attention: Attention
     mlp: Mlp
+    norm: Norm = Norm()
+    logits: Logits = Logits()
+    activation_key: str = "hidden_act"  # of the config
+    residual_key: str | None = None  # of the config: what attention and MLP put out is multiplied by it
+    parallel: bool = False  # attention and MLP both read what the layer is given
     bias_keys: tuple[str, ...] = ()  # of the config, which together give every matrix of a layer a bias
     heads_divide_hidden_size: bool = False  # the config refuses other numbers of query heads
     layer_keys: tuple[str, ...] = ()  # of the config, lists with an entry for each layer
     gguf: str | None = None  # llama.cpp's architecture for layers of one width, None where it has none for these
+    gguf_keys: tuple[tuple[str, str], ...] = ()  # keys of the config, and what that architecture calls them
+
+    @property
+    def outputs(self) -> list[str]:
+        """The matrices that write to the residual stream, named in a layer."""
+        return [f"{half.module}.{half.output}" for half in (self.attention, self.mlp)]
 
     @property
     def linears(self) -> tuple[str, ...]:

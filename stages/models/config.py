@@ -18,7 +18,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from stages.common.errors import UserError
 from stages.models.folder import ADAPTER_CONFIG, CONFIG, one_line, read_json
-from stages.models.parts import FAMILIES, PRUNED, pruned_class
+from stages.models.parts import FAMILIES, PRUNED, family_of, pruned_class
 
 SUPPORTED_MODEL_TYPES = (*FAMILIES, *(f"{PRUNED}{name}" for name in FAMILIES))
 LAYERS_LIMIT = 10_000
@@ -76,15 +76,20 @@ def size_problems(content: dict[str, Any]) -> Iterator[str]:
 
 def config_problems(config: PreTrainedConfig) -> Iterator[str]:
     """Yield what is wrong with values that transformers accepts and then fails on, or computes NaN from."""
+    family = family_of(config)
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     if config.model_type in FAMILIES and heads % kv_heads:  # layers that differ have heads of their own
         yield f"num_key_value_heads = {kv_heads}; expected a divisor of num_attention_heads = {heads}"
-    if config.hidden_act not in ACT2FN:
-        yield f"hidden_act = {config.hidden_act!r}; expected one of: {', '.join(sorted(ACT2FN))}"
-    if not (math.isfinite(config.rms_norm_eps) and config.rms_norm_eps >= 0):
-        yield f"rms_norm_eps = {config.rms_norm_eps}; expected a number of at least 0"
-    rope = config.rope_parameters or {}
-    for each in rope.values() if all(isinstance(value, dict) for value in rope.values()) else [rope]:
+    activation, eps = getattr(config, family.activation_key), getattr(config, family.norm.eps_key)
+    if activation not in ACT2FN:
+        yield f"{family.activation_key} = {activation!r}; expected one of: {', '.join(sorted(ACT2FN))}"
+    if not (math.isfinite(eps) and eps >= 0):
+        yield f"{family.norm.eps_key} = {eps}; expected a number of at least 0"
+    for key in (family.residual_key, family.logits.factor, family.logits.divisor, family.logits.cap):
+        value = getattr(config, key) if key else None
+        if value is not None and not 0 < value < math.inf:
+            yield f"{key} = {value}; expected a number above 0"
+    for each in rope_settings(config):
         kind, theta = each.get("rope_type", "default"), each.get("rope_theta", 1.0)
         if not isinstance(kind, str) or kind not in ("default", *ROPE_INIT_FUNCTIONS):
             yield f"rope_type = {kind!r}; expected one of: default, {', '.join(ROPE_INIT_FUNCTIONS)}"
@@ -93,6 +98,12 @@ def config_problems(config: PreTrainedConfig) -> Iterator[str]:
     if not (config.dtype is None or (isinstance(config.dtype, torch.dtype) and config.dtype.is_floating_point)):
         yield f"dtype = {config.dtype!r}; expected a floating-point type, such as float32 or bfloat16"
     yield from token_problems(config, config.vocab_size)
+
+
+def rope_settings(config: PreTrainedConfig) -> list[dict[str, Any]]:
+    """Return the settings of the rotary embedding: of all layers alike, or of each type of layer."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    return list(rope.values()) if all(isinstance(value, dict) for value in rope.values()) else [rope]
 
 
 def token_problems(settings: Any, vocab_size: int) -> Iterator[str]:

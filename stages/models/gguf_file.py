@@ -17,7 +17,7 @@ from stages.models.architecture import Architecture
 from stages.models.gguf_header import Header, Tensor, read_header
 
 ROTATED = ("attn_q", "attn_k")
-INTERLEAVED_ARCHITECTURES = ("llama", "deci")  # the others keep transformers' order
+INTERLEAVED_ARCHITECTURES = ("llama", "deci", "granite")  # the others keep transformers' order
 FLOATS = {"F32": np.float32, "F16": np.float16}  # numpy has no bfloat16
 DEQUANTISED = (
     *FLOATS, "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL",
@@ -37,9 +37,9 @@ def names(family: Architecture) -> dict[str, str]:
         return {}
     attention, mlp = family.attention, family.mlp
     matrices = (*attention.inputs, attention.output, attention.query_norm, attention.key_norm)
+    norms = (attention.norm, mlp.norm, attention.after, mlp.after)
     inside = [
-        attention.norm,
-        mlp.norm,
+        *(name for name in norms if name),
         *(f"{attention.module}.{name}" for name in matrices if name),
         *(f"{mlp.module}.{name}" for name in (*mlp.inputs, mlp.output)),
     ]

@@ -5,7 +5,7 @@
 This file is copied into every checkpoint that needs it and depends on nothing but transformers and what that needs. The
 widths of each layer are the standard `per_layer_config` entries of config.json: num_attention_heads,
 num_key_value_heads, intermediate_size.
-`output_bias: true` gives the output matrices (o_proj, down_proj) the bias that an architecture has no key for.
+`output_bias` lists matrices, by their names in a layer, that have a bias which the architecture has no key for.
 
 The classes are named after those that they extend: PrunedLlamaForCausalLM, PrunedQwen3Config. They are made when first
 asked for, alike for every architecture.
@@ -37,10 +37,10 @@ class OwnLayers(PreTrainedModel):
         super().__init__(config)
         layer_class = type(self.layers[0])
         self.layers = nn.ModuleList(layer_class(each, index) for index, each in enumerate(config.per_layer_config))
-        if getattr(config, "output_bias", False):
-            for layer in self.layers:
-                for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                    linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
+        for layer in self.layers:
+            for name in getattr(config, "output_bias", []):
+                linear = layer.get_submodule(name)
+                linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
         self.post_init()
 
 
@@ -51,28 +51,27 @@ class OwnDecoder(PreTrainedModel):
 
     def __init__(self, config):
         super().__init__(config)
-        self.model = self.decoder_class(config)
+        setattr(self, self.base_model_prefix, self.decoder_class(config))
         self.post_init()
 
 
 @cache
-def classes(family: str) -> dict[str, Any]:
-    """Return the classes for `family`, such as Llama, by name."""
-    config, decoder, causal = (getattr(transformers, f"{family}{kind}") for kind in ("Config", "Model", "ForCausalLM"))
+def classes(config: Any) -> dict[str, Any]:
+    """Return the classes for the architecture that `config` is the class of the config of, by name."""
+    decoder, causal = transformers.MODEL_MAPPING[config], transformers.MODEL_FOR_CAUSAL_LM_MAPPING[config]
     here = {"__module__": __name__}
-    own_config: type = strict(
-        type(f"Pruned{family}Config", (AnyHeads, config), here | {"model_type": f"pruned_{config.model_type}"})
-    )
-    own_decoder = type(f"Pruned{family}Model", (OwnLayers, decoder), here | {"config_class": own_config})
-    settings = here | {"config_class": own_config, "decoder_class": own_decoder}
-    own_causal = type(f"Pruned{family}ForCausalLM", (OwnDecoder, causal), settings)
+    settings = here | {"model_type": f"pruned_{config.model_type}"}
+    own_config: Any = strict(type(f"Pruned{config.__name__}", (AnyHeads, config), settings))
+    here["config_class"] = own_config
+    own_decoder = type(f"Pruned{decoder.__name__}", (OwnLayers, decoder), here)
+    own_causal = type(f"Pruned{causal.__name__}", (OwnDecoder, causal), here | {"decoder_class": own_decoder})
     return {each.__name__: each for each in (own_config, own_decoder, own_causal)}
 
 
 def __getattr__(name: str) -> Any:
     """Return the class called `name`."""
-    family = name.removeprefix("Pruned")
-    for kind in ("Config", "Model", "ForCausalLM"):
-        if name.startswith("Pruned") and family.endswith(kind) and hasattr(transformers, family):
-            return classes(family.removesuffix(kind))[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    plain = getattr(transformers, name.removeprefix("Pruned"), None) if name.startswith("Pruned") else None
+    config = getattr(plain, "config_class", None) or (plain if name.endswith("Config") else None)
+    if config is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return classes(config)[name]

@@ -133,7 +133,8 @@ class Pages:
             self.places[part] = Place(names[part], weights)
         # The norm behind the layers is too small to page.
         norm, name = Parts(model).last_norm, family_of(model.config).last_norm
-        norm.weight = self.read(Place(name, {"weight": stored[f"{name}.weight"]}), "weight", norm.weight.dtype)
+        for key, absent in list(norm.named_parameters()):
+            setattr(norm, key, self.read(Place(name, {key: stored[f"{name}.{key}"]}), key, absent.dtype))
         self.attach(model)
 
     def attach(self, model: PreTrainedModel) -> None:
@@ -190,12 +191,13 @@ class Pages:
         """Write config, weights and index to `folder`: a changed part's file as it is, a new one for the others."""
         self.let_go()
         files = len(self.places) + 1
-        # transformers writes the one weight that is there, the config and what belongs to it; it removes other shards.
-        norm = f"{family_of(model.config).last_norm}.weight"
-        model.save_pretrained(folder, state_dict={norm: Parts(model).last_norm.weight})
+        # transformers writes the weights that are there, the config and what belongs to it; it removes other shards.
+        name = family_of(model.config).last_norm
+        norm = {f"{name}.{key}": weight for key, weight in Parts(model).last_norm.named_parameters()}
+        model.save_pretrained(folder, state_dict=dict(norm))
         shard = folder / SHARD.format(files, files)
         (folder / SAFE_WEIGHTS_NAME).rename(shard)
-        weight_map = {norm: shard.name}
+        weight_map = dict.fromkeys(norm, shard.name)
         for number, (part, place) in enumerate(self.places.items(), 1):
             shard = folder / SHARD.format(number, files)
             weight_map |= {f"{place.name}.{name}": shard.name for name in place.stored}

@@ -3,36 +3,95 @@
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import transformers
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from stages.models import modeling_pruned
 from stages.models.architecture import Architecture, Attention, Mlp
-from stages.models.families import FAMILIES
-
-PRUNED = "pruned_"  # before the model type of a model whose layers differ
+from stages.models.families import FAMILIES, PRUNED
 
 
 @dataclass(frozen=True)
 class Half:
-    """A layer's attention or its MLP: what reads the residual stream after a norm, and what writes to it."""
+    """A layer's attention or its MLP: what reads the residual stream, and what writes to it."""
 
     module: Any  # torch types what a module holds as Tensor | Module, whatever it is
-    norm: Any
+    norm: Any  # of what it reads, the identity where there is none
     inputs: dict[str, nn.Linear]  # what reads, by name
     units: list[nn.Linear]  # the same, first the one whose rows count the units
+    unit_norms: list[Any]  # of queries and keys, whose weights lie along the units
+    together: bool  # they divide all units by one root mean square
+    input_norms: list[tuple[nn.Linear, Any]]  # matrices with the norm of what they put out
     output: nn.Linear
     output_name: str
+    after: Any  # the norm of the result, the identity where there is none
+    scale: float  # what the result is multiplied by
+
+    def result(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the residual stream when the output matrix reads `inputs`."""
+        result = self.after(self.output(inputs))
+        return result if self.scale == 1 else result * self.scale
 
 
-def half(layer: nn.Module, names: Attention | Mlp) -> Half:
+def half(layer: nn.Module, names: Attention | Mlp, scale: float) -> Half:
     """Return the half of `layer` that has these names."""
     module = layer.get_submodule(names.module)
     linears: dict[str, Any] = {name: module.get_submodule(name) for name in (*names.inputs, names.output)}
-    inputs = {name: linears[name] for name in names.inputs}
-    units = [linears[name] for name in names.units]
-    return Half(module, layer.get_submodule(names.norm), inputs, units, linears[names.output], names.output)
+    pairs = []
+    if isinstance(names, Attention) and names.query_norm and names.key_norm:
+        for matrix, norm in ((names.query, names.query_norm), (names.key, names.key_norm)):
+            if getattr(module, norm, None) is not None:  # some configs leave them out
+                pairs.append((linears[matrix], getattr(module, norm)))
+    kind = names.unit_norms if isinstance(names, Attention) else "shared"
+    return Half(
+        module=module,
+        norm=layer.get_submodule(names.norm) if names.norm else nn.Identity(),
+        inputs={name: linears[name] for name in names.inputs},
+        units=[linears[name] for name in names.units],
+        unit_norms=[] if kind == "shared" else [norm for _, norm in pairs],
+        together=kind == "together" and bool(pairs),
+        input_norms=pairs,
+        output=linears[names.output],
+        output_name=names.output,
+        after=layer.get_submodule(names.after) if names.after else nn.Identity(),
+        scale=scale,
+    )
+
+
+class Head:
+    """The head of a model: from its last hidden states to logits."""
+
+    def __init__(self, model: PreTrainedModel):
+        """Take the output matrix of `model`, and what its config does to the products."""
+        names, config = family_of(model.config).logits, model.config
+        self.linear: Any = model.get_output_embeddings()
+        self.weight = self.linear.weight
+        self.factor: float = getattr(config, names.factor) if names.factor else 1.0
+        self.divisor: float = getattr(config, names.divisor) if names.divisor else 1.0
+        self.cap: float | None = getattr(config, names.cap) if names.cap else None
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the output matrix's parameters."""
+        return list(self.linear.parameters())
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits, (..., vocabulary), of last hidden states, (..., hidden), as the model does."""
+        return self.logits(self.linear(hidden))
+
+    def logits(self, products: torch.Tensor) -> torch.Tensor:
+        """Return what becomes of the output matrix's products."""
+        if self.factor != 1:
+            products = products * self.factor
+        if self.divisor != 1:
+            products = products / self.divisor
+        return products if self.cap is None else self.cap * torch.tanh(products / self.cap)
+
+    def slope(self, logits: torch.Tensor) -> torch.Tensor | float:
+        """Return the derivative of `logits`, element by element, by the output matrix's products."""
+        scale = self.factor / self.divisor
+        return scale if self.cap is None else scale * (1 - (logits / self.cap).square())
 
 
 class Parts:
@@ -73,17 +132,28 @@ class Parts:
         self.model.set_submodule(self.family.rotary, module)
 
     @property
+    def width(self) -> int:
+        """The hidden size: the number of channels of the residual stream."""
+        return self.embeddings.weight.shape[1]
+
+    @property
     def head_dim(self) -> int:
         """The size of an attention head."""
         return self.attention(self.layers[0]).module.head_dim
 
     def attention(self, layer: nn.Module) -> Half:
         """Return the attention of a decoder layer."""
-        return half(layer, self.family.attention)
+        return half(layer, self.family.attention, self.scale)
 
     def mlp(self, layer: nn.Module) -> Half:
         """Return the MLP of a decoder layer."""
-        return half(layer, self.family.mlp)
+        return half(layer, self.family.mlp, self.scale)
+
+    @property
+    def scale(self) -> float:
+        """What the results of attention and MLP are multiplied by."""
+        key = self.family.residual_key
+        return getattr(self.model.config, key) if key else 1.0
 
     @property
     def widths(self) -> list[dict[str, int]]:

@@ -15,6 +15,7 @@ from stages.models.checkpoint import load_model, load_tokenizer
 from stages.models.config import check_context, read_config
 from stages.models.paging import bring_in, load_paged, save_model
 from stages.models.parts import Parts
+from stages.prune.families import check_family
 from stages.prune.memory import return_freed_memory
 from stages.prune.params import PruneParams
 from stages.prune.pruning import prune
@@ -27,6 +28,7 @@ def main() -> None:
     device = setup_torch(load_section("run", RunParams), params.seed)
     tokenizer, calibration = load_tokenizer("models/base"), params.calibration
     config = read_config(Path("models/base"))
+    check_family(params, config.model_type)
     check_context("prune.calibration.length", calibration.length, config)
     if params.budget is not None:
         check_context("prune.budget_length", params.budget_length, config)

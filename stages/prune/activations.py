@@ -29,15 +29,16 @@ class Activations:
         """Embed `windows`, tokens of shape (count, length); `with_targets`: pass them through the dense model too."""
         self.parts = Parts(model)
         self.layers, self.last_norm = self.parts.layers, self.parts.last_norm
-        embeddings = model.get_input_embeddings()
         per_pass = max(1, TOKENS_PER_PASS // windows.shape[1])
-        bring_in(embeddings)
-        with torch.no_grad():
-            self.hidden = [embeddings(each.to(embeddings.weight.device)) for each in windows.split(per_pass)]
-        self.settings = layer_settings(model, self.hidden[0][:1])
+        bring_in(model.get_input_embeddings())
+        self.hidden = [given_to_layers(model, each)[0] for each in windows.split(per_pass)]
+        self.settings = given_to_layers(model, windows[:1])[1]
         self.layer, self.kind = 0, "attention"
         self.reference = list(self.hidden) if with_targets else []  # the dense model's residual stream here
         self.targets: list[torch.Tensor] = []  # and behind this half
+        # What an MLP reads that computes beside the attention: the streams before both.
+        self.before: list[torch.Tensor] = []
+        self.reference_before: list[torch.Tensor] = []
         self.caught: list[torch.Tensor] = []
         self.arrive()
 
@@ -56,8 +57,10 @@ class Activations:
     def advance(self) -> None:
         """Pass the half that the windows are at, as it is now."""
         outputs = zip(self.hidden, self.read_by_output(), strict=True)
+        beside = self.parts.family.parallel and self.kind == "attention"
+        self.before, self.reference_before = (self.hidden, self.reference) if beside else ([], [])
         with arithmetic():
-            self.hidden = [hidden + self.output(x) for hidden, x in outputs]
+            self.hidden = [hidden + self.half.result(x) for hidden, x in outputs]
         self.reference, self.caught = self.targets, []
         self.layer, self.kind = (self.layer, "mlp") if self.kind == "attention" else (self.layer + 1, "attention")
         self.arrive()
@@ -68,7 +71,18 @@ class Activations:
         if self.layer < len(self.layers):
             bring_in(self.layers[self.layer])
             with arithmetic():
-                self.targets = [each + self.output(self.inner(each)) for each in self.reference]
+                pairs = zip(self.reference, self.dense_sources, strict=True)
+                self.targets = [stream + self.half.result(self.inner(source)) for stream, source in pairs]
+
+    @property
+    def sources(self) -> list[torch.Tensor]:
+        """The streams that this half reads."""
+        return self.before or self.hidden
+
+    @property
+    def dense_sources(self) -> list[torch.Tensor]:
+        """The dense model's streams that this half reads."""
+        return self.reference_before or self.reference
 
     @property
     def half(self) -> Half:
@@ -90,7 +104,7 @@ class Activations:
 
     @torch.no_grad()
     def inner(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return what the output matrix reads, given the residual stream before this half."""
+        """Return what the output matrix reads, given the residual stream that this half reads."""
         half, output = self.half, self.output
         # Past the output matrix: its product is not wanted here, or wanted only once the matrix is another.
         output.forward = lambda x: x  # type: ignore[assignment]
@@ -105,21 +119,22 @@ class Activations:
     def read_by_output(self) -> list[torch.Tensor]:
         """Return what the output matrix reads, (windows, length, in) a batch; computed when it is first asked for."""
         if not self.caught:
-            self.caught = [self.inner(each) for each in self.hidden]
+            self.caught = [self.inner(each) for each in self.sources]
         return self.caught
 
     @torch.no_grad()
     def normed(self, streams: list[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Yield what the norm of this half makes of `streams`, the hidden states or the reference, batch by batch."""
+        """Yield what the norm of this half makes of `streams`, the sources or the dense ones, batch by batch."""
         for stream in streams:
             yield self.norm(stream)
 
     @torch.no_grad()
-    def rest(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the last hidden states of the model as it is now, given the residual stream before this half."""
+    def rest(self, windows: int) -> torch.Tensor:
+        """Return the last hidden states of the model as it is now, on so many windows of the first batch."""
+        hidden = self.hidden[0][:windows]
         with arithmetic():
             if self.kind == "mlp":
-                hidden = hidden + self.output(self.inner(hidden))
+                hidden = hidden + self.half.result(self.inner(self.sources[0][:windows]))
             for layer, settings in list(zip(self.layers, self.settings, strict=True))[
                 self.layer + (self.kind == "mlp") :
             ]:
@@ -127,20 +142,25 @@ class Activations:
             return self.last_norm(hidden)
 
     def cut(self, columns: torch.Tensor) -> None:
-        """Keep of what the output matrix reads the `columns` that it has been cut down to."""
-        self.caught = [each[..., columns.to(each.device)] for each in self.caught]
+        """Keep of what the output matrix reads the `columns` that it has been cut down to.
+
+        Where one norm divides all heads, what is left is another without the others, and is computed again.
+        """
+        self.caught = [] if self.half.together else [each[..., columns.to(each.device)] for each in self.caught]
 
 
 @torch.no_grad()
-def layer_settings(model: PreTrainedModel, embedded: torch.Tensor) -> list[dict]:
-    """Return what the model passes to each of its layers beside the hidden states, for one window.
+def given_to_layers(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[torch.Tensor, list[dict]]:
+    """Return what the first layer reads, (windows, length, hidden), and what each is given beside; no layer is run.
 
-    `embedded` are that window's embeddings, shape (1, length, hidden); no layer is run. Positions and masks of one
-    window broadcast to any number of windows of its length.
+    `tokens` has shape (windows, length). Positions and masks of one window broadcast to any number of windows of its
+    length.
     """
+    inputs: list[torch.Tensor] = []
     settings: list[dict] = []
 
     def note(hidden: torch.Tensor, **others) -> torch.Tensor:
+        inputs.append(hidden)
         settings.append(others)
         return hidden
 
@@ -148,11 +168,11 @@ def layer_settings(model: PreTrainedModel, embedded: torch.Tensor) -> list[dict]
     for layer in layers:
         layer.forward = note
     try:
-        model.get_decoder()(inputs_embeds=embedded, use_cache=False)
+        model.get_decoder()(input_ids=tokens.to(model.get_input_embeddings().weight.device), use_cache=False)
     finally:
         for layer in layers:
             del layer.forward
-    return settings
+    return inputs[0], settings
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.common.progress import progress
-from stages.models.parts import Parts
+from stages.models.parts import Head, Parts
 
 TOKENS_PER_PASS = 512  # what one forward and backward pass may hold the activations of
 TOKENS_OF_LOGITS = 128  # a vocabulary is many times as wide as a layer
@@ -102,19 +102,21 @@ def loss_gradient(model: PreTrainedModel, hidden: torch.Tensor, tokens: torch.Te
     logits is softmax - onehot and takes their place, the logits of a few windows are held at a time, and the head's
     rows are converted a few at a time. Raises UserError when the loss is not finite.
     """
-    gradients, (count, length) = [], tokens.shape
+    head, gradients, (count, length) = Head(model), [], tokens.shape
     scored, parts = count * (length - 1), max(1, TOKENS_OF_LOGITS // length)
     total = 0.0
     for part, labels in zip(hidden.split(parts), tokens.split(parts), strict=True):
         inputs, labels = part[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()[:, None]
-        weights = model.get_output_embeddings().weight.split(ROWS_OF_HEAD)
-        logits = inputs.new_empty(len(inputs), model.get_output_embeddings().out_features)
-        for rows, block in zip(weights, logits.split(ROWS_OF_HEAD, 1), strict=True):
+        weights = head.weight.split(ROWS_OF_HEAD)
+        products = inputs.new_empty(len(inputs), len(head.weight))
+        for rows, block in zip(weights, products.split(ROWS_OF_HEAD, 1), strict=True):
             torch.mm(inputs, rows.float().T, out=block)
+        logits = head.logits(products)
+        slope = head.slope(logits)
         logits -= logits.logsumexp(1, keepdim=True)
         total -= logits.gather(1, labels).sum().item() / scored
-        slope = logits.exp_().scatter_add_(1, labels, -torch.ones_like(logits[:, :1])).mul_(scale / scored)
-        gradient = sum(each @ rows.float() for each, rows in zip(slope.split(ROWS_OF_HEAD, 1), weights, strict=True))
+        steps = logits.exp_().scatter_add_(1, labels, -torch.ones_like(logits[:, :1])).mul_(scale / scored).mul_(slope)
+        gradient = sum(each @ rows.float() for each, rows in zip(steps.split(ROWS_OF_HEAD, 1), weights, strict=True))
         gradients.append(F.pad(gradient.view(len(part), length - 1, -1), (0, 0, 0, 1)).to(hidden.dtype))
     check_finite(total)
     return torch.cat(gradients)

@@ -53,7 +53,7 @@ class Inputs:
     def batches(self) -> Iterator[torch.Tensor]:
         """Yield X, shape (tokens, in)."""
         here = self.activations
-        for x in here.read_by_output() if self.linear is here.output else here.normed(here.hidden):
+        for x in here.read_by_output() if self.linear is here.output else here.normed(here.sources):
             yield x.flatten(0, 1)
 
     @cached_property
@@ -94,9 +94,9 @@ class Inputs:
 
         T is what the output W X must be for the residual stream after the module to be the dense model's.
         """
-        bias = 0 if self.linear.bias is None else self.linear.bias
+        bias, scale = 0 if self.linear.bias is None else self.linear.bias, self.activations.half.scale
         streams = zip(self.activations.targets, self.activations.hidden, strict=True)
-        cross = products((target - stream - bias for target, stream in streams), self.batches())
+        cross = products(((target - stream) / scale - bias for target, stream in streams), self.batches())
         undamped = self.hessian.diagonal().mean() / (1 + DAMPING)
         return cross / self.tokens + DAMPING * undamped * self.linear.weight.double()
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from stages.models.parts import Parts
 from stages.prune.block import pruning as block
 from stages.prune.channel import pruning as channel
+from stages.prune.families import check_family
 from stages.prune.layer import pruning as layer
 from stages.prune.params import PruneParams
 from stages.prune.weight import pruning as weight
@@ -23,5 +24,6 @@ def prune(
 
     `windows` are the calibration tokens, shape (count, length). Raises UserError where `params` do not fit `model`.
     """
+    check_family(params, model.config.model_type)
     params = params.with_ranges(len(Parts(model).layers))
     return ROOMS[params.chosen.structure](model, windows, params)

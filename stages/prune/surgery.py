@@ -23,6 +23,8 @@ def keep_units(module: Prunable, keep: torch.Tensor) -> None:
         if dim == 0 and linear.bias is not None:
             linear.bias = nn.Parameter(compact(linear.bias, module.units, 0, keep), requires_grad=False)
         linear.out_features, linear.in_features = linear.weight.shape
+    for norm in module.norms:
+        norm.weight = nn.Parameter(compact(norm.weight, module.units, 0, keep), requires_grad=False)
 
 
 def compact(tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns,
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -30,6 +30,7 @@ class Prunable:
     width: int  # outputs of the root matrix that one unit holds: head_dim, or 1 for a channel
     cost: int  # parameters that removing one unit removes, biases included
     matrices: Matrices
+    norms: tuple[Any, ...] = ()  # whose weights lie along the units
 
     @property
     def name(self) -> str:
@@ -52,7 +53,8 @@ def make_module(layer: int, kind: Kind, width: int, half: Half) -> Prunable:
     units = matrices[0][0].out_features // width
     size = sum(linear.weight.numel() for linear, _ in matrices)
     size += sum(linear.bias.numel() for linear, dim in matrices if dim == 0 and linear.bias is not None)
-    return Prunable(layer, kind, units, width, size // units, matrices)
+    size += sum(norm.weight.numel() for norm in half.unit_norms)
+    return Prunable(layer, kind, units, width, size // units, matrices, tuple(half.unit_norms))
 
 
 def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_layers: Iterable[int]) -> list[Prunable]:

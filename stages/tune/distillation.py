@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.parts import Head
 from stages.tune.examples import IGNORE
 from stages.tune.sliced import sliced_sum
 
@@ -34,7 +35,7 @@ class Distillation:
             found = self.log_probabilities(model, part)
             return F.kl_div(found, goal, reduction="sum", log_target=True) * self.temperature**2
 
-        loss = sliced_sum(score, states[-1], model.get_output_embeddings())
+        loss = sliced_sum(score, states[-1], Head(model))
         if self.hidden_weight:
             errors = [relative_error(state, goal) for state, goal in zip(states, goals, strict=True)]
             loss = loss + self.hidden_weight * torch.stack(errors).mean(0).sum()
@@ -49,7 +50,7 @@ class Distillation:
 
     def log_probabilities(self, model: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:
         """Return the log-probabilities at the temperature, (tokens, vocabulary), float32."""
-        return torch.log_softmax(model.get_output_embeddings()(hidden).float() / self.temperature, dim=-1)
+        return torch.log_softmax(Head(model)(hidden).float() / self.temperature, dim=-1)
 
 
 def relative_error(state: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
+from stages.models.parts import Head
 from stages.tune.examples import IGNORE
 from stages.tune.sliced import sliced_sum
 
@@ -19,7 +20,7 @@ def next_token_loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.
     """
     hidden = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
     predicted = labels[:, 1:] != IGNORE
-    wanted, head = labels[:, 1:][predicted], model.get_output_embeddings()
+    wanted, head = labels[:, 1:][predicted], Head(model)
 
     def score(part: torch.Tensor, rows: slice) -> torch.Tensor:
         return F.cross_entropy(head(part).float(), wanted[rows], reduction="sum")

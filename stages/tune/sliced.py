@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from stages.models.parts import Head
+
 TOKENS = 128  # of a slice
 
 Score = Callable[[torch.Tensor, slice], torch.Tensor]
 
 
-def sliced_sum(score: Score, hidden: torch.Tensor, head: nn.Module) -> torch.Tensor:
+def sliced_sum(score: Score, hidden: torch.Tensor, head: nn.Module | Head) -> torch.Tensor:
     """Return the sum of `score(hidden[rows], rows)`, a scalar each, over slices `rows` of the tokens, in float32.
 
     `hidden` has shape (tokens, hidden size). Gradients reach `hidden` and the parameters of `head`, which is all that

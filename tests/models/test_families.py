@@ -4,11 +4,13 @@ import re
 
 import pytest
 import transformers
-from helpers import FAMILIES, ROOT, tiny_family
+from helpers import FAMILIES, LIMITS, ROOT, prune_params, tiny_family
 from torch import nn
 
+from stages.common.errors import UserError
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class, pruned_class
+from stages.prune.families import check_family
 
 OF_THE_FAMILIES = (
     "stages/models/families/",
@@ -25,7 +27,23 @@ def test_nothing_else_names_a_matrix():
 
 
 def test_every_family_is_tested():
-    assert {name.split()[0] for name in FAMILIES} == set(ARCHITECTURES)
+    assert {name.split()[0] for name in FAMILIES} == set(ARCHITECTURES) == set(LIMITS)
+
+
+ASKED = {"channel": {"method": "channel_l2"}, "realign": {"method": "obs_realign"}}
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_what_an_architecture_does_not_allow_is_refused_by_name(model_type):
+    """Before a model is read, and for its pruned class too."""
+    for what, changes in ASKED.items():
+        for name in (model_type, f"pruned_{model_type}"):
+            if what in LIMITS[model_type]:
+                with pytest.raises(UserError, match=rf"{what} is not allowed for model_type = '{name}'.*expected one"):
+                    check_family(prune_params(**changes), name)
+            else:
+                check_family(prune_params(**changes), name)
+    assert (ARCHITECTURES[model_type].gguf is None) == ("gguf" in LIMITS[model_type])
 
 
 @pytest.mark.parametrize("name", FAMILIES)

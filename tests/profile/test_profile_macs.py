@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from stages.models.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
+from stages.models.parts import Parts
 from stages.profile import macs
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts
@@ -42,7 +43,8 @@ def model_of(name: str) -> PreTrainedModel:
 def closed_formula(model: PreTrainedModel, tokens: int) -> int:
     """Return tokens x (every Linear's weights) plus the two products of every pair of positions per query head."""
     linear = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Linear))
-    heads = sum(layer.self_attn.q_proj.out_features for layer in model.model.layers)
+    parts = Parts(model)
+    heads = sum(each["num_attention_heads"] for each in parts.widths) * parts.head_dim
     return tokens * linear + 2 * tokens * tokens * heads
 
 

@@ -132,6 +132,7 @@ def clock(tokens: torch.Tensor) -> int:
 def narrowed(units: dict[Prunable, int]) -> Iterator[None]:
     """Let each module do with its first units[module] units, without copying a weight."""
     whole = [(linear, linear.weight, linear.bias) for module in units for linear, _ in module.matrices]
+    norms = [(norm, norm.weight) for module in units for norm in module.norms]
     try:
         for module, count in units.items():
             for linear, dim in module.matrices:
@@ -139,10 +140,15 @@ def narrowed(units: dict[Prunable, int]) -> Iterator[None]:
                 linear.weight = nn.Parameter(linear.weight.narrow(dim, 0, size), requires_grad=False)
                 if dim == 0 and linear.bias is not None:
                     linear.bias = nn.Parameter(linear.bias.narrow(0, 0, size), requires_grad=False)
+            for norm in module.norms:
+                size = len(norm.weight) // module.units * count
+                norm.weight = nn.Parameter(norm.weight.narrow(0, 0, size), requires_grad=False)
         yield
     finally:
         for linear, weight, bias in whole:
             linear.weight, linear.bias = weight, bias
+        for norm, weight in norms:
+            norm.weight = weight
 
 
 MEASURES = {"memory": memory, "macs": macs, "latency": latency}

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
+from stages.models.parts import Head
 from stages.prune.activations import Activations
 
 TOKENS = 2048  # at most so many, the first: a divergence is measured hundreds of times, and differs little by token
@@ -20,7 +21,7 @@ class Dense:
     @torch.no_grad()
     def __init__(self, model: PreTrainedModel, windows: torch.Tensor):
         """Run `model`, as it is now, on those windows."""
-        self.model, self.head = model, model.get_output_embeddings()
+        self.model, self.head = model, Head(model)
         self.windows = first_windows(windows).to(model.device)
         self.hidden = model.get_decoder()(self.windows, use_cache=False).last_hidden_state
 
@@ -38,4 +39,4 @@ class Dense:
     @torch.no_grad()
     def from_layer(self, activations: Activations) -> float:
         """Return the divergence of the model as it is now, starting from the half that `activations` stand at."""
-        return self.divergence(activations.rest(activations.hidden[0][: len(self.windows)]))
+        return self.divergence(activations.rest(len(self.windows)))

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
-from stages.prune.channel.stream import keep_channels, norm_outputs, stream
+from stages.prune.channel.stream import keep_channels, readings, stream
 from stages.prune.criteria import MomentCriterion, combined, criterion, score_units
 from stages.prune.params import PruneParams
 from stages.prune.sizes import size_metrics
@@ -56,11 +56,11 @@ def channels_left(original: Prunable, parameters: int, ratio: float, params: Pru
 def scores(model: PreTrainedModel, module: Prunable, windows: torch.Tensor, params: PruneParams) -> torch.Tensor:
     """Return one float64 score per channel, shape (hidden,).
 
-    `prune.grouping` combines the matrices that a channel crosses; for a criterion of activations, what the norms put
-    out, each scored with all matrices that read it.
+    `prune.grouping` combines the matrices that a channel crosses; for a criterion of activations, what is read of the
+    stream at each place, scored with all matrices that read there.
     """
     by = criterion(params.chosen.criterion)
     if not isinstance(by, MomentCriterion):
         return score_units(params.chosen.criterion, model, [module], windows, params)[0]
-    rows = [by.score_moments(*output, module.units) for output in norm_outputs(model, windows)]
+    rows = [by.score_moments(*output, module.units) for output in readings(model, windows)]
     return combined(torch.cat(rows), params)

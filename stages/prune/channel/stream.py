@@ -1,7 +1,7 @@
 """The residual stream's channels as units: what crosses them, what reads them, and cutting them out.
 
 Channel j is column j of the embeddings and of every matrix that reads the stream (q, k, v, gate, up, the head), row j
-of every matrix that writes to it (o, down), and weight j of every norm but Qwen3's of queries and keys.
+of every matrix that writes to it (o, down), and weight j of every norm but those of queries and keys.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
-from stages.models.parts import Parts
+from stages.models.parts import Half, Parts
 from stages.prune.activations import TOKENS_PER_PASS
 from stages.prune.surgery import keep_units
 from stages.prune.units import Matrices, Prunable
@@ -22,7 +22,7 @@ def stream(model: PreTrainedModel) -> Prunable:
     """Return the hidden size of `model` as one module; its matrices begin with the embeddings."""
     matrices = matrices_of(model)
     size = sum(matrix.weight.numel() for matrix, _ in matrices)
-    units, weights = Parts(model).embeddings.weight.shape[1], len(norms(model))
+    units, weights = Parts(model).width, len(norms(model))
     biases = sum(dim == 0 and getattr(matrix, "bias", None) is not None for matrix, dim in matrices)
     return Prunable(0, "channel", units, 1, size // units + weights + biases, matrices)
 
@@ -38,45 +38,53 @@ def matrices_of(model: PreTrainedModel) -> Matrices:
     return (*matrices, *head)
 
 
-def norms(model: PreTrainedModel) -> list[tuple[Any, list[nn.Linear]]]:
-    """Return every norm of the residual stream with the matrices that read what it puts out."""
-    parts, head = Parts(model), model.get_output_embeddings()
-    halves = [half for layer in parts.layers for half in (parts.attention(layer), parts.mlp(layer))]
-    return [*((half.norm, [*half.inputs.values()]) for half in halves), (parts.last_norm, [head])]
+def norms(model: PreTrainedModel) -> list[Any]:
+    """Return every norm as wide as the residual stream, each once."""
+    parts = Parts(model)
+    every = [norm for half in halves(parts) for norm in (half.norm, half.after)]
+    return [norm for norm in every if not isinstance(norm, nn.Identity)] + [parts.last_norm]
+
+
+def halves(parts: Parts) -> list[Half]:
+    """Return the halves of all layers, in order."""
+    return [half for layer in parts.layers for half in (parts.attention(layer), parts.mlp(layer))]
 
 
 @torch.no_grad()
-def norm_outputs(
+def readings(
     model: PreTrainedModel, windows: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield for every norm of the stream the weight that reads it, and the mean and the mean square of its channels.
+    """Yield, wherever the stream is read, the weight that reads it, and the mean and mean square of what it reads.
 
     The weight, (out, hidden), has the rows of all matrices that read; the moments, (hidden,) each, float64, are those
     on `windows`, tokens of shape (count, length), all from the model as it is. Raises UserError for activations that
     are not finite.
     """
-    pairs = norms(model)
-    sums = [torch.zeros(2, model.config.hidden_size, dtype=torch.float64, device=model.device) for _ in pairs]
+    parts = Parts(model)
+    groups = [list(half.inputs.values()) for half in halves(parts)]
+    sums = [torch.zeros(2, parts.width, dtype=torch.float64, device=model.device) for _ in (*groups, "head")]
 
-    def add(total: torch.Tensor, output: torch.Tensor) -> None:
-        values = output.flatten(0, 1).double()
+    def add(total: torch.Tensor, read: torch.Tensor) -> None:
+        values = read.flatten(0, 1).double()
         total += torch.stack([values.sum(0), values.square().sum(0)])
 
     hooks = [
-        norm.register_forward_hook(lambda _, args, output, total=total: add(total, output))
-        for (norm, _), total in zip(pairs, sums, strict=True)
+        group[0].register_forward_pre_hook(lambda _, args, total=total: add(total, args[0]))
+        for group, total in zip(groups, sums, strict=False)
     ]
+    # The head is left out of the pass: it reads what the last norm puts out.
+    hooks.append(parts.last_norm.register_forward_hook(lambda _, args, output: add(sums[-1], output)))
     try:
         for batch in windows.split(max(1, TOKENS_PER_PASS // windows.shape[1])):
             model.get_decoder()(batch.to(model.device), use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
-    for (_, matrices), total in zip(pairs, sums, strict=True):
+    for group, total in zip([*groups, [model.get_output_embeddings()]], sums, strict=True):
         if not torch.isfinite(total).all():
             raise UserError("the calibration activations are not finite; the base model or its dtype is not usable")
         mean, square = total / windows.numel()
-        yield torch.cat([each.weight for each in matrices]), mean, square
+        yield torch.cat([each.weight for each in group]), mean, square
 
 
 @torch.no_grad()
@@ -85,18 +93,26 @@ def keep_channels(model: PreTrainedModel, keep: torch.Tensor) -> None:
 
     A norm divides by the root of the mean over all channels, sqrt(sum x^2 / hidden + eps). The mean over the kept alone
     is larger by hidden / kept where the others are zero, so the norms' weights take the root of that, and eps the same.
+    The norms of queries and keys share that eps, so the matrices that they follow take the root too.
     """
-    module = stream(model)
-    embeddings, keep = Parts(model).embeddings, keep.to(model.device)
+    module, parts = stream(model), Parts(model)
+    embeddings, keep, family = parts.embeddings, keep.to(model.device), parts.family
     grown = module.units / len(keep)
     embeddings.weight = nn.Parameter(embeddings.weight[:, keep], requires_grad=False)
     embeddings.embedding_dim = len(keep)
     for linear in matrices_of(model)[1:]:
         keep_units(Prunable(0, "channel", module.units, 1, 0, (linear,)), keep)
-    for norm, _ in norms(model):
-        norm.weight = nn.Parameter((norm.weight[keep] * grown**0.5).to(norm.weight.dtype), requires_grad=False)
-        norm.variance_epsilon *= grown
-    model.config.rms_norm_eps *= grown
+    for norm in norms(model):
+        weight = (norm.weight[keep] + family.norm.offset) * grown**0.5 - family.norm.offset
+        norm.weight = nn.Parameter(weight.to(norm.weight.dtype), requires_grad=False)
+    for linear, _ in [pair for half in halves(parts) for pair in half.input_norms]:
+        for parameter in linear.parameters():
+            parameter.mul_(grown**0.5)
+    for module in model.modules():
+        for name in ("variance_epsilon", "eps"):
+            if hasattr(module, name):
+                setattr(module, name, getattr(module, name) * grown)
+    setattr(model.config, family.norm.eps_key, getattr(model.config, family.norm.eps_key) * grown)
     model.config.hidden_size = len(keep)
     if model.config.tie_word_embeddings:
         head = model.get_output_embeddings()

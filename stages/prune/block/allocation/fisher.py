@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from stages.common.progress import progress
 from stages.common.torch_setup import arithmetic
+from stages.models.parts import Head, Parts
 from stages.prune.activations import Activations
 from stages.prune.block.allocation.sensitivity import Loss, Sensitivity, losses_by_level
 from stages.prune.block.divergence import first_windows
@@ -47,8 +48,7 @@ def predicted_loss(activations: Activations, gradients: torch.Tensor) -> Loss:
 def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -> dict[tuple[int, str], torch.Tensor]:
     """Return by layer and half the gradients of the log-likelihood at its output, (draws, tokens, hidden), float32.
 
-    Those of the residual stream after the half, which its output is added to. Layer by layer from the last one: the
-    forward pass keeps each layer's input, from which the layer is computed again.
+    Layer by layer from the last one: the forward pass keeps each layer's input, from which the layer is computed again.
     """
     activations = Activations(model, windows)
     inputs = [torch.cat(activations.hidden)]
@@ -57,27 +57,32 @@ def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -
         inputs.append(torch.cat(activations.hidden))
     slopes, result = sampled_slopes(model, inputs.pop(), seed), {}
     for layer in progress(range(len(activations.layers))[::-1], "backward pass"):
-        result[layer, "mlp"] = slopes.flatten(1, 2).float()
         stream = inputs.pop().requires_grad_()
         with torch.enable_grad(), arithmetic():
-            middle, end = halves(activations, layer, stream)
-        pairs = [torch.autograd.grad(end, (middle, stream), each, retain_graph=True) for each in slopes]
-        between, slopes = (torch.stack(each) for each in zip(*pairs, strict=True))
-        result[layer, "attention"] = between.flatten(1, 2).float()
+            outputs, end = outputs_of(activations, layer, stream)
+        rows = [torch.autograd.grad(end, (*outputs.values(), stream), each, retain_graph=True) for each in slopes]
+        *found, slopes = (torch.stack(each) for each in zip(*rows, strict=True))
+        for kind, gradients in zip(outputs, found, strict=True):
+            result[layer, kind] = gradients.flatten(1, 2).float()
     return result
 
 
-def halves(activations: Activations, layer: int, stream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the residual stream after the layer's attention and after its MLP."""
-    caught: list[torch.Tensor] = []
-    module = activations.layers[layer]
-    norm = activations.parts.mlp(module).norm
-    hook = norm.register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+def outputs_of(
+    activations: Activations, layer: int, stream: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Return what the output matrices of the layer's halves put out, by kind, and what the layer does."""
+    caught: dict[str, torch.Tensor] = {}
+    module, parts = activations.layers[layer], activations.parts
+    hooks = [
+        half.output.register_forward_hook(lambda _, args, output, kind=kind: caught.update({kind: output}))
+        for kind, half in (("attention", parts.attention(module)), ("mlp", parts.mlp(module)))
+    ]
     try:
         end = module(stream, **activations.settings[layer])
     finally:
-        hook.remove()
-    return caught[0], end
+        for hook in hooks:
+            hook.remove()
+    return caught, end
 
 
 def sampled_slopes(model: PreTrainedModel, hidden: torch.Tensor, seed: int) -> torch.Tensor:
@@ -86,15 +91,17 @@ def sampled_slopes(model: PreTrainedModel, hidden: torch.Tensor, seed: int) -> t
     `hidden`, (windows, length, hidden), is that output. By the logits the gradient is onehot - softmax.
     """
     generator = torch.Generator(hidden.device).manual_seed(seed)
-    leaf, head = hidden.detach().requires_grad_(), model.get_output_embeddings()
+    leaf, head = hidden.detach().requires_grad_(), Head(model)
     with torch.enable_grad():
-        normed = model.get_decoder().norm(leaf)
+        normed = Parts(model).last_norm(leaf)
     by_head = []
     with torch.no_grad():
         for states in normed.flatten(0, 1).split(TOKENS_OF_LOGITS):
-            probabilities = head(states).float().softmax(-1)
+            logits = head(states).float()
+            probabilities, slope = logits.softmax(-1), torch.as_tensor(head.slope(logits), device=logits.device)
             drawn = torch.multinomial(probabilities, DRAWS, replacement=True, generator=generator)
-            mean = (probabilities.to(head.weight.dtype) @ head.weight)[:, None]
-            by_head.append(head.weight[drawn] - mean)
+            mean = ((probabilities * slope).to(head.weight.dtype) @ head.weight)[:, None]
+            steep = slope.expand_as(logits).gather(1, drawn)[..., None].to(head.weight.dtype)
+            by_head.append(head.weight[drawn] * steep - mean)
     goals = torch.cat(by_head).transpose(0, 1).reshape(DRAWS, *hidden.shape)
     return torch.stack([torch.autograd.grad(normed, leaf, each, retain_graph=True)[0] for each in goals])

@@ -18,8 +18,8 @@ class Bias(Update):
     def prepare(self, model: PreTrainedModel) -> None:
         """Give the output matrices a bias of zeros.
 
-        Llama's config knows biases for all matrices or none, so all get one and the model stays a plain Llama. Those of
-        the other architectures know none for the outputs: `output_bias` adds them to the pruned class of each.
+        Where the family's config knows biases for all matrices or none, all get one and the model keeps its plain
+        class. Other configs know none for the outputs: `output_bias` names those that the pruned class adds one to.
         """
         parts = Parts(model)
         known = parts.family.bias_keys
@@ -29,8 +29,10 @@ class Bias(Update):
             for linear in (each for each in (layer.modules() if known else outputs) if isinstance(each, nn.Linear)):
                 if linear.bias is None:
                     linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
-        for key in known or ["output_bias"]:
+        for key in known:
             setattr(model.config, key, True)
+        if not known:
+            model.config.output_bias = parts.family.outputs
 
     @torch.no_grad()
     def update(self, module: Prunable, keep: torch.Tensor, inputs: Inputs) -> None:

@@ -27,8 +27,8 @@ class Realign(Update):
     def receive(self, module: Prunable, inputs: Inputs) -> None:
         """Set the matrices that read the stream to the least-squares solution, by one factor, then the output's."""
         here = inputs.activations
-        square = products(here.normed(here.hidden), here.normed(here.hidden))
-        cross = products(here.normed(here.reference), here.normed(here.hidden))
+        square = products(here.normed(here.sources), here.normed(here.sources))
+        cross = products(here.normed(here.dense_sources), here.normed(here.sources))
         strength = damping(finite(square, module))
         square.diagonal().add_(strength)
         cross.diagonal().add_(strength)
@@ -48,8 +48,14 @@ class Realign(Update):
         """Set the weights of the last norm to the least-squares solution, each for its channel."""
         activations.go_to(len(activations.layers))
         states, dense = activations.normed(activations.hidden), activations.normed(activations.reference)
-        pairs = [(x.flatten(0, 1).double(), y.flatten(0, 1).double()) for x, y in zip(states, dense, strict=True)]
+        bias = getattr(activations.last_norm, "bias", None)
+        shift = 0 if bias is None else bias.double()  # the weights have no part in it
+        pairs = [
+            (x.flatten(0, 1).double() - shift, y.flatten(0, 1).double() - shift)
+            for x, y in zip(states, dense, strict=True)
+        ]
         square, cross = torch.stack([torch.stack([(x * x).sum(0), (y * x).sum(0)]) for x, y in pairs]).sum(0)
         strength = DAMPING * square.mean().item() or 1.0
-        weight = activations.last_norm.weight
-        weight.copy_((weight.double() * (cross + strength) / (square + strength)).to(weight.dtype))
+        norm, offset = activations.last_norm, activations.parts.family.norm.offset
+        fit = (cross + strength) / (square + strength)
+        norm.weight.copy_(((norm.weight.double() + offset) * fit - offset).to(norm.weight.dtype))
