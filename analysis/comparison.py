@@ -1,32 +1,50 @@
-"""Compare the models with one another: the numbers of metrics/comparison.json and metrics/details/report.json."""
+"""Compare the models of a run with one another: what metrics/details/report.json holds."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from analysis.averages import average_accuracy, average_corrected
-from analysis.losses import Estimate, MeanLosses, estimate, mean_losses
-from analysis.paired import paired_tests
+from analysis.contrasts import Contrast, accuracy_contrasts, perplexity_contrasts, value_contrasts
+from analysis.estimates import estimate
+from analysis.losses import MeanLosses, losses_by_text
 from analysis.params import ReportParams
-from analysis.recovery import share_key
-from analysis.results import CONTRASTS, CONTROL, MODELS, Metrics, task_names
-from analysis.significance import above_chance, holm
+from analysis.recovery import Recovery, other_domains_first
+from analysis.results import CONTROL, MODELS, PAIRS, Metrics, task_names
+from analysis.rows import Runs
+from analysis.significance import above_chance
 
 
-def compare(
-    evaluate: dict[str, Metrics],
-    chances: Metrics,
-    questions: dict[str, pd.DataFrame],
-    windows: dict[str, pd.DataFrame],
-    params: ReportParams,
-) -> Metrics:
-    """Return all that can be said of the models from what was measured."""
-    return (
-        average_accuracies(evaluate, chances)
-        | compare_with_chance(questions, chances)
-        | compare_accuracies(questions)
-        | compare_perplexities(windows, params)
+@dataclass(frozen=True)
+class Comparison:
+    """All that can be said of a run's models from what was measured."""
+
+    accuracies: list[Contrast]
+    values: list[Contrast]  # of metrics of a question but an accuracy: exact match, F1, a probability
+    perplexities: list[Contrast]
+    recoveries: list[Recovery]  # other domains than the tuning's first
+    guessing: dict[tuple[str, str], float]  # the probability of as many right answers by chance, by model and task
+
+    def metrics(self) -> Metrics:
+        """Return everything by the names of metrics/details/report.json."""
+        found = {f"{model}_{task}_chance_p": p for (model, task), p in self.guessing.items()}
+        for contrast in [*self.accuracies, *self.values, *self.perplexities]:
+            found |= contrast.metrics()
+        for recovery in self.recoveries:
+            found |= recovery.metrics()
+        return found
+
+
+def compare(runs: Runs, chances: Metrics, own_domain: str | None, params: ReportParams) -> Comparison:
+    """Compare a run's models, each a row of one result; `own_domain` is the text of the tuning's domain, if any."""
+    losses = losses_by_text(runs, params)
+    return Comparison(
+        accuracy_contrasts(runs, PAIRS, params.level),
+        value_contrasts(runs, PAIRS, params.level),
+        perplexity_contrasts(losses, PAIRS, params.confidence),
+        recoveries(losses, own_domain, params.confidence),
+        compare_with_chance(runs, chances),
     )
 
 
@@ -40,73 +58,31 @@ def average_accuracies(evaluate: dict[str, Metrics], chances: dict[str, float]) 
     return {key: value for key, value in averages.items() if not math.isnan(value)}
 
 
-def compare_with_chance(questions: dict[str, pd.DataFrame], chances: dict[str, float]) -> Metrics:
-    """Return, per model and task, the probability of its right answers, or more, by guessing."""
+def compare_with_chance(runs: Runs, chances: Metrics) -> dict[tuple[str, str], float]:
+    """Return, by model and task, the probability of its right answers, or more, by guessing."""
     return {
-        f"{model}_{task}_chance_p": above_chance(int(answers["acc"].sum()), len(answers), chances[task])
-        for model, frame in questions.items()
-        for task, answers in frame.groupby("task")
+        (model, str(task)): above_chance(int(answers["acc"].sum()), len(answers), chances[str(task)])
+        for model, (run,) in runs.items()
+        for task, answers in run.questions.groupby("task")
         if task in chances
     }
 
 
-def compare_accuracies(questions: dict[str, pd.DataFrame]) -> Metrics:
-    """Return, per contrast and task, the difference in accuracy and McNemar's exact test, raw and Holm-adjusted.
-
-    The tests of all contrasts and tasks are one family.
-    """
-    metrics: Metrics = {}
-    names = []
-    for contrast, reference, model in CONTRASTS:
-        if {reference, model} <= set(questions):
-            for test in paired_tests(reference, questions[reference], model, questions[model]):
-                name = f"{contrast}_{test.task}"
-                names.append(name)
-                metrics[f"{name}_acc_difference"] = test.difference
-                metrics[f"{name}_lost"] = test.lost
-                metrics[f"{name}_won"] = test.won
-                metrics[f"{name}_mcnemar_p"] = test.p
-    for name, adjusted in zip(names, holm([metrics[f"{name}_mcnemar_p"] for name in names]), strict=True):
-        metrics[f"{name}_mcnemar_p_holm"] = adjusted
-    return metrics
-
-
-def compare_perplexities(windows: dict[str, pd.DataFrame], params: ReportParams) -> Metrics:
-    """Return perplexities' ratios and the share of log-perplexity that recovery won back, with bootstrap intervals."""
-    metrics: Metrics = {}
-    number = {model: index for index, model in enumerate(windows)}
-    for name in sorted({str(each) for frame in windows.values() for each in frame["set"]}):
-        losses = mean_losses([{model: frame} for model, frame in windows.items()], name, params)
-        for contrast, reference, model in CONTRASTS:
-            if {reference, model} <= set(windows):
-                ratio = losses.ratio(number[reference], number[model], params.confidence)
-                metrics |= flat(f"{contrast}_{name}_ppl_ratio", ratio)
-        if set(windows) >= set(MODELS):
-            metrics |= recovery(name, losses, number, params.confidence)
-    return metrics
-
-
-def recovery(name: str, losses: MeanLosses, number: dict[str, int], confidence: float) -> Metrics:
-    """Return the share of the log-perplexity lost by pruning that tuning won back; nothing where nothing was lost.
-
-    `number` is each model's in `losses`. `..._net` is the share without what tuning alone does: by how much less the
-    tuned model lags behind the control, the base tuned alike, than the pruned model lags behind the base.
-    """
-    means = {model: losses.measured[index] for model, index in number.items()}
-    drawn = {model: losses.drawn[:, index] for model, index in number.items()}
-    lost, drawn_lost = means["pruned"] - means["base"], drawn["pruned"] - drawn["base"]
-    metrics: Metrics = {}
-    for suffix, reference in (("", "base"), ("_net", CONTROL)) if lost > 0 else ():
-        if reference in means:
-            share = float(1 - (means["tuned"] - means[reference]) / lost)
-            # Where some samples lost nothing, the share has no finite interval.
-            some = (drawn_lost > 0).all()
-            shares = 1 - (drawn["tuned"] - drawn[reference]) / drawn_lost if some else np.empty(0)
-            metrics |= flat(f"{share_key(name)}{suffix}", estimate(share, shares, confidence))
-    return metrics
-
-
-def flat(key: str, found: Estimate) -> Metrics:
-    """Return an estimate as metrics: `key`, and `key`_low and `key`_high where there is an interval."""
-    bounds = {} if math.isnan(found.low) else {f"{key}_low": found.low, f"{key}_high": found.high}
-    return {key: found.value, **bounds}
+def recoveries(losses: dict[str, MeanLosses], own_domain: str | None, confidence: float) -> list[Recovery]:
+    """Return the share won back on every text on which pruning lost; `losses` are by text."""
+    found = []
+    for text in other_domains_first(list(losses), own_domain):
+        mean = losses[text]
+        if set(MODELS) <= set(mean.rows):
+            (base, base_drawn), (pruned, pruned_drawn), (tuned, tuned_drawn) = (mean.of(model) for model in MODELS)
+            lost, drawn_lost = pruned - base, pruned_drawn - base_drawn
+            some = (drawn_lost > 0).all()  # where some samples lost nothing, the share has no finite interval
+            if lost > 0:
+                shares = []
+                for reference in ("base", CONTROL):
+                    if reference in mean.rows:
+                        at, drawn = mean.of(reference)
+                        between = 1 - (tuned_drawn - drawn) / drawn_lost if some else np.empty(0)
+                        shares.append(estimate(1 - (tuned - at) / lost, between, confidence))
+                found.append(Recovery(text, text == own_domain, *shares))
+    return found

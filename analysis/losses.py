@@ -1,63 +1,57 @@
 """Mean losses of models on the same windows, how they differ, and how sure that is."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
+from analysis.estimates import Estimate, estimate
 from analysis.outcomes import side_by_side
 from analysis.params import ReportParams
-from analysis.significance import bootstrap_losses, interval, mean_loss
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval, whose bounds are NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
-    def excludes(self, null: float) -> bool:
-        """Return whether the interval leaves out `null`."""
-        return self.low > null or self.high < null
+from analysis.rows import Runs
+from analysis.significance import bootstrap_losses, mean_loss
 
 
 @dataclass(frozen=True)
 class MeanLosses:
-    """Mean losses on one text in nats per token, each the mean over a group of runs."""
+    """Mean losses of rows on one text in nats per token, each the mean over the row's runs."""
 
-    measured: np.ndarray  # shape (groups,)
-    drawn: np.ndarray  # of every bootstrap sample, shape (samples, groups); no samples of one window alone
+    rows: list[str]  # their labels
+    measured: np.ndarray  # shape (rows,)
+    drawn: np.ndarray  # of every bootstrap sample, shape (samples, rows); no samples of one window alone
 
-    def ratio(self, reference: int, model: int, confidence: float) -> Estimate:
-        """Return the perplexity of group number `model` divided by that of group number `reference`."""
-        ratios = np.exp(self.drawn[:, model] - self.drawn[:, reference])
-        return estimate(float(np.exp(self.measured[model] - self.measured[reference])), ratios, confidence)
+    def ratio(self, reference: str, model: str, confidence: float) -> Estimate:
+        """Return the perplexity of row `model` divided by that of row `reference`."""
+        (first, drawn_first), (second, drawn_second) = self.of(reference), self.of(model)
+        return estimate(float(np.exp(second - first)), np.exp(drawn_second - drawn_first), confidence)
+
+    def of(self, row: str) -> tuple[float, np.ndarray]:
+        """Return one row's mean loss, and that of every bootstrap sample, shape (samples,)."""
+        index = self.rows.index(row)
+        return float(self.measured[index]), self.drawn[:, index]
 
 
-def estimate(value: float, drawn: np.ndarray, confidence: float) -> Estimate:
-    """Return `value` with the interval of what was drawn."""
-    low, high = interval(drawn, confidence) if len(drawn) else (math.nan, math.nan)
-    return Estimate(value, low, high)
+def mean_losses(runs: Runs, text: str, params: ReportParams) -> MeanLosses:
+    """Return the mean losses of rows on `text`.
 
-
-def mean_losses(groups: list[dict[str, pd.DataFrame]], name: str, params: ReportParams) -> MeanLosses:
-    """Return the mean losses on text `name` of groups of runs, each run's windows by the run's name.
-
-    The bootstrap draws the same windows for all, and runs of a group where it has several. Raises UserError where the
+    The bootstrap draws the same windows for all, and runs of a row where it has several. Raises UserError where the
     runs were not measured on the same windows.
     """
-    frames = {run: table[table["set"] == name] for group in groups for run, table in group.items()}
+    frames = {run.label: run.windows[run.windows["set"] == text] for group in runs.values() for run in group}
     keys = ["set", "window"]
     losses = side_by_side(frames, keys, "loss").to_numpy(dtype=float)
     tokens = next(iter(frames.values())).set_index(keys)["tokens"].sort_index().to_numpy(dtype=float)
-    sizes = [len(group) for group in groups]
+    sizes = [len(group) for group in runs.values()]
     # One window has no spread to draw from.
     samples = params.bootstrap_samples if len(losses) > 1 else 0
     drawn = draw_runs(bootstrap_losses(losses, tokens, samples, params.seed), sizes, params.seed)
-    return MeanLosses(group_means(mean_loss(losses, tokens), sizes), drawn)
+    return MeanLosses(list(runs), group_means(mean_loss(losses, tokens), sizes), drawn)
+
+
+def losses_by_text(runs: Runs, params: ReportParams) -> dict[str, MeanLosses]:
+    """Return the mean losses of rows on every text that was measured; rows without windows are left out."""
+    measured = {row: group for row, group in runs.items() if all(len(run.windows) for run in group)}
+    texts = sorted({str(text) for group in measured.values() for run in group for text in run.windows["set"].unique()})
+    return {text: mean_losses(measured, text, params) for text in texts}
 
 
 def draw_runs(values: np.ndarray, groups: list[int], seed: int) -> np.ndarray:

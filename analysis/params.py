@@ -14,6 +14,11 @@ class ReportParams(Section):
     seed: Seed
     confidence: Annotated[float, Field(gt=0, lt=1)]
 
+    @property
+    def level(self) -> float:
+        """The level of significance."""
+        return round(1 - self.confidence, 10)
+
 
 class Pruning(Section):
     """The keys of section `prune` that name a study."""

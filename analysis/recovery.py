@@ -1,52 +1,79 @@
-"""What recovery won back, in words: first on texts of another domain than the model was tuned on.
+"""What recovery won back of the log-perplexity that pruning lost: first on texts of other domains than the tuning's.
 
 On the text that it was tuned on, or one like it, a model gets better whether it was pruned or not: that share is
 adaptation as well.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
+from analysis.estimates import Estimate
 from analysis.results import Metrics
 
 
-def other_domains_first(sets: list[str], own_domain: str | None) -> list[str]:
-    """Return the perplexity sets with `own_domain`, that of the text the model was tuned on, last."""
-    return sorted(sets, key=lambda name: (name == own_domain, name))
+@dataclass(frozen=True)
+class Recovery:
+    """The share of the log-perplexity lost by pruning that tuning won back on one text."""
+
+    text: str
+    own_domain: bool  # the text is of the domain that the model was tuned on
+    share: Estimate
+    # Without what tuning alone does: by how much less the tuned model lags behind the control, the base tuned alike,
+    # than the pruned model lags behind the base.
+    net: Estimate | None = None
+
+    @property
+    def won_by(self) -> str:
+        """What wins it back."""
+        return won_by(self.own_domain)
+
+    def metrics(self) -> Metrics:
+        """Return the shares by the names of metrics/details/report.json."""
+        key = share_key(self.text)
+        return self.share.metrics(key) | (self.net.metrics(f"{key}_net") if self.net else {})
 
 
-def won_by(name: str, own_domain: str | None) -> str:
-    """Return what wins back log-perplexity on set `name`."""
-    return "recovery and adaptation to the text" if name == own_domain else "recovery"
+def won_by(own_domain: bool) -> str:
+    """Return what wins back log-perplexity on a text."""
+    return "recovery and adaptation to the text" if own_domain else "recovery"
 
 
-def share_key(name: str) -> str:
-    """Return the key of metrics/details/report.json that holds the share won back on set `name`."""
-    return f"tuned_{name}_log_ppl_recovered"
+def share_key(text: str) -> str:
+    """Return the key of metrics/details/report.json that holds the share won back on `text`."""
+    return f"tuned_{text}_log_ppl_recovered"
 
 
-def share_text(found: Metrics, key: str, confidence: float) -> str:
+def other_domains_first(texts: list[str], own_domain: str | None) -> list[str]:
+    """Return the texts with `own_domain`, that of the text the model was tuned on, last."""
+    return sorted(texts, key=lambda name: (name == own_domain, name))
+
+
+def read_recovery(report: dict[str, Any], text: str) -> Recovery | None:
+    """Return the share on `text` that metrics/details/report.json (`report`) holds; None where nothing was lost."""
+    key = share_key(text)
+    if key not in report:
+        return None
+    share = Estimate(report[key], *(report.get(f"{key}_{bound}", math.nan) for bound in ("low", "high")))
+    return Recovery(text, text == report.get("own_domain"), share)
+
+
+def share_text(share: Estimate, confidence: float) -> str:
     """Return a share in percent with its interval, as a sentence says it."""
-    text = f"{100 * found[key]:.1f} %"
-    if f"{key}_low" not in found:
-        return text
-    low, high = 100 * found[f"{key}_low"], 100 * found[f"{key}_high"]
-    return f"{text} ({100 * confidence:g} % interval {low:.1f} to {high:.1f})"
+    value, low, high = (100 * each for each in (share.value, share.low, share.high))
+    return f"{value:.1f} %" + (f" ({100 * confidence:g} % interval {low:.1f} to {high:.1f})" if share.bounded else "")
 
 
-def recovered_metric(comparison: Metrics, sets: list[str], own_domain: str | None) -> Metrics:
-    """Return `<set>_recovered`, the share on the first set of another domain, on the own where there is no other."""
-    first = other_domains_first(sets, own_domain)[:1]
-    return {f"{name}_recovered": comparison[share_key(name)] for name in first if share_key(name) in comparison}
+def recovered_metric(recoveries: list[Recovery], texts: list[str], own_domain: str | None) -> Metrics:
+    """Return `<text>_recovered`, the share on the first text of another domain, on the own where there is no other."""
+    first = other_domains_first(texts, own_domain)[:1]
+    return {f"{each.text}_recovered": each.share.value for each in recoveries if each.text in first}
 
 
-def recovered_sentence(report: dict[str, Any], sets: list[str]) -> str:
-    """Return the same in words; nothing where nothing was lost or measured.
-
-    `report`: metrics/details/report.json.
-    """
-    for name in other_domains_first(sets, report.get("own_domain"))[:1]:
-        if share_key(name) in report:
-            share = share_text(report, share_key(name), report["confidence"])
-            by = won_by(name, report["own_domain"])
-            return f"{by} won back {share} of the log-perplexity that pruning lost on {name}"
+def recovered_sentence(report: dict[str, Any], texts: list[str]) -> str:
+    """Return the same in words; nothing where nothing was lost or measured. `report`: metrics/details/report.json."""
+    for text in other_domains_first(texts, report.get("own_domain"))[:1]:
+        if recovery := read_recovery(report, text):
+            share = share_text(recovery.share, report["confidence"])
+            return f"{recovery.won_by} won back {share} of the log-perplexity that pruning lost on {text}"
     return ""

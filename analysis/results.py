@@ -12,13 +12,8 @@ from stages.common.params import FOLDERS
 
 MODELS = tuple(FOLDERS)
 CONTROL = "control"  # the base tuned as the pruned model is, where section `models` names it
-# What is compared with what: the prefix of the metric, the reference, the model.
-CONTRASTS = (
-    ("pruned", "base", "pruned"),
-    ("tuned", "base", "tuned"),
-    ("tuned_vs_pruned", "pruned", "tuned"),
-    (CONTROL, "base", CONTROL),
-)
+# Which models of a run are compared: the reference, the model.
+PAIRS = (("base", "pruned"), ("base", "tuned"), ("pruned", "tuned"), ("base", CONTROL))
 SPARSE = 0.99  # a model is sparse if a smaller share of its parameters than this is not zero
 
 Metrics = dict[str, float]

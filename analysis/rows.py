@@ -16,19 +16,20 @@ from analysis.results import Metrics, parse_json, task_names
 class Result:
     """One model of one run. What is missing stays missing: no key, no row."""
 
-    run: str  # the experiment's name
+    run: str  # the experiment's name; empty for the run in this folder
     model: str  # base | pruned | tuned, or the last two in a format of the study: tuned-gguf-q8_0
     evaluate: Metrics
     profile: Metrics
     questions: pd.DataFrame  # task, question, acc and acc_norm (0 or 1), answer; no rows where it was not measured
     windows: pd.DataFrame  # set, window, loss in nats per token, tokens; no rows where it was not measured
+    values: pd.DataFrame  # task, question, metric, filter, value: of every metric with a value for each question
     layers: pd.DataFrame | None  # what pruning left of each layer; None for the base
     config: dict[str, Any]  # its config.json, which gives its shape; empty where it is missing
 
     @property
     def label(self) -> str:
         """What messages call it."""
-        return f"{self.run}, {self.model}"
+        return f"{self.run}, {self.model}" if self.run else self.model
 
     @property
     def average(self) -> float:
@@ -58,9 +59,13 @@ def read_result(read: Callable[[str], bytes | None], run: str, model: str, folde
         profile=measured("profile"),
         questions=outcomes("questions", ["task", "question", "acc", "acc_norm", "answer"]),
         windows=outcomes("windows", ["set", "window", "loss", "tokens"]),
+        values=outcomes("values", ["task", "question", "metric", "filter", "value"]),
         layers=None if layers is None else pd.read_csv(io.BytesIO(layers)),
         config=parse_json(read(f"{folder}/config.json"), f"{folder}/config.json"),
     )
+
+
+Runs = dict[str, list[Result]]  # by the label of a row, which has several runs where there are seeds
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.audit import Finding
+from analysis.comparison import Comparison
 from analysis.params import Pruning
-from analysis.recovery import other_domains_first, share_key, share_text, won_by
+from analysis.recovery import other_domains_first, share_text, won_by
 from analysis.results import MODELS, Metrics, perplexity_sets, task_names
 from analysis.run_differences import differences, verdicts
 from analysis.samples import samples_section
@@ -39,7 +40,7 @@ class RunReport:
     dequantised_from: str | None  # the tensor type of a GGUF base
     evaluate: dict[str, Metrics]
     profile: dict[str, Metrics]
-    comparison: Metrics
+    comparison: Comparison
     chances: Metrics
     baselines: pd.DataFrame  # what takes no model: guessing, the majority answer
     samples: dict[str, list[dict[str, str]]]
@@ -61,7 +62,7 @@ def run_page(report: RunReport) -> str:
         f"# Pruning study: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
         summary(report),
         quality(report),
-        differences(report.comparison, report.evaluate, report.chances, report.own_domain, report.level),
+        differences(report.comparison, list(report.evaluate), report.level) if any(report.evaluate.values()) else "",
         costs(report),
         report.further,
         removed(report),
@@ -88,18 +89,19 @@ def summary(report: RunReport) -> str:
             if not math.isnan(report.costs.loc[model, "parameters_nonzero_percent"])
         ]
         lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(shares)} of the base's parameters.")
+    recoveries = {each.text: each for each in report.comparison.recoveries}
     for name in other_domains_first(perplexity_sets(report.evaluate), report.own_domain):
         base, pruned, tuned = (report.quality.loc[model, f"{name}_ppl"] for model in MODELS)
         if math.isnan(base + pruned):
             continue
         line = f"Perplexity on {name} went from {base:,.2f} to {pruned:,.2f} by pruning"
         if not math.isnan(tuned):
-            line += f", and to {tuned:,.2f} by {won_by(name, report.own_domain)}"
-        if share_key(name) in report.comparison:
-            share = share_text(report.comparison, share_key(name), 1 - report.level)
+            line += f", and to {tuned:,.2f} by {won_by(name == report.own_domain)}"
+        if name in recoveries:
+            share = share_text(recoveries[name].share, 1 - report.level)
             line += f", which won back {share} of the lost log-perplexity"
         lines.append(f"{line}.")
-    lines += verdicts(report.comparison, task_names(report.evaluate), report.level)
+    lines += verdicts(report.comparison.accuracies)
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -108,7 +110,7 @@ def quality(report: RunReport) -> str:
     if not any(report.evaluate.values()):
         return ""
     table = quality_markdown(
-        report.quality, report.evaluate, report.comparison, report.baselines, report.level, report.pruning
+        report.quality, report.evaluate, report.comparison.accuracies, report.baselines, report.pruning
     )
     majority = MAJORITY if "majority answer" in report.baselines.index else ""
     text = f"""## Quality

@@ -64,9 +64,3 @@ def bootstrap_losses(losses: np.ndarray, tokens: np.ndarray, samples: int, seed:
         drawn = generator.integers(windows, size=(min(batch, samples - start), windows))
         means.append(weighted[drawn].sum(axis=1) / tokens[drawn].sum(axis=1)[:, None])
     return np.concatenate(means)
-
-
-def interval(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Return the percentile interval that holds the middle `confidence` of `values` (Efron 1979)."""
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

@@ -4,11 +4,12 @@ import numpy as np
 
 from analysis.audit import Finding
 from analysis.averages import majority_shares
+from analysis.contrasts import average_contrast, perplexity_contrasts
 from analysis.knee import Knee, find_knee, sentence
+from analysis.losses import mean_losses
 from analysis.params import ReportParams
 from analysis.results import perplexity_sets, task_names
 from analysis.rows import Result, Row
-from analysis.study_differences import average_difference, losses_of
 from analysis.study_tables import memory_text
 from analysis.tables import MAJORITY, checked
 
@@ -62,19 +63,23 @@ def mean_accuracy(cell: Row) -> float:
 
 def lower_than(best: Row, following: Row, name: str, params: ReportParams) -> str:
     """Return how the best perplexity compares with the next: a ratio, its interval, and whether it is significant."""
-    ratio = losses_of([best.runs, following.runs], name, params).ratio(1, 0, params.confidence)
-    judged = "significantly lower than" if ratio.excludes(1) else "not significantly lower than"
+    losses = {name: mean_losses({row.label: row.runs for row in (best, following)}, name, params)}
+    (found,) = perplexity_contrasts(losses, [(following.label, best.label)], params.confidence)
+    ratio = found.estimate
     # As many digits as it takes to see that the bounds are two, and on which side of 1.
     digits = next((each for each in range(3, 6) if len({1, round(ratio.low, each), round(ratio.high, each)}) == 3), 6)
     value, low, high = (f"{each:.{digits}f}" for each in (ratio.value, ratio.low, ratio.high))
+    judged = "significantly lower than" if found.significant else "not significantly lower than"
     return f"{judged} {following.line}'s (ratio {value}, {low} to {high})"
 
 
 def higher_than(best: Row, following: Row, params: ReportParams) -> str:
     """Return how the best average accuracy compares with the next: points, their interval, and the judgement."""
-    found = average_difference(best.runs, following.runs, params.confidence)
-    judged = "significantly above" if found.excludes(0) else "not significantly above"
-    return f"{judged} {following.line}'s ({found.value:+.2f} points, {found.low:+.2f} to {found.high:+.2f})"
+    runs = {row.label: row.runs for row in (best, following)}
+    found = average_contrast(runs, following.label, best.label, params.confidence)
+    points = found.estimate.scaled(100)
+    judged = "significantly above" if found.significant else "not significantly above"
+    return f"{judged} {following.line}'s ({points.value:+.2f} points, {points.low:+.2f} to {points.high:+.2f})"
 
 
 def knees(base: Result, cells: list[Row], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
@@ -82,7 +87,7 @@ def knees(base: Result, cells: list[Row], name: str, params: ReportParams) -> di
     result = {}
     for line in dict.fromkeys(cell.line for cell in cells if not cell.format):
         points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
-        losses = losses_of([[base], *(cell.runs for cell in points)], name, params)
+        losses = mean_losses({"base": [base]} | {cell.label: cell.runs for cell in points}, name, params)
         removed = np.array([0.0, *(1 - cell.kept for cell in points)])
         knee = find_knee(removed, losses.measured, losses.drawn, params.confidence)
         ratios = [0.0, *(cell.ratio for cell in points)]

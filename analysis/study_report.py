@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.contrasts import Contrast, accuracy_contrasts, perplexity_contrasts
+from analysis.losses import losses_by_text
 from analysis.params import ReportParams
 from analysis.results import Metrics
 from analysis.rows import Result, Row
 from analysis.study_checks import contradictions
-from analysis.study_differences import accuracy_differences, perplexity_ratios
 from analysis.study_page import study_page
 from analysis.study_plots import draw_all
 from analysis.study_tables import (
+    base_cell,
     cost_numbers,
     cost_text,
     difference_text,
@@ -48,11 +50,11 @@ class Tables:
 def write_report(name: str, missing: list[str], measured: Measured, params: ReportParams) -> Tables:
     """Write reports/<name>/ on what was measured; `missing` are the variants that are not there yet."""
     base, rows, chances = measured.base, measured.rows, measured.chances
-    ratios, accuracies = perplexity_ratios(rows, base, params), accuracy_differences(rows, base, params)
+    contrasts = compare_with_base(base, rows, params)
     quality, costs = quality_numbers(base, rows, chances), cost_numbers(base, rows)
     texts = {
-        "quality": quality_text(quality, ratios, accuracies),
-        "differences": difference_text(rows, ratios, accuracies),
+        "quality": quality_text(quality, rows, contrasts),
+        "differences": difference_text(rows, contrasts),
         "cost": cost_text(costs),
     }
     tables = {title: markdown_of(text) for title, text in texts.items()}
@@ -65,3 +67,11 @@ def write_report(name: str, missing: list[str], measured: Measured, params: Repo
         page = study_page(name, missing, base, rows, tables, findings, plots, params)
         (folder / "study.md").write_text(page, encoding="utf-8")
     return Tables(quality, costs, tables["quality"])
+
+
+def compare_with_base(base: Result, rows: list[Row], params: ReportParams) -> list[Contrast]:
+    """Return every row's contrasts with the base: perplexities, then accuracies."""
+    runs = {each.label: each.runs for each in [base_cell(base), *rows]}
+    pairs = [("base", row.label) for row in rows]
+    perplexities = perplexity_contrasts(losses_by_text(runs, params), pairs, params.confidence)
+    return perplexities + accuracy_contrasts(runs, pairs, params.level)

@@ -6,16 +6,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.averages import average_accuracy, average_corrected, baseline_table, majority_shares
-from analysis.losses import Estimate
+from analysis.contrasts import PERPLEXITY, Contrast
 from analysis.results import Metrics, is_sparse, perplexity_sets, task_names
 from analysis.rows import Result, Row
-from analysis.study_differences import Difference
 from analysis.tables import COSTS, DECIMALS, MISSING, cost_rows, markdown, memory_origin, number, span
 from stages.common.outputs import staged
 
-Ratios = dict[tuple[int, str], Estimate]
-Differences = dict[tuple[int, str], Difference]
 LEFT = 2  # columns of text: ratio and method
+NOT_SCORES = ["ratio", "method", "kept_percent", "runs"]
 
 
 def quality_numbers(base: Result, cells: list[Row], chances: Metrics) -> pd.DataFrame:
@@ -77,24 +75,23 @@ def spread(column: str, values: list[float]) -> dict[str, float]:
     )
 
 
-def quality_text(numbers: pd.DataFrame, ratios: Ratios, accuracies: Differences) -> pd.DataFrame:
-    """Return the quality table as it is printed: ± spread, ** around the best of a ratio, * for significance."""
-    measures = [column for column in numbers if str(column).endswith("_ppl")]
-    tasks = sorted({task for _, task in accuracies})
+def quality_text(numbers: pd.DataFrame, cells: list[Row], contrasts: list[Contrast]) -> pd.DataFrame:
+    """Return the quality table as it is printed: ± spread, ** around the best of a ratio, * for significance.
+
+    `contrasts` are those of the cells with the base.
+    """
+    significant = {(each.model, each.column) for each in contrasts if each.significant}
+    labels = dict(enumerate((cell.label for cell in cells), start=1))
     text = pd.DataFrame({"ratio": numbers["ratio"].map(ratio_text), "method": numbers["method"]})
     text["kept (%)"] = numbers["kept_percent"].map(lambda value: number(value, DECIMALS))
-    others = [column for column in ("average", "chance_corrected") if column in numbers]
-    for column in [*measures, *tasks, *others]:
-        best = best_of_ratio(numbers, column, lowest=column in measures)
-        heading = column.replace("_ppl", " PPL").replace("_corrected", "-corrected")
-        name = column.removesuffix("_ppl")
-        significant = {number for (number, each), found in ratios.items() if each == name and found.excludes(1)}
-        if column not in measures:
-            significant = {number for (number, each), found in accuracies.items() if each == name and found.significant}
-        text[heading] = [
-            cell_text(row, column, number in best, number - 1 in significant)
-            for number, (_, row) in enumerate(numbers.iterrows())
-        ]
+    for column in numbers.columns.difference(NOT_SCORES, sort=False):
+        if not column.endswith("_sd"):
+            best = best_of_ratio(numbers, column, lowest=column.endswith("_ppl"))
+            heading = column.replace("_ppl", " PPL").replace("_corrected", "-corrected")
+            text[heading] = [
+                cell_text(row, column, number in best, (labels.get(number), column) in significant)
+                for number, (_, row) in enumerate(numbers.iterrows())
+            ]
     return text
 
 
@@ -134,18 +131,19 @@ def cost_text(numbers: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
-def difference_text(cells: list[Row], ratios: Ratios, accuracies: Differences) -> pd.DataFrame:
+def difference_text(cells: list[Row], contrasts: list[Contrast]) -> pd.DataFrame:
     """Return every cell's differences from the base: perplexity as a ratio with its interval, accuracy in points."""
     rows = []
-    for index, cell in enumerate(cells):
+    for cell in cells:
         row = {"ratio": ratio_text(cell.ratio), "method": cell.line}
-        for name in sorted({name for _, name in ratios}):
-            ratio = ratios[index, name]
-            mark = " *" if ratio.excludes(1) else ""
-            row[f"{name} PPL ratio"] = f"{ratio.value:.3f} ({span(ratio.low, ratio.high, 3)}){mark}"
-        for task in sorted({task for _, task in accuracies}):
-            each = accuracies[index, task]
-            row[task] = f"{each.value:+.{DECIMALS}f}{' *' if each.significant else ''}"
+        for each in contrasts:
+            if each.model == cell.label:
+                mark, found = " *" if each.significant else "", each.estimate
+                if each.metric == PERPLEXITY:
+                    interval = span(found.low, found.high, 3)
+                    row[f"{each.name} PPL ratio"] = f"{found.value:.3f} ({interval}){mark}"
+                else:
+                    row[each.name] = f"{100 * found.value:+.{DECIMALS}f}{mark}"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -6,7 +6,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from analysis.audit import Finding
-from analysis.averages import mean
+from analysis.averages import average_accuracy, average_corrected, mean
+from analysis.contrasts import Contrast
 from analysis.params import Pruning
 from analysis.results import CONTROL, Metrics, is_sparse, names_with, perplexity_sets, task_names
 
@@ -25,14 +26,14 @@ COSTS = (
 )
 
 
-def quality_table(evaluate: dict[str, Metrics], comparison: Metrics) -> pd.DataFrame:
+def quality_table(evaluate: dict[str, Metrics], chances: Metrics) -> pd.DataFrame:
     """Return perplexities, task accuracies and their averages (percent), one row a model; NaN is not measured."""
-    rows = {}
+    rows, tasks = {}, task_names(evaluate)
     for model, metrics in evaluate.items():
         row = {f"{name}_ppl": metrics.get(f"{name}_ppl", math.nan) for name in perplexity_sets(evaluate)}
-        row |= {task: 100 * metrics.get(f"{task}_acc", math.nan) for task in task_names(evaluate)}
-        row["average"] = 100 * comparison.get(f"{model}_average_acc", math.nan)
-        row["chance_corrected"] = 100 * comparison.get(f"{model}_average_acc_chance_corrected", math.nan)
+        row |= {task: 100 * metrics.get(f"{task}_acc", math.nan) for task in tasks}
+        row["average"] = 100 * average_accuracy(metrics, tasks)
+        row["chance_corrected"] = 100 * average_corrected(metrics, tasks, chances)
         rows[model] = row
     return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
 
@@ -122,9 +123,8 @@ def variant(model: str, pruning: Pruning) -> tuple[str, str]:
 def quality_markdown(
     table: pd.DataFrame,
     evaluate: dict[str, Metrics],
-    comparison: Metrics,
+    accuracies: list[Contrast],
     baselines: pd.DataFrame,
-    level: float,
     pruning: Pruning,
 ) -> str:
     """Return the quality table in the thesis's shape, with standard errors, marks of significance and `baselines`."""
@@ -136,7 +136,7 @@ def quality_markdown(
         for task in tasks:
             error = evaluate[str(model)].get(f"{task}_acc_stderr")
             spread = "" if error is None or math.isnan(values[task]) else f" ± {100 * error:.2f}"
-            row.append(number(values[task], DECIMALS) + spread + marks(str(model), task, comparison, level))
+            row.append(number(values[task], DECIMALS) + spread + marks(str(model), task, accuracies))
         rows.append([*row, number(values["average"], DECIMALS), number(values["chance_corrected"], DECIMALS)])
     for name, values in baselines.iterrows():
         cells = [number(score, DECIMALS) for score in values]
@@ -151,11 +151,13 @@ def norms_markdown(table: pd.DataFrame) -> str:
     return markdown(["model", *table], rows)
 
 
-def marks(model: str, task: str, comparison: Metrics, level: float) -> str:
+def marks(model: str, task: str, accuracies: list[Contrast]) -> str:
     """Return * where the model's accuracy differs from the base's, † where the tuned differs from the pruned."""
-    found = "*" if comparison.get(f"{model}_{task}_mcnemar_p_holm", 1.0) < level else ""
-    if model == "tuned" and comparison.get(f"tuned_vs_pruned_{task}_mcnemar_p_holm", 1.0) < level:
-        found += "†"
+    found = "".join(
+        "*" if each.reference == "base" else "†"
+        for each in accuracies
+        if each.significant and (each.model, each.name) == (model, task)
+    )
     return f" {found}" if found else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 # No torch here: Linux counts the memory of the process that starts a stage into the stage's peak.
 from tabulate import tabulate
 
-from analysis.recovery import other_domains_first, share_key, share_text
+from analysis.recovery import other_domains_first, read_recovery, share_text
 from analysis.results import perplexity_sets, read_by_model, read_json
 from stages.common.errors import UserError
 
@@ -55,13 +55,11 @@ def run_bars(metrics: Path) -> list[Row]:
 
 def recovered_bar(report: dict[str, Any], others: list[str]) -> Row:
     """Return the bar of the share won back on the first of `others`, the sets of another domain than the tuning's."""
-    key = share_key(others[0]) if others else ""
-    if key not in report:
+    recovery = read_recovery(report, others[0]) if others else None
+    if not recovery:
         return ["run: recovered on another domain", "not measured", f"at least {LEAST_RECOVERED:.0%}", "missed"]
-    text = share_text(report, key, report["confidence"])
-    return bar(
-        f"run: recovered on {others[0]}", text, f"at least {LEAST_RECOVERED:.0%}", report[key] >= LEAST_RECOVERED
-    )
+    text, met = share_text(recovery.share, report["confidence"]), recovery.share.value >= LEAST_RECOVERED
+    return bar(f"run: recovered on {recovery.text}", text, f"at least {LEAST_RECOVERED:.0%}", met)
 
 
 def cost_bars(costs: dict[str, dict[str, float]]) -> list[Row]:

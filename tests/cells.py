@@ -12,6 +12,16 @@ CHANCES = {"gap": 0.5, "object": 0.25}
 HARM = {"random": 3.0, "l1": 2.0, "l2": 1.5, "taylor": 1.0}
 
 
+NO_QUESTIONS = pd.DataFrame(columns=["task", "question", "acc", "acc_norm", "answer"])
+NO_WINDOWS = pd.DataFrame(columns=["set", "window", "loss", "tokens"])
+NO_VALUES = pd.DataFrame(columns=["task", "question", "metric", "filter", "value"])
+
+
+def answered(model: str, questions=NO_QUESTIONS, windows=NO_WINDOWS, values=NO_VALUES) -> list[Result]:
+    """Return a row of one model of the run in this folder, of which only outcomes were measured."""
+    return [Result("", model, {}, {}, questions, windows, values, layers=None, config={})]
+
+
 def config(ratio: float) -> dict:
     """Return a config.json of a model whose blocks, half of its parameters, were pruned at `ratio`."""
     heads = int(8 * (1 - ratio))
@@ -49,6 +59,7 @@ def measured(method: str = "l2", ratio: float = 0.0, model: str = "base", seed: 
         },
         questions=questions,
         windows=pd.DataFrame({"set": "prose", "window": range(WINDOWS), "loss": losses, "tokens": 10}),
+        values=NO_VALUES,
         layers=pd.DataFrame({"layer": range(LAYERS), "query_heads": shape.layers[0].heads, "query_heads_before": 8,
                              "mlp_width": shape.layers[0].mlp, "mlp_width_before": 344}),
         config=config(ratio),

@@ -116,6 +116,8 @@ def evaluate(params: dict, model: str) -> None:
         questions.to_parquet(folder / "questions.parquet", index=False)
         windows = pd.DataFrame({"set": "prose", "window": range(WINDOWS), "loss": losses, "tokens": 10})
         windows.to_parquet(folder / "windows.parquet", index=False)
+        values = pd.DataFrame(columns=["task", "question", "metric", "filter", "value"])
+        values.to_parquet(folder / "values.parquet", index=False)
     metrics = {"prose_ppl": float(np.exp(losses.mean())), "gap_acc": float(right.mean())}
     write_metrics(f"metrics/evaluate/{model}.json", metrics)
     write_details(f"metrics/details/evaluate/{model}.json", {"gap_acc_stderr": 0.05})

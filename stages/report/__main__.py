@@ -6,7 +6,7 @@ import pandas as pd
 
 from analysis.averages import baseline_table, majority_shares
 from analysis.checks import contradictions
-from analysis.comparison import compare
+from analysis.comparison import average_accuracies, compare
 from analysis.further import further_section
 from analysis.outcomes import accuracy_rows, perplexity_rows, read_table
 from analysis.params import Pruning, ReportParams, Window
@@ -16,7 +16,6 @@ from analysis.rows import read_result
 from analysis.run_page import RunReport, run_page
 from analysis.run_plots import draw_all
 from analysis.tables import cost_table, norm_table, quality_table, size_table
-from analysis.values import compare_values
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage
@@ -35,32 +34,27 @@ def main() -> None:
     windows_of = {stage: load_section(stage, Window).sequence_length for stage in ("evaluate", "profile")}
     further = load_section("models", ModelsParams).folders
     folders = model_folders(further)
-    results = {model: read_result(read_file, "this run", model, str(folder)) for model, folder in folders.items()}
+    results = {model: read_result(read_file, "", model, str(folder)) for model, folder in folders.items()}
     evaluate = {model: result.evaluate for model, result in results.items()}
     profile = {model: result.profile for model, result in results.items()}
     questions = {model: result.questions for model, result in results.items() if len(result.questions)}
-    windows = {model: result.windows for model, result in results.items() if len(result.windows)}
     own_domain = read_json(METRICS / "details/data.json").get("own_domain")
     chances = read_chances(TASKS)
     layers = read_table(METRICS / "prune_layers.csv")
     losses = {stage: read_table(METRICS / f"{stage}_loss.csv") for stage in ("base", "tune")}
 
-    comparison = compare(evaluate, chances, questions, windows, params)
-    files = {model: OUTCOMES / model / "values.parquet" for model in folders}
-    values = {model: pd.read_parquet(file) for model, file in files.items() if file.is_file()}
-    comparison |= compare_values(values, questions)
-    quality, norms, costs = quality_table(evaluate, comparison), norm_table(evaluate), cost_table(profile)
-    sizes = size_table(read_json(METRICS / "details/prune.json"))
     runs = {model: [result] for model, result in results.items()}
+    comparison = compare(runs, chances, own_domain, params)
+    quality, norms, costs = quality_table(evaluate, chances), norm_table(evaluate), cost_table(profile)
+    sizes = size_table(read_json(METRICS / "details/prune.json"))
     findings = contradictions(runs, quality, costs, chances, windows_of["profile"], norms, sizes)
-    comparison["table_contradictions"] = len(findings)
 
     with staged(REPORTS / "plots") as folder:
         plots = draw_all(folder, evaluate, chances, layers, losses)
         beside = further_section(further, METRICS, folder)
     report = RunReport(
         pruning=pruning,
-        level=round(1 - params.confidence, 10),
+        level=params.level,
         evaluated_tokens=windows_of["evaluate"],
         profiled_tokens=windows_of["profile"],
         own_domain=own_domain,
@@ -86,9 +80,12 @@ def main() -> None:
     for name, rows in (("perplexity", perplexity_rows(evaluate)), ("accuracy", accuracy_rows(evaluate))):
         with staged(METRICS / "plots" / f"{name}.csv") as file:
             pd.DataFrame(rows).to_csv(file, index=False)
-    write_metrics(METRICS / "comparison.json", recovered_metric(comparison, perplexity_sets(evaluate), own_domain))
+    write_metrics(
+        METRICS / "comparison.json", recovered_metric(comparison.recoveries, perplexity_sets(evaluate), own_domain)
+    )
     context = {"models": list(folders), "own_domain": own_domain, "confidence": params.confidence}
-    write_details(METRICS / "details/report.json", context | comparison)
+    found = average_accuracies(evaluate, chances) | comparison.metrics() | {"table_contradictions": len(findings)}
+    write_details(METRICS / "details/report.json", context | found)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,6 @@ EVALUATE = {
     "pruned": {"text_ppl": math.exp(3.0), "a_acc": 0.25, "b_acc": 0.25, "a_acc_norm": 0.75},
     "tuned": {},
 }
-COMPARISON = {
-    "base_average_acc": 0.625,
-    "pruned_average_acc": 0.25,
-    "base_average_acc_chance_corrected": 5 / 12,
-    "pruned_average_acc_chance_corrected": -1 / 4,
-}
 CHANCES = {"a": 0.5, "b": 0.25}
 SHAPES = {"base": [TINYLLAMA], "pruned": [prune_like_llm_pruner(TINYLLAMA, 0.3, THESIS_LAYERS)]}
 STORED = {model: [parameters(shape) / 2**19] for model, (shape,) in SHAPES.items()}  # in bfloat16
@@ -53,7 +47,7 @@ def outcomes() -> tuple[dict[str, list[pd.DataFrame]], dict[str, list[pd.DataFra
 
 @pytest.mark.parametrize("column", [None, "a", "average", "chance_corrected", "text_ppl"])
 def test_our_quality_table_is_checked(column):
-    table = quality_table(EVALUATE, COMPARISON)
+    table = quality_table(EVALUATE, CHANCES)
     if column:
         table.loc["pruned", column] += 0.5
     found = places(check_quality(table, ["a", "b"], CHANCES, *outcomes()))
@@ -75,7 +69,7 @@ def test_our_table_of_acc_norm_is_checked():
 
 
 def test_a_row_of_several_runs_prints_their_mean():
-    (answers, losses), table = outcomes(), quality_table(EVALUATE, COMPARISON)
+    (answers, losses), table = outcomes(), quality_table(EVALUATE, CHANCES)
     questions = {"pruned": [*answers["base"], *answers["pruned"]]}
     windows = {"pruned": [*losses["base"], *losses["pruned"]]}
     table.loc["pruned", ["a", "b", "average", "chance_corrected"]] = [50.0, 37.5, 43.75, 8.33]

@@ -4,8 +4,9 @@ from math import exp
 
 import pandas as pd
 import pytest
+from cells import answered
 
-from analysis.comparison import average_accuracies, compare_accuracies, compare_perplexities, compare_with_chance
+from analysis.comparison import average_accuracies, compare
 from analysis.params import ReportParams
 from stages.common.errors import UserError
 
@@ -39,10 +40,15 @@ def test_an_average_with_a_missing_part_is_absent():
     assert average_accuracies({"base": {}}, {}) == {}
 
 
+def metrics_of(chances=None, own_domain=None, **models) -> dict[str, float]:
+    """Return what is written of models of which only outcomes were measured."""
+    runs = {model: answered(model, **frames) for model, frames in models.items()}
+    return compare(runs, chances or {}, own_domain, PARAMS).metrics()
+
+
 def test_accuracies_are_compared_on_the_same_questions():
     base, pruned = questions(a=[1, 1, 1, 0], b=[0, 0]), questions(a=[0, 0, 1, 1], b=[0, 1])
-    shuffled = pruned.sample(frac=1, random_state=0)
-    found = compare_accuracies({"base": base, "pruned": shuffled})
+    found = metrics_of(base={"questions": base}, pruned={"questions": pruned.sample(frac=1, random_state=0)})
     assert found["pruned_a_acc_difference"] == pytest.approx(-0.25)
     assert (found["pruned_a_lost"], found["pruned_a_won"]) == (2, 1)
     assert found["pruned_b_acc_difference"] == pytest.approx(0.5)
@@ -52,7 +58,7 @@ def test_accuracies_are_compared_on_the_same_questions():
 
 def test_all_contrasts_and_tasks_are_one_family():
     base, pruned = questions(a=[1] * 20, b=[1] * 20), questions(a=[0] * 10 + [1] * 10, b=[0] * 8 + [1] * 12)
-    found = compare_accuracies({"base": base, "pruned": pruned, "tuned": pruned})
+    found = metrics_of(base={"questions": base}, pruned={"questions": pruned}, tuned={"questions": pruned})
     smallest = found["pruned_a_mcnemar_p"]
     assert smallest == pytest.approx(2 / 2**10)
     assert found["pruned_a_mcnemar_p_holm"] == pytest.approx(6 * smallest)
@@ -62,17 +68,17 @@ def test_all_contrasts_and_tasks_are_one_family():
 @pytest.mark.parametrize("other", [questions(a=[1, 0, 1]), questions(b=[1, 0])])
 def test_different_questions_are_not_paired(other):
     with pytest.raises(UserError, match="base and pruned were not measured on the same questions"):
-        compare_accuracies({"base": questions(a=[1, 0]), "pruned": other})
+        metrics_of(base={"questions": questions(a=[1, 0])}, pruned={"questions": other})
 
 
 def test_chance_is_tested_where_it_is_known():
-    found = compare_with_chance({"base": questions(a=[1, 1, 1, 0], b=[1])}, {"a": 0.5})
+    found = metrics_of({"a": 0.5}, base={"questions": questions(a=[1, 1, 1, 0], b=[1])})
     assert found == {"base_a_chance_p": pytest.approx(5 / 16)}
 
 
 def test_ratios_and_recovery_are_of_mean_losses():
-    frames = {"base": windows([1.0, 2.0]), "pruned": windows([2.0, 3.5]), "tuned": windows([1.5, 2.5])}
-    found = compare_perplexities(frames, PARAMS)
+    frames = {"base": [1.0, 2.0], "pruned": [2.0, 3.5], "tuned": [1.5, 2.5]}
+    found = metrics_of(**{model: {"windows": windows(losses)} for model, losses in frames.items()})
     assert found["pruned_text_ppl_ratio"] == pytest.approx(exp(1.25))
     assert found["tuned_text_ppl_ratio"] == pytest.approx(exp(0.5))
     assert found["tuned_vs_pruned_text_ppl_ratio"] == pytest.approx(exp(-0.75))
@@ -84,10 +90,11 @@ def test_ratios_and_recovery_are_of_mean_losses():
 
 
 def test_nothing_lost_is_nothing_to_recover():
-    frames = {"base": windows([1.0, 2.0]), "pruned": windows([1.0, 2.0]), "tuned": windows([0.5, 1.5])}
-    assert not [name for name in compare_perplexities(frames, PARAMS) if "recovered" in name]
+    frames = {"base": [1.0, 2.0], "pruned": [1.0, 2.0], "tuned": [0.5, 1.5]}
+    found = metrics_of(**{model: {"windows": windows(losses)} for model, losses in frames.items()})
+    assert found and not [name for name in found if "recovered" in name]
 
 
 def test_one_window_has_no_interval():
-    found = compare_perplexities({"base": windows([1.0]), "pruned": windows([2.0])}, PARAMS)
+    found = metrics_of(base={"windows": windows([1.0])}, pruned={"windows": windows([2.0])})
     assert found == {"pruned_text_ppl_ratio": pytest.approx(exp(1.0))}

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import significance
-from analysis.significance import above_chance, bootstrap_losses, holm, interval, mcnemar, mean_loss
+from analysis.estimates import interval
+from analysis.significance import above_chance, bootstrap_losses, holm, mcnemar, mean_loss
 
 COUNTS = st.integers(0, 40)
 

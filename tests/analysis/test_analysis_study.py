@@ -9,17 +9,14 @@ import pytest
 from matplotlib import image
 from scipy.stats import binomtest
 
+from analysis.contrasts import PERPLEXITY, Contrast, average_contrast
 from analysis.knee import Knee, find_knee, sentence
 from analysis.losses import draw_runs
 from analysis.params import ReportParams
 from analysis.rows import Row
-from analysis.study_differences import (
-    accuracy_differences,
-    average_difference,
-    perplexity_ratios,
-)
 from analysis.study_page import knees, lower_than, winners
 from analysis.study_plots import draw_all, draw_pareto, pareto_front, styles
+from analysis.study_report import compare_with_base
 from analysis.study_tables import MISSING, cost_numbers, cost_text, latex_of, markdown_of, quality_numbers, quality_text
 
 PARAMS = ReportParams(bootstrap_samples=400, seed=1, confidence=0.95)
@@ -106,31 +103,52 @@ def test_nonzero_parameters_are_told_where_a_model_is_sparse():
 
 def test_an_average_is_compared_question_by_question():
     _, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
-    found = average_difference(cells[1].runs, cells[0].runs, 0.95)
-    value, low, high = found.value, found.low, found.high
-    assert value == pytest.approx(cells[1].runs[0].average - cells[0].runs[0].average)
-    assert low < value < high
-    gap, object_ = (answers_of(cells[1].runs[0], task) - answers_of(cells[0].runs[0], task) for task in made.CHANCES)
+    random, taylor = cells[0].runs[0], cells[1].runs[0]
+    found = average_contrast({"random": [random], "taylor": [taylor]}, "random", "taylor", 0.95)
+    value, low, high = (100 * each for each in (found.estimate.value, found.estimate.low, found.estimate.high))
+    assert value == pytest.approx(taylor.average - random.average)
+    assert low < value < high and found.significant == (low > 0 or high < 0)
+    gap, object_ = (answers_of(taylor, task) - answers_of(random, task) for task in made.CHANCES)
     error = 100 * np.sqrt(gap.var(ddof=1) / len(gap) + object_.var(ddof=1) / len(object_)) / 2
     assert high - value == pytest.approx(1.959964 * error)
 
 
-def test_ratios_and_differences_agree_with_a_naive_reference():
-    base, cells = made.study(ratios=(0.7,), methods=("random", "taylor"))
-    ratios, accuracies = perplexity_ratios(cells, base, PARAMS), accuracy_differences(cells, base, PARAMS)
-    p_values = []
-    for number, cell in enumerate(cells):
-        (run,) = cell.runs
-        expected = run.evaluate["prose_ppl"] / base.evaluate["prose_ppl"]
-        assert ratios[number, "prose"].value == pytest.approx(expected)
-        assert ratios[number, "prose"].low < expected < ratios[number, "prose"].high
+def contrasts_of(base, cells) -> dict[tuple[str, str], Contrast]:
+    """Return the cells' contrasts with the base, by row and column of the quality table."""
+    return {(each.model, each.column): each for each in compare_with_base(base, cells, PARAMS)}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (1, 2, 3)])
+def test_contrasts_with_the_base_agree_with_a_naive_reference(seeds):
+    base, cells = made.study(ratios=(0.4, 0.7), methods=("random", "taylor"), seeds=seeds)
+    found, tests = contrasts_of(base, cells), []
+    for cell in cells:
+        ratio = found[cell.label, "prose_ppl"]
+        logs = [np.log(run.evaluate["prose_ppl"] / base.evaluate["prose_ppl"]) for run in cell.runs]
+        assert ratio.estimate.value == pytest.approx(np.exp(np.mean(logs))) and ratio.metric == PERPLEXITY
+        assert ratio.estimate.low < ratio.estimate.value < ratio.estimate.high
+        assert ratio.significant == (ratio.estimate.low > 1 or ratio.estimate.high < 1)
         for task in made.CHANCES:
-            right, reference = (answers_of(each, task) for each in (run, base))
-            assert accuracies[number, task].value == pytest.approx(100 * (right.mean() - reference.mean()))
-            won, lost = int((right > reference).sum()), int((right < reference).sum())
-            p_values.append((binomtest(won, won + lost).pvalue if won + lost else 1.0, (number, task)))
-    smallest, key = min(p_values)
-    assert accuracies[key].p == pytest.approx(min(1, len(p_values) * smallest), abs=0)  # Holm: the smallest times all
+            sides = [
+                [int((order * (answers_of(run, task) - answers_of(base, task)) > 0).sum()) for order in (1, -1)]
+                for run in cell.runs
+            ]
+            differences = [(won - lost) / made.QUESTIONS for won, lost in sides]
+            assert found[cell.label, task].estimate.value == pytest.approx(np.mean(differences))
+            if len(sides) == 1:
+                assert [found[cell.label, task].won, found[cell.label, task].lost] == sides[0]
+            tests += [
+                (binomtest(won, won + lost).pvalue if won + lost else 1.0, cell.label, task) for won, lost in sides
+            ]
+    # Holm: the k-th smallest times how many are not smaller, and never less than the one before.
+    adjusted, largest = {}, 0.0
+    for rank, (p, *key) in enumerate(sorted(tests)):
+        largest = max(largest, min(1.0, (len(tests) - rank) * p))
+        adjusted.setdefault(tuple(key), []).append(largest)
+    for key, p_values in adjusted.items():
+        assert found[key].p_holm == pytest.approx(max(p_values))
+        assert found[key].significant == all(p < 0.05 for p in p_values)
+    assert {each.significant for each in found.values()} == {True, False}
 
 
 def answers_of(run, task: str) -> np.ndarray:
@@ -141,14 +159,15 @@ def test_seeds_widen_the_interval_and_are_told_as_mean_and_spread():
     base, once = made.study(ratios=(0.7,), methods=("random",))
     _, often = made.study(ratios=(0.7,), methods=("random",), seeds=(1, 2, 3, 4, 5))
     width = [
-        each.high - each.low for each in (perplexity_ratios(cells, base, PARAMS)[0, "prose"] for cells in (once, often))
+        each.high - each.low
+        for each in (contrasts_of(base, cells)["random 0.7", "prose_ppl"].estimate for cells in (once, often))
     ]
     assert width[1] > width[0]
     numbers = quality_numbers(base, often, made.CHANCES)
     values = [run.evaluate["prose_ppl"] for run in often[0].runs]
     assert numbers.loc[1, "prose_ppl"] == pytest.approx(np.mean(values))
     assert numbers.loc[1, "prose_ppl_sd"] == pytest.approx(np.std(values, ddof=1))
-    text = quality_text(numbers, {}, {})
+    text = quality_text(numbers, often, [])
     assert text.loc[1, "prose PPL"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
@@ -161,8 +180,8 @@ def test_a_draw_of_runs_keeps_single_runs_and_draws_among_several():
 
 def test_the_quality_table_marks_the_best_and_the_significant():
     base, cells = made.study(ratios=(0.3, 0.7), methods=("random", "taylor"))
-    ratios, accuracies = perplexity_ratios(cells, base, PARAMS), accuracy_differences(cells, base, PARAMS)
-    text = quality_text(quality_numbers(base, cells, made.CHANCES), ratios, accuracies)
+    contrasts = compare_with_base(base, cells, PARAMS)
+    text = quality_text(quality_numbers(base, cells, made.CHANCES), cells, contrasts)
     assert list(text.columns[:4]) == ["ratio", "method", "kept (%)", "prose PPL"]
     rows = text.set_index(["ratio", "method"])["prose PPL"]
     assert rows["70 %", "taylor"].startswith("**") and rows["70 %", "taylor"].endswith("** *")

@@ -5,12 +5,20 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from cells import NO_QUESTIONS, answered
 from scipy.stats import binomtest
 
-from analysis.values import compare_values
+from analysis.comparison import compare
+from analysis.params import ReportParams
 from stages.common.errors import UserError
 
-NO_QUESTIONS = pd.DataFrame({"task": []})
+PARAMS = ReportParams(bootstrap_samples=10, seed=1, confidence=0.95)
+
+
+def compare_values(values: dict[str, pd.DataFrame], questions: dict[str, pd.DataFrame]) -> dict[str, float]:
+    """Return what is written of models of which values were measured, and of some `questions`."""
+    runs = {model: answered(model, questions.get(model, NO_QUESTIONS), values=each) for model, each in values.items()}
+    return compare(runs, {}, None, PARAMS).metrics()
 
 
 def values(**measured: list[float]) -> pd.DataFrame:
@@ -25,7 +33,7 @@ def values(**measured: list[float]) -> pd.DataFrame:
 
 def test_right_or_wrong_is_tested_as_an_accuracy_is():
     base, pruned = values(strict_match=[1, 1, 1, 0, 1]), values(strict_match=[0, 0, 1, 1, 0])
-    found = compare_values({"base": base, "pruned": pruned.sample(frac=1, random_state=0)}, {"base": NO_QUESTIONS})
+    found = compare_values({"base": base, "pruned": pruned.sample(frac=1, random_state=0)}, {})
     name = "pruned_gsm8k_exact_match_strict_match"
     assert found == {
         f"{name}_difference": pytest.approx(-0.4),

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from report_pages import edit, read, section, table_rows
 
-from analysis.recovery import other_domains_first, recovered_metric, recovered_sentence
+from analysis.recovery import other_domains_first, read_recovery, recovered_metric, recovered_sentence
 from analysis.results import read_measured
 from stages.report.__main__ import main
 
@@ -110,10 +110,11 @@ def test_nothing_lost_has_no_share_in_metric_or_words():
     assert other_domains_first(["b", "a", "c"], "a") == ["b", "c", "a"]
     assert other_domains_first(["b", "a"], None) == ["a", "b"]
     lost_on_own = {"tuned_a_log_ppl_recovered": 0.5, "confidence": 0.95, "own_domain": "a"}
-    assert recovered_metric(lost_on_own, ["a", "b"], "a") == {}
+    recoveries = [read_recovery(lost_on_own, "a")]
+    assert recovered_metric(recoveries, ["a", "b"], "a") == {} and read_recovery(lost_on_own, "b") is None
     assert recovered_sentence(lost_on_own, ["a", "b"]) == ""
-    assert recovered_metric(lost_on_own, ["a"], "a") == {"a_recovered": 0.5}
-    assert recovered_metric({}, [], None) == {}
+    assert recovered_metric(recoveries, ["a"], "a") == {"a_recovered": 0.5}
+    assert recovered_metric([], [], None) == {}
 
 
 def test_a_dequantised_base_is_named_first(study_folder, page):

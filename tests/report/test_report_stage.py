@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from report_pages import edit, read, section, table_rows
 
-from analysis.results import CONTRASTS, MODELS, read_by_model, read_chances
+from analysis.results import MODELS, PAIRS, read_by_model, read_chances
 from analysis.run_plots import draw_all
 from analysis.samples import inline_code
 from stages.common.errors import UserError
@@ -51,7 +51,8 @@ def test_marks_follow_the_adjusted_tests(study_folder):
     comparison = read(study_folder, "metrics/details/report.json")
     quality = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
     tests = {(row[0], row[1]): row for row in table_rows(section(page, "Differences"))}
-    for name, reference, model in CONTRASTS[:3]:
+    for reference, model in PAIRS[:3]:
+        name = model if reference == "base" else f"{model}_vs_{reference}"
         for column, task in enumerate(("continuation", "gap", "object"), start=4):
             apart = comparison[f"{name}_{task}_mcnemar_p_holm"] < 0.05
             mark = "†" if name == "tuned_vs_pruned" else "*"
