@@ -7,6 +7,8 @@ import pandas as pd
 
 from analysis.results import Metrics
 
+MAJORITY_ROW = "majority answer"
+
 
 def average_accuracy(evaluate: Metrics, tasks: list[str]) -> float:
     """Return the mean accuracy over `tasks`; NaN without tasks, or where one is missing: it would be over others."""
@@ -49,7 +51,7 @@ def baseline_table(tasks: list[str], chances: Metrics, majorities: Metrics) -> p
     A row without a number is left out.
     """
     guessing = 100 * pd.Series(chances, dtype=float).reindex(tasks)
-    rows = {"guessing": guessing, "majority answer": 100 * pd.Series(majorities, dtype=float).reindex(tasks)}
+    rows = {"guessing": guessing, MAJORITY_ROW: 100 * pd.Series(majorities, dtype=float).reindex(tasks)}
     table = pd.DataFrame(rows).T.dropna(how="all")
     averages = {
         "average": table.mean(axis=1, skipna=False),

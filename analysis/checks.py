@@ -18,8 +18,10 @@ from analysis.audit import (
     check_share,
 )
 from analysis.averages import chance_corrected
-from analysis.results import Metrics, task_names
-from analysis.rows import Result
+from analysis.contrasts import ACCURACY, PERPLEXITY
+from analysis.quality import AVERAGE, CORRECTED, Measure, measures, tasks_of
+from analysis.results import Metrics
+from analysis.rows import Result, Runs
 from analysis.significance import mean_loss
 from analysis.tables import COSTS, DECIMALS
 
@@ -28,11 +30,9 @@ MAC_TOLERANCE = 0.001
 # What weights are more than their parameters: the rotary frequencies, and on CUDA the ends of the allocator's blocks.
 BUFFER_TOLERANCE, BLOCK_TOLERANCE = 0.001, 0.05
 
-Outcomes = dict[str, list[pd.DataFrame]]  # by row of the table
-
 
 def contradictions(
-    runs: dict[str, list[Result]],
+    runs: Runs,
     quality: pd.DataFrame,
     costs: pd.DataFrame,
     chances: Metrics,
@@ -44,11 +44,11 @@ def contradictions(
 
     `runs` are by row of the tables, the base first; `tokens` is the length of the profiled forward pass.
     """
-    questions = {row: [run.questions for run in each] for row, each in runs.items()}
-    findings = check_quality(quality, scored_tasks(runs), chances, questions, windows_of(runs))
-    findings += check_spread(quality, runs, chances) + check_kept(quality, runs)
+    decimals = {metric: digits for metric, _, digits in COSTS}
+    quality, costs = quality.round(DECIMALS), costs.round({name: decimals.get(name, DECIMALS) for name in costs})
+    findings = check_quality(quality, runs, chances) + check_spread(quality, runs, chances) + check_kept(quality, runs)
     if norms is not None:
-        findings += check_accuracies(norms, questions, "acc_norm")
+        findings += check_accuracies(norms.round(DECIMALS), runs, list(norms), "acc_norm")
     shapes = {row: [shape_of(run.config) for run in each if run.config] for row, each in runs.items()}
     # The size of a GGUF's weights is that of its tensors, which no config.json gives.
     dense = {row: [run for run in each if run.config and "gguf" not in run.model] for row, each in runs.items()}
@@ -60,45 +60,59 @@ def contradictions(
     return [finding for finding in findings if finding.kind == CONTRADICTION]
 
 
-def scored_tasks(runs: dict[str, list[Result]]) -> list[str]:
-    """Return the tasks that some model was scored on."""
-    return task_names({run.label: run.evaluate for each in runs.values() for run in each})
-
-
-def windows_of(runs: dict[str, list[Result]]) -> Outcomes:
-    """Return the windows' losses by row."""
-    return {row: [run.windows for run in each] for row, each in runs.items()}
-
-
-def check_spread(table: pd.DataFrame, runs: dict[str, list[Result]], chances: Metrics) -> list[Finding]:
-    """Return what in the columns <column>_sd is not the standard deviation of the row's runs."""
-    columns = [str(column).removesuffix("_sd") for column in table if str(column).endswith("_sd")]
-    if not columns:
-        return []
-    tasks = scored_tasks(runs)
-    repeated = {
-        row: [recomputed(run, columns, tasks, chances) for run in each] for row, each in runs.items() if len(each) > 1
-    }
-    findings = []
-    for column in columns:
-        known = {row: [float(np.std([each[column] for each in found], ddof=1))] for row, found in repeated.items()}
-        reason = "standard deviation of the runs"
-        findings += check_known(table, f"{column}_sd", by_row(table, known), reason, DECIMALS)
+def check_quality(table: pd.DataFrame, runs: Runs, chances: Metrics) -> list[Finding]:
+    """Return what in the quality table contradicts its row's means, the models' answers or the windows' losses."""
+    columns = measures(runs)
+    tasks, findings = tasks_of(columns), []
+    if tasks:
+        findings += check_average(table, AVERAGE, tasks, DECIMALS)
+        if set(tasks) <= set(chances):
+            percent = pd.Series({task: 100 * chances[task] for task in tasks}, dtype=float)
+            findings += check_chance_corrected(table, CORRECTED, percent, DECIMALS)
+    findings += check_accuracies(table, runs, tasks, "acc")
+    for each in columns:
+        if each.metric == PERPLEXITY:
+            known = {row: [perplexity(run.windows, each.name) for run in group] for row, group in runs.items()}
+            findings += check_known(table, each.column, by_row(table, known), "losses in windows.parquet", DECIMALS)
     return findings
 
 
-def recomputed(run: Result, columns: list[str], tasks: list[str], chances: Metrics) -> dict[str, float]:
-    """Return one run's row of the quality table, from its answers and losses."""
+def check_accuracies(table: pd.DataFrame, runs: Runs, tasks: list[str], metric: str) -> list[Finding]:
+    """Return what in the columns `tasks` is not the share of right answers by `metric`, acc or acc_norm."""
+    findings = []
+    for task in tasks:
+        known = {row: [accuracy(run.questions, task, metric) for run in group] for row, group in runs.items()}
+        reason = f"share of right answers by {metric} in questions.parquet"
+        findings += check_known(table, task, by_row(table, known), reason, DECIMALS)
+    return findings
+
+
+def check_spread(table: pd.DataFrame, runs: Runs, chances: Metrics) -> list[Finding]:
+    """Return what is not the standard deviation of the row's runs, by their answers and losses."""
+    columns, findings = measures(runs), []
+    tasks = tasks_of(columns)
+    repeated = {row: group for row, group in runs.items() if len(group) > 1}
+    for each in columns if repeated else ():
+        values = {row: [recomputed(run, each, tasks, chances) for run in group] for row, group in repeated.items()}
+        known = {row: [float(np.std(each, ddof=1))] for row, each in values.items()}
+        reason = "standard deviation of the runs"
+        findings += check_known(table, each.spread, by_row(table, known), reason, DECIMALS)
+    return findings
+
+
+def recomputed(run: Result, measure: Measure, tasks: list[str], chances: Metrics) -> float:
+    """Return one run's value in a column of the quality table, from its answers and losses."""
+    if measure.metric == PERPLEXITY:
+        return perplexity(run.windows, measure.name)
+    if measure.metric == ACCURACY:
+        return accuracy(run.questions, measure.name, "acc")
     scores = pd.Series({task: accuracy(run.questions, task, "acc") for task in tasks}, dtype=float)
-    sets = [column.removesuffix("_ppl") for column in columns if column.endswith("_ppl")]
-    averages = {
-        "average": scores.mean(),
-        "chance_corrected": chance_corrected(scores, 100 * pd.Series(chances, dtype=float).reindex(tasks)),
-    }
-    return {f"{name}_ppl": perplexity(run.windows, name) for name in sets} | scores.to_dict() | averages
+    if measure.metric == AVERAGE:
+        return float(scores.mean())
+    return chance_corrected(scores, 100 * pd.Series(chances, dtype=float).reindex(tasks))
 
 
-def check_kept(table: pd.DataFrame, runs: dict[str, list[Result]]) -> list[Finding]:
+def check_kept(table: pd.DataFrame, runs: Runs) -> list[Finding]:
     """Return what in the column of parameters kept is not as the models' shapes say."""
     if "kept_percent" not in table:
         return []
@@ -106,33 +120,6 @@ def check_kept(table: pd.DataFrame, runs: dict[str, list[Result]]) -> list[Findi
     whole = parameters(shape_of(base.config))
     kept = {row: [100 * parameters(shape_of(run.config)) / whole for run in each] for row, each in runs.items()}
     return check_known(table, "kept_percent", by_row(table, kept), "the shapes in config.json", DECIMALS)
-
-
-def check_quality(
-    table: pd.DataFrame, tasks: list[str], chances: dict[str, float], questions: Outcomes, windows: Outcomes
-) -> list[Finding]:
-    """Return what in the quality table contradicts its row's means, the models' answers or the windows' losses."""
-    findings = check_average(table, "average", tasks, DECIMALS)
-    if set(tasks) <= set(chances):
-        percent = pd.Series({task: 100 * chances[task] for task in tasks}, dtype=float)
-        findings += check_chance_corrected(table, "chance_corrected", percent, DECIMALS)
-    findings += check_accuracies(table[tasks], questions, "acc")
-    for column in table:
-        if column.endswith("_ppl"):
-            name = column.removesuffix("_ppl")
-            known = {row: [perplexity(frame, name) for frame in frames] for row, frames in windows.items()}
-            findings += check_known(table, column, by_row(table, known), "losses in windows.parquet", DECIMALS)
-    return findings
-
-
-def check_accuracies(table: pd.DataFrame, questions: Outcomes, metric: str) -> list[Finding]:
-    """Return what in a table of tasks is not the share of right answers by `metric`, acc or acc_norm."""
-    findings = []
-    for task in table:
-        known = {row: [accuracy(frame, task, metric) for frame in frames] for row, frames in questions.items()}
-        reason = f"share of right answers by {metric} in questions.parquet"
-        findings += check_known(table, task, by_row(table, known), reason, DECIMALS)
-    return findings
 
 
 def check_costs(table: pd.DataFrame, shapes: dict[str, list[Shape]], tokens: int) -> list[Finding]:

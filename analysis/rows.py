@@ -32,6 +32,11 @@ class Result:
         return f"{self.run}, {self.model}" if self.run else self.model
 
     @property
+    def format(self) -> str:
+        """The format it was exported in, nothing for the checkpoint itself."""
+        return self.model.partition("-")[2]
+
+    @property
     def average(self) -> float:
         """Mean accuracy over its tasks, in percent; NaN without tasks."""
         return 100 * average_accuracy(self.evaluate, task_names({self.model: self.evaluate}))

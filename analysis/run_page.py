@@ -6,23 +6,28 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.audit import Finding
+from analysis.averages import MAJORITY_ROW
 from analysis.comparison import Comparison
+from analysis.contrasts import PERPLEXITY
 from analysis.params import Pruning
+from analysis.quality import marks_of, measures, quality_text, tasks_of
 from analysis.recovery import other_domains_first, share_text, won_by
-from analysis.results import MODELS, Metrics, perplexity_sets, task_names
+from analysis.results import CONTROL, MODELS, Metrics, perplexity_sets, task_names
+from analysis.rows import Result, Runs
 from analysis.run_differences import differences, verdicts
 from analysis.samples import samples_section
 from analysis.tables import (
     COSTS,
+    DECIMALS,
     MAJORITY,
     MISSING,
     checked,
-    cost_markdown,
+    cost_text,
     layers_markdown,
     memory_origin,
-    norms_markdown,
-    quality_markdown,
+    number,
     sizes_markdown,
+    text_markdown,
 )
 
 UNITS = {"groups": "of the units in the pruned layers", "parameters": "of all parameters"}
@@ -30,7 +35,7 @@ UNITS = {"groups": "of the units in the pruned layers", "parameters": "of all pa
 
 @dataclass(frozen=True)
 class RunReport:
-    """Everything on the page of one run: metrics by model, tables, and the params that name the run."""
+    """Everything on the page of one run: its models, tables, and the params that name the run."""
 
     pruning: Pruning
     level: float  # of significance
@@ -38,11 +43,9 @@ class RunReport:
     profiled_tokens: int  # in the forward pass that was profiled
     own_domain: str | None  # the perplexity set of the domain that the model was tuned on
     dequantised_from: str | None  # the tensor type of a GGUF base
-    evaluate: dict[str, Metrics]
-    profile: dict[str, Metrics]
+    results: dict[str, Result]  # by model
     comparison: Comparison
     chances: Metrics
-    baselines: pd.DataFrame  # what takes no model: guessing, the majority answer
     samples: dict[str, list[dict[str, str]]]
     losses: dict[str, pd.DataFrame | None]
     layers: pd.DataFrame | None
@@ -54,6 +57,16 @@ class RunReport:
     further: str  # the section on models beside the three, if any
     plots: list[str]
 
+    @property
+    def runs(self) -> Runs:
+        """The models as rows of the tables."""
+        return {model: [result] for model, result in self.results.items()}
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether any model was evaluated."""
+        return any(result.evaluate for result in self.results.values())
+
 
 def run_page(report: RunReport) -> str:
     """Return the whole page as Markdown; a section whose numbers are all missing is left out."""
@@ -62,7 +75,7 @@ def run_page(report: RunReport) -> str:
         f"# Pruning study: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
         summary(report),
         quality(report),
-        differences(report.comparison, list(report.evaluate), report.level) if any(report.evaluate.values()) else "",
+        differences(report.comparison, list(report.results), report.level) if report.evaluated else "",
         costs(report),
         report.further,
         removed(report),
@@ -89,8 +102,9 @@ def summary(report: RunReport) -> str:
             if not math.isnan(report.costs.loc[model, "parameters_nonzero_percent"])
         ]
         lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(shares)} of the base's parameters.")
+    texts = [each.name for each in measures(report.runs) if each.metric == PERPLEXITY]
     recoveries = {each.text: each for each in report.comparison.recoveries}
-    for name in other_domains_first(perplexity_sets(report.evaluate), report.own_domain):
+    for name in other_domains_first(texts, report.own_domain):
         base, pruned, tuned = (report.quality.loc[model, f"{name}_ppl"] for model in MODELS)
         if math.isnan(base + pruned):
             continue
@@ -107,13 +121,23 @@ def summary(report: RunReport) -> str:
 
 def quality(report: RunReport) -> str:
     """Return perplexities and accuracies."""
-    if not any(report.evaluate.values()):
+    if not report.evaluated:
         return ""
-    table = quality_markdown(
-        report.quality, report.evaluate, report.comparison.accuracies, report.baselines, report.pruning
-    )
-    majority = MAJORITY if "majority answer" in report.baselines.index else ""
-    text = f"""## Quality
+    columns = measures(report.runs)
+    errors = {
+        (model, task): 100 * result.evaluate[f"{task}_acc_stderr"]
+        for model, result in report.results.items()
+        for task in tasks_of(columns)
+        if f"{task}_acc_stderr" in result.evaluate
+    }
+    identity = pd.DataFrame(
+        {model: [model, *variant(model, report.pruning)] for model in report.quality.index},
+        index=["model", "ratio", "method"],
+    ).T
+    marks = marks_of(report.comparison.accuracies)
+    text = quality_text(report.quality, columns, identity, errors, marks)
+    majority = MAJORITY if MAJORITY_ROW in report.quality.index else ""
+    section = f"""## Quality
 
 Perplexity over windows of {report.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
 higher is better.{in_precision(report)} The averages are of the row's tasks, raw and chance-corrected:
@@ -121,16 +145,24 @@ higher is better.{in_precision(report)} The averages are of the row's tasks, raw
 pruned model (McNemar's exact test, Holm-adjusted, level {report.level:g}). {MISSING}: does not apply, or was not
 measured.
 {majority}
-{table}"""
+{text_markdown(text, left=3)}"""
     if not report.norms.empty:
-        text += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"
-        text += norms_markdown(report.norms)
-    return text + images(report, "perplexity", "accuracy")
+        norms = report.norms.map(lambda score: number(score, DECIMALS)).rename_axis("model").reset_index()
+        section += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"
+        section += text_markdown(norms)
+    return section + images(report, "perplexity", "accuracy")
+
+
+def variant(model: str, pruning: Pruning) -> tuple[str, str]:
+    """Return the thesis's first two columns, pruning ratio and method, for a row of the table."""
+    if model not in ("pruned", "tuned"):
+        return {"base": "0 %", CONTROL: "0 % (tuned)"}.get(model, MISSING), MISSING
+    return pruning.goal + (" (tuned)" if model == "tuned" else ""), pruning.method
 
 
 def in_precision(report: RunReport) -> str:
     """Return the sentence that says in what the models' matrix products were taken."""
-    found = {str(metrics["precision"]) for metrics in report.evaluate.values() if "precision" in metrics}
+    found = {str(result.evaluate["precision"]) for result in report.results.values() if "precision" in result.evaluate}
     return f" Matrix products in {' or '.join(sorted(found))}." if found else ""
 
 
@@ -138,6 +170,7 @@ def costs(report: RunReport) -> str:
     """Return parameters, computation, memory and speed."""
     if report.costs.isna().all(axis=None):
         return ""
+    text = cost_text(report.costs, pd.DataFrame({"model": report.costs.index}, index=report.costs.index))
     zeros = ""
     if "parameters_nonzero" in report.costs:
         zeros = """Zeros are stored and multiplied like any other weight: they lower neither parameters nor GMac nor
@@ -146,11 +179,11 @@ memory, and save no time without kernels that skip them.
     return f"""## Cost
 
 GMac: 10⁹ multiply-accumulates of one forward pass over {report.profiled_tokens} tokens, attention's products included.
-Ratios are to the base. Speeds and peak memory are this machine's and vary from run to run; the rest does not.
+Percentages are of the base. Speeds and peak memory are this machine's and vary from run to run; the rest does not.
 {zeros}
-{cost_markdown(report.costs)}
+{text_markdown(text)}
 
-{memory_origin(report.profile)}""".rstrip()
+{memory_origin(report.runs)}""".rstrip()
 
 
 def removed(report: RunReport) -> str:
@@ -181,20 +214,21 @@ def not_measured(names: list[str]) -> str:
 
 def missing(report: RunReport) -> list[str]:
     """Return what the report would show but was not measured."""
-    evaluated = [f"{name}_ppl" for name in perplexity_sets(report.evaluate)]
-    evaluated += [f"{task}_acc" for task in task_names(report.evaluate)]
+    evaluate = {model: result.evaluate for model, result in report.results.items()}
+    tasks = task_names(evaluate)
+    evaluated = [f"{name}_ppl" for name in perplexity_sets(evaluate)] + [f"{task}_acc" for task in tasks]
     names = []
-    for model in report.evaluate:
+    for model, result in report.results.items():
         for stage, metrics, keys in (
-            ("evaluate", report.evaluate[model], evaluated),
-            ("profile", report.profile[model], [metric for metric, _, _ in COSTS if metric in report.costs]),
+            ("evaluate", result.evaluate, evaluated),
+            ("profile", result.profile, [metric for metric, _, _ in COSTS if metric in report.costs]),
         ):
             place = f"stage {stage}@{model}"
             lacking = [f"{model}: {key} ({place})" for key in keys if key not in metrics]
             names += lacking if metrics else [f"{model}: all of {place}"]
         if not report.samples[model]:
             names.append(f"{model}: metrics/outcomes/{model}/samples.json")
-    names += [f"what guessing scores in {task}" for task in task_names(report.evaluate) if task not in report.chances]
+    names += [f"what guessing scores in {task}" for task in tasks if task not in report.chances]
     if report.sizes.empty:
         names.append("parameters before and after: metrics/details/prune.json")
     if report.layers is None:

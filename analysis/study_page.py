@@ -1,17 +1,18 @@
 """reports/<study>/study.md: which method at which ratio, what it costs, and where the knee is."""
 
 import numpy as np
+import pandas as pd
 
 from analysis.audit import Finding
-from analysis.averages import majority_shares
+from analysis.averages import MAJORITY_ROW
 from analysis.contrasts import average_contrast, perplexity_contrasts
 from analysis.knee import Knee, find_knee, sentence
 from analysis.losses import mean_losses
 from analysis.params import ReportParams
 from analysis.results import perplexity_sets, task_names
 from analysis.rows import Result, Row
-from analysis.study_tables import memory_text
-from analysis.tables import MAJORITY, checked
+from analysis.study_tables import runs_of
+from analysis.tables import MAJORITY, checked, memory_origin
 
 CAPTIONS = {
     "perplexity": "Perplexity against the parameters kept",
@@ -100,6 +101,7 @@ def study_page(
     missing: list[str],
     base: Result,
     cells: list[Row],
+    quality: pd.DataFrame,
     tables: dict[str, str],
     findings: list[Finding],
     plots: list[str],
@@ -139,7 +141,7 @@ Perplexity: lower is better. Accuracy in percent: higher is better.{repeated} **
 \\* differs from the base, level {1 - params.confidence:.2g}: perplexity where the interval of the ratio leaves out 1,
 accuracy by McNemar's exact test, Holm-adjusted over all variants and tasks{every_seed}. Chance-corrected:
 (accuracy - chance) / (1 - chance), so 0 is guessing.
-{MAJORITY if majority_shares({"base": base.questions}) else ""}
+{MAJORITY if MAJORITY_ROW in quality.index else ""}
 {tables["quality"]}
 
 ## Differences from the base
@@ -154,7 +156,7 @@ Percent of the base's beside each quantity. Speeds and peak memory are those of 
 {engines}
 {tables["cost"]}
 
-{memory_text(base, cells)}
+{memory_origin(runs_of(base, cells))}
 
 ## Checks
 

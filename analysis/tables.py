@@ -1,4 +1,4 @@
-"""The tables of the study: numbers as DataFrames, rounded as they are printed, and those as Markdown."""
+"""Tables of costs, sizes, layers and findings: numbers as DataFrames, those as text, and text as Markdown."""
 
 import math
 
@@ -6,10 +6,9 @@ import pandas as pd
 from tabulate import tabulate
 
 from analysis.audit import Finding
-from analysis.averages import average_accuracy, average_corrected, mean
-from analysis.contrasts import Contrast
-from analysis.params import Pruning
-from analysis.results import CONTROL, Metrics, is_sparse, names_with, perplexity_sets, task_names
+from analysis.averages import mean
+from analysis.results import Metrics, is_sparse
+from analysis.rows import Runs
 
 MISSING = "-"
 MAJORITY = "Majority answer: always the one most often right, where a task's questions all have the same choices.\n"
@@ -26,51 +25,32 @@ COSTS = (
 )
 
 
-def quality_table(evaluate: dict[str, Metrics], chances: Metrics) -> pd.DataFrame:
-    """Return perplexities, task accuracies and their averages (percent), one row a model; NaN is not measured."""
-    rows, tasks = {}, task_names(evaluate)
-    for model, metrics in evaluate.items():
-        row = {f"{name}_ppl": metrics.get(f"{name}_ppl", math.nan) for name in perplexity_sets(evaluate)}
-        row |= {task: 100 * metrics.get(f"{task}_acc", math.nan) for task in tasks}
-        row["average"] = 100 * average_accuracy(metrics, tasks)
-        row["chance_corrected"] = 100 * average_corrected(metrics, tasks, chances)
-        rows[model] = row
-    return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
+def cost_numbers(runs: Runs) -> pd.DataFrame:
+    """Return what each row costs, the mean over its runs, and that as percent of the base's (`<metric>_percent`).
 
-
-def norm_table(evaluate: dict[str, Metrics]) -> pd.DataFrame:
-    """Return the accuracies by log-likelihood per character (percent), of the tasks that define it."""
-    tasks = names_with(evaluate, "_acc_norm")
-    rows = {
-        model: {task: 100 * metrics.get(f"{task}_acc_norm", math.nan) for task in tasks}
-        for model, metrics in evaluate.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").astype(float).round(DECIMALS)
-
-
-def cost_table(profile: dict[str, Metrics]) -> pd.DataFrame:
-    """Return what each model costs as it is printed, and each cost as percent of the base's (`<metric>_percent`)."""
-    rows = cost_rows([[metrics] for metrics in profile.values()], any(map(is_sparse, profile.values())))
-    table = pd.DataFrame(rows, index=list(profile), dtype=float)
-    decimals = {metric: digits for metric, _, digits in COSTS}
-    return table.round({column: decimals.get(column, DECIMALS) for column in table})
-
-
-def cost_rows(profiles: list[list[Metrics]], sparse: bool) -> list[dict[str, float]]:
-    """Return the mean cost of each group of models, and that as percent of the base's, the first; NaN is not measured.
-
-    Parameters that are not zero are among the costs where a model is `sparse`.
+    The base is the first row; NaN is not measured. Parameters that are not zero are among the costs where a model is
+    sparse; what a format rounds to zero makes none so.
     """
-    rows = []
-    for group in profiles:
-        row = {}
-        for metric, _, _ in COSTS:
-            if metric != "parameters_nonzero" or sparse:
-                base = profiles[0][0].get(metric, math.nan)
-                row[metric] = mean([float(profile[metric]) for profile in group if metric in profile])
-                row[f"{metric}_percent"] = 100 * row[metric] / base if base else math.nan
-        rows.append(row)
-    return rows
+    sparse = any(is_sparse(run.profile) for group in runs.values() for run in group if not run.format)
+    (base,), *_ = runs.values()
+    rows: dict[str, dict[str, float]] = {label: {} for label in runs}
+    for metric, _, _ in COSTS:
+        if metric != "parameters_nonzero" or sparse:
+            whole = base.profile.get(metric, math.nan)
+            for label, row in rows.items():
+                row[metric] = mean([float(run.profile[metric]) for run in runs[label] if metric in run.profile])
+                row[f"{metric}_percent"] = 100 * row[metric] / whole if whole else math.nan
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+
+
+def cost_text(numbers: pd.DataFrame, identity: pd.DataFrame) -> pd.DataFrame:
+    """Return the cost table as it is printed: the columns of `identity`, then every cost and its percentage."""
+    text = identity.copy()
+    for metric, heading, decimals in COSTS:
+        if metric in numbers and numbers[metric].notna().any():
+            text[heading] = [number(value, decimals, thousands=True) for value in numbers[metric]]
+            text[f"{heading.split(' (')[0]} (%)"] = [number(value, DECIMALS) for value in numbers[f"{metric}_percent"]]
+    return text
 
 
 def size_table(prune: Metrics) -> pd.DataFrame:
@@ -113,79 +93,25 @@ def markdown(headings: list[str], rows: list[list[str]], left: int = 1) -> str:
     return tabulate(rows, headings, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
-def variant(model: str, pruning: Pruning) -> tuple[str, str]:
-    """Return the thesis's first two columns, pruning ratio and method, for one of our models."""
-    if model in ("base", CONTROL):
-        return "0 % (tuned)" if model == CONTROL else "0 %", MISSING
-    return pruning.goal + (" (tuned)" if model == "tuned" else ""), pruning.method
+def text_markdown(text: pd.DataFrame, left: int = 1) -> str:
+    """Return a table of text as Markdown, whose first `left` columns are words."""
+    return markdown(list(text), text.to_numpy().tolist(), left)
 
 
-def quality_markdown(
-    table: pd.DataFrame,
-    evaluate: dict[str, Metrics],
-    accuracies: list[Contrast],
-    baselines: pd.DataFrame,
-    pruning: Pruning,
-) -> str:
-    """Return the quality table in the thesis's shape, with standard errors, marks of significance and `baselines`."""
-    sets, tasks = perplexity_sets(evaluate), task_names(evaluate)
-    rows = []
-    for model, values in table.iterrows():
-        row = [str(model), *variant(str(model), pruning)]
-        row += [number(values[f"{name}_ppl"], DECIMALS, thousands=True) for name in sets]
-        for task in tasks:
-            error = evaluate[str(model)].get(f"{task}_acc_stderr")
-            spread = "" if error is None or math.isnan(values[task]) else f" ± {100 * error:.2f}"
-            row.append(number(values[task], DECIMALS) + spread + marks(str(model), task, accuracies))
-        rows.append([*row, number(values["average"], DECIMALS), number(values["chance_corrected"], DECIMALS)])
-    for name, values in baselines.iterrows():
-        cells = [number(score, DECIMALS) for score in values]
-        rows.append([str(name), MISSING, MISSING, *[MISSING] * len(sets), *cells])
-    headings = ["model", "ratio", "method", *[f"{name} PPL" for name in sets], *tasks, "average", "chance-corrected"]
-    return markdown(headings, rows, left=3)
-
-
-def norms_markdown(table: pd.DataFrame) -> str:
-    """Return the table of acc_norm."""
-    rows = [[str(model), *(number(score, DECIMALS) for score in scores)] for model, scores in table.iterrows()]
-    return markdown(["model", *table], rows)
-
-
-def marks(model: str, task: str, accuracies: list[Contrast]) -> str:
-    """Return * where the model's accuracy differs from the base's, † where the tuned differs from the pruned."""
-    found = "".join(
-        "*" if each.reference == "base" else "†"
-        for each in accuracies
-        if each.significant and (each.model, each.name) == (model, task)
-    )
-    return f" {found}" if found else ""
-
-
-def cost_markdown(table: pd.DataFrame) -> str:
-    """Return the cost table in the thesis's shape: every quantity with its ratio to the base's."""
-    headings, rows = ["model"], [[str(model)] for model in table.index]
-    for metric, heading, decimals in COSTS:
-        if metric not in table or table[metric].isna().all():
-            continue
-        headings += [heading, "ratio"]
-        for row, (_, values) in zip(rows, table.iterrows(), strict=True):
-            percent = number(values[f"{metric}_percent"], DECIMALS)
-            row += [number(values[metric], decimals, thousands=True), percent + ("" if percent == MISSING else " %")]
-    return markdown(headings, rows)
-
-
-def memory_origin(profiles: dict[str, Metrics]) -> str:
-    """Return how memory was measured in torch for each model."""
+def memory_origin(runs: Runs) -> str:
+    """Return how memory was measured in torch for each row."""
     ways = (
         (0, "by arithmetic, the bytes of all parameters and buffers; the peak adds what the process grew by"),
         (1, "measured on CUDA by torch's allocator, as is the peak"),
     )
+    # A row's runs were measured alike, so its last says it.
+    flags = {label: group[-1].profile.get("memory_on_cuda") for label, group in runs.items()}
     sentences = []
     for flag, way in ways:
-        models = [model for model, profile in profiles.items() if profile.get("memory_on_cuda") == flag]
-        others = [model for model, profile in profiles.items() if profile.get("memory_on_cuda") == 1 - flag]
-        if models:
-            sentences.append(f"Weights{' of ' + ', '.join(models) if others else ''}: {way}.")
+        rows = [label for label, each in flags.items() if each == flag]
+        if rows:
+            others = any(each == 1 - flag for each in flags.values())
+            sentences.append(f"Weights{' of ' + ', '.join(rows) if others else ''}: {way}.")
     return " ".join(sentences)
 
 

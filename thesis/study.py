@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.arithmetic import shape_of, thesis_macs
 from analysis.rows import Row
 from analysis.study_report import REPORTS, Measured, Tables
-from analysis.study_tables import base_cell, memory_text
+from analysis.study_tables import base_cell, runs_of
+from analysis.tables import memory_origin
 from stages.common.outputs import staged
 from stages.common.stage import run
 from studies.compare import compare
@@ -60,7 +61,7 @@ def ours(measured: Measured, tables: Tables) -> Ours:
     origin = (
         f"*Ours* are those of [study.md](study.md), where they are checked: quality and parameters as measured, MACs\n"
         f"of {tokens} tokens, `exact` as counted on the models, `thesis` by the shapes in their config.json.\n"
-        f"{memory_text(base, cells)}"
+        f"{memory_origin(runs_of(base, cells))}"
     )
     return Ours(origin, scores[there], spent[there])
 

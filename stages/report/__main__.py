@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.averages import baseline_table, majority_shares
 from analysis.checks import contradictions
 from analysis.comparison import average_accuracies, compare
 from analysis.further import further_section
 from analysis.outcomes import accuracy_rows, perplexity_rows, read_table
 from analysis.params import Pruning, ReportParams, Window
+from analysis.quality import norm_numbers, quality_numbers
 from analysis.recovery import recovered_metric
-from analysis.results import model_folders, perplexity_sets, read_chances, read_json, task_names
+from analysis.results import model_folders, perplexity_sets, read_chances, read_json
 from analysis.rows import read_result
 from analysis.run_page import RunReport, run_page
 from analysis.run_plots import draw_all
-from analysis.tables import cost_table, norm_table, quality_table, size_table
+from analysis.tables import cost_numbers, size_table
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import ModelsParams, load_section
 from stages.common.stage import run_stage
@@ -36,8 +36,6 @@ def main() -> None:
     folders = model_folders(further)
     results = {model: read_result(read_file, "", model, str(folder)) for model, folder in folders.items()}
     evaluate = {model: result.evaluate for model, result in results.items()}
-    profile = {model: result.profile for model, result in results.items()}
-    questions = {model: result.questions for model, result in results.items() if len(result.questions)}
     own_domain = read_json(METRICS / "details/data.json").get("own_domain")
     chances = read_chances(TASKS)
     layers = read_table(METRICS / "prune_layers.csv")
@@ -45,7 +43,7 @@ def main() -> None:
 
     runs = {model: [result] for model, result in results.items()}
     comparison = compare(runs, chances, own_domain, params)
-    quality, norms, costs = quality_table(evaluate, chances), norm_table(evaluate), cost_table(profile)
+    quality, norms, costs = quality_numbers(runs, chances), norm_numbers(runs), cost_numbers(runs)
     sizes = size_table(read_json(METRICS / "details/prune.json"))
     findings = contradictions(runs, quality, costs, chances, windows_of["profile"], norms, sizes)
 
@@ -59,11 +57,9 @@ def main() -> None:
         profiled_tokens=windows_of["profile"],
         own_domain=own_domain,
         dequantised_from=read_json(METRICS / "details/base.json").get("dequantised_from"),
-        evaluate=evaluate,
-        profile=profile,
+        results=results,
         comparison=comparison,
         chances=chances,
-        baselines=baseline_table(task_names(evaluate), chances, majority_shares(questions)),
         losses=losses,
         layers=layers,
         samples={model: read_json(OUTCOMES / model / "samples.json", list) or [] for model in folders},

@@ -1,9 +1,11 @@
 """The audit on our own tables: nothing in honest ones, and whatever is tampered with."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+from cells import answered
 
 from analysis.arithmetic import (
     THESIS_LAYERS,
@@ -15,7 +17,9 @@ from analysis.arithmetic import (
 )
 from analysis.audit import CONTRADICTION
 from analysis.checks import check_accuracies, check_costs, check_quality, check_sizes, check_weights
-from analysis.tables import cost_table, norm_table, quality_table, size_table
+from analysis.quality import norm_numbers, quality_numbers
+from analysis.rows import Result
+from analysis.tables import cost_numbers, size_table
 
 
 def places(findings) -> set[tuple[str, str]]:
@@ -36,51 +40,70 @@ PROFILE = {
 }
 
 
-def outcomes() -> tuple[dict[str, list[pd.DataFrame]], dict[str, list[pd.DataFrame]]]:
-    right = {"base": [1, 1, 1, 0, 1, 1, 0, 0], "pruned": [1, 0, 0, 0, 1, 0, 0, 0]}
-    norms = {"base": [0, 0, 0, 1, *[None] * 4], "pruned": [1, 1, 0, 1, *[None] * 4]}
-    questions = {m: [pd.DataFrame({"task": list("aaaabbbb"), "acc": right[m], "acc_norm": norms[m]})] for m in right}
-    losses = {"base": [1.0, 3.0], "pruned": [2.0, 4.0]}
-    windows = {m: [pd.DataFrame({"set": "text", "loss": each, "tokens": 9})] for m, each in losses.items()}
-    return questions, windows
+RIGHT = {"base": [1, 1, 1, 0, 1, 1, 0, 0], "pruned": [1, 0, 0, 0, 1, 0, 0, 0], "tuned": []}
+NORMS = {"base": [0, 0, 0, 1, *[None] * 4], "pruned": [1, 1, 0, 1, *[None] * 4], "tuned": []}
+LOSSES = {"base": [1.0, 3.0], "pruned": [2.0, 4.0], "tuned": []}
+
+
+def result(model: str) -> Result:
+    """Return a model with the outcomes that its metrics are of."""
+    right = {
+        "task": list("aaaabbbb")[: len(RIGHT[model])],
+        "acc": RIGHT[model],
+        "acc_norm": NORMS[model],
+        "answer": None,
+    }
+    (run,) = answered(model, pd.DataFrame(right), pd.DataFrame({"set": "text", "loss": LOSSES[model], "tokens": 9}))
+    return replace(run, evaluate=EVALUATE[model], profile=PROFILE.get(model, {}))
+
+
+RUNS = {model: [result(model)] for model in EVALUATE}
 
 
 @pytest.mark.parametrize("column", [None, "a", "average", "chance_corrected", "text_ppl"])
 def test_our_quality_table_is_checked(column):
-    table = quality_table(EVALUATE, CHANCES)
+    table = quality_numbers(RUNS, CHANCES).round(2)
     if column:
         table.loc["pruned", column] += 0.5
-    found = places(check_quality(table, ["a", "b"], CHANCES, *outcomes()))
+    found = places(check_quality(table, RUNS, CHANCES))
     expected = {None: [], "a": ["a", "average", "chance_corrected"]}.get(column, [column])
     assert found == {("pruned", each) for each in expected}
 
 
 def test_without_chances_nothing_is_corrected_for_them():
-    table = quality_table(EVALUATE, {})
-    assert not places(check_quality(table, ["a", "b"], {"a": 0.5}, *outcomes()))
+    table = quality_numbers(RUNS, {}).round(2)
+    assert not places(check_quality(table, RUNS, {"a": 0.5}))
 
 
 def test_our_table_of_acc_norm_is_checked():
-    table = norm_table(EVALUATE)
-    questions, _ = outcomes()
-    assert list(table) == ["a"] and not check_accuracies(table, questions, "acc_norm")
+    table = norm_numbers(RUNS).round(2)
+    assert list(table) == ["a"] and not check_accuracies(table, RUNS, ["a"], "acc_norm")
     table.loc["base", "a"] += 0.02
-    assert places(check_accuracies(table, questions, "acc_norm")) == {("base", "a")}
+    assert places(check_accuracies(table, RUNS, ["a"], "acc_norm")) == {("base", "a")}
 
 
 def test_a_row_of_several_runs_prints_their_mean():
-    (answers, losses), table = outcomes(), quality_table(EVALUATE, CHANCES)
-    questions = {"pruned": [*answers["base"], *answers["pruned"]]}
-    windows = {"pruned": [*losses["base"], *losses["pruned"]]}
-    table.loc["pruned", ["a", "b", "average", "chance_corrected"]] = [50.0, 37.5, 43.75, 8.33]
-    table.loc["pruned", "text_ppl"] = round((math.exp(2) + math.exp(3)) / 2, 2)
-    assert not places(check_quality(table, ["a", "b"], CHANCES, questions, windows))
+    runs = {"pruned": [*RUNS["base"], *RUNS["pruned"]]}
+    table = quality_numbers(runs, CHANCES).round(2)
+    expected = [(math.exp(2) + math.exp(3)) / 2, 50.0, 37.5, 43.75, 25 / 3]
+    assert list(table.loc["pruned", ["text_ppl", "a", "b", "average", "chance_corrected"]]) == [
+        round(each, 2) for each in expected
+    ]
+    assert not places(check_quality(table, runs, CHANCES))
+    table.loc["pruned", "a"] += 0.02
+    assert ("pruned", "a") in places(check_quality(table, runs, CHANCES))
+
+
+def cost_table() -> pd.DataFrame:
+    """Return the costs of base and pruned as they are printed."""
+    costs = cost_numbers({model: RUNS[model] for model in PROFILE}).dropna(axis="columns", how="all")
+    return costs.round({column: 4 if column == "gmacs" else 2 for column in costs})
 
 
 @pytest.mark.parametrize("column", [None, "parameters", "gmacs", "weights_mib"])
 @pytest.mark.parametrize("percent", [False, True])
 def test_our_cost_table_is_checked(column, percent):
-    table = cost_table(PROFILE)
+    table = cost_table()
     if column:
         table.loc["pruned", f"{column}_percent" if percent else column] *= 1.01
     found = places(check_costs(table, SHAPES, 64) + check_weights(table, STORED, set()))
@@ -89,7 +112,7 @@ def test_our_cost_table_is_checked(column, percent):
 
 
 def test_weights_measured_on_cuda_may_be_somewhat_more():
-    table = cost_table(PROFILE)
+    table = cost_table()
     table.loc["pruned", "weights_mib"] *= 1.01
     assert not check_weights(table, STORED, {"pruned"})
     table.loc["pruned", "weights_mib"] *= 1.05

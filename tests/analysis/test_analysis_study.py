@@ -13,11 +13,13 @@ from analysis.contrasts import PERPLEXITY, Contrast, average_contrast
 from analysis.knee import Knee, find_knee, sentence
 from analysis.losses import draw_runs
 from analysis.params import ReportParams
+from analysis.quality import measures
 from analysis.rows import Row
 from analysis.study_page import knees, lower_than, winners
 from analysis.study_plots import draw_all, draw_pareto, pareto_front, styles
 from analysis.study_report import compare_with_base
-from analysis.study_tables import MISSING, cost_numbers, cost_text, latex_of, markdown_of, quality_numbers, quality_text
+from analysis.study_tables import cost_numbers, cost_text, latex_of, quality_numbers, quality_text, runs_of
+from analysis.tables import MISSING, text_markdown
 
 PARAMS = ReportParams(bootstrap_samples=400, seed=1, confidence=0.95)
 
@@ -98,7 +100,9 @@ def test_nonzero_parameters_are_told_where_a_model_is_sparse():
     assert "parameters_nonzero" not in cost_numbers(base, cells)
     cells[0].runs[0].profile["parameters_nonzero"] = cells[0].runs[0].profile["parameters"] // 2
     numbers = cost_numbers(base, cells)
-    assert numbers["parameters_nonzero_percent"][1] == pytest.approx(numbers["parameters_percent"][1] / 2, rel=1e-4)
+    assert numbers["parameters_nonzero_percent"].iloc[1] == pytest.approx(
+        numbers["parameters_percent"].iloc[1] / 2, rel=1e-4
+    )
 
 
 def test_an_average_is_compared_question_by_question():
@@ -165,10 +169,10 @@ def test_seeds_widen_the_interval_and_are_told_as_mean_and_spread():
     assert width[1] > width[0]
     numbers = quality_numbers(base, often, made.CHANCES)
     values = [run.evaluate["prose_ppl"] for run in often[0].runs]
-    assert numbers.loc[1, "prose_ppl"] == pytest.approx(np.mean(values))
-    assert numbers.loc[1, "prose_ppl_sd"] == pytest.approx(np.std(values, ddof=1))
-    text = quality_text(numbers, often, [])
-    assert text.loc[1, "prose PPL"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+    assert numbers.loc["random 0.7", "prose_ppl"] == pytest.approx(np.mean(values))
+    assert numbers.loc["random 0.7", "prose_ppl_sd"] == pytest.approx(np.std(values, ddof=1))
+    text = quality_text(numbers, measures(runs_of(base, often)), [])
+    assert text.loc["random 0.7", "prose PPL"] == f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
 
 def test_a_draw_of_runs_keeps_single_runs_and_draws_among_several():
@@ -181,22 +185,22 @@ def test_a_draw_of_runs_keeps_single_runs_and_draws_among_several():
 def test_the_quality_table_marks_the_best_and_the_significant():
     base, cells = made.study(ratios=(0.3, 0.7), methods=("random", "taylor"))
     contrasts = compare_with_base(base, cells, PARAMS)
-    text = quality_text(quality_numbers(base, cells, made.CHANCES), cells, contrasts)
+    text = quality_text(quality_numbers(base, cells, made.CHANCES), measures(runs_of(base, cells)), contrasts)
     assert list(text.columns[:4]) == ["ratio", "method", "kept (%)", "prose PPL"]
     rows = text.set_index(["ratio", "method"])["prose PPL"]
     assert rows["70 %", "taylor"].startswith("**") and rows["70 %", "taylor"].endswith("** *")
     assert rows["30 %", "taylor, tuned"].startswith("**")
     assert "*" not in rows["0 %", "base"] and not rows["70 %", "random"].startswith("**")
     average = 100 * np.mean([base.evaluate[f"{task}_acc"] for task in made.CHANCES])
-    assert text.loc[0, "average"] == f"{average:.2f}"
-    assert markdown_of(text).count("\n") == len(text) + 1
+    assert text.loc["base", "average"] == f"{average:.2f}"
+    assert text_markdown(text).count("\n") == len(text) + 1
 
 
 def test_the_cost_table_has_percentages_of_the_base():
     base, cells = made.study(ratios=(0.4,), methods=("l2",))
     numbers = cost_numbers(base, cells)
-    assert numbers.loc[1, "parameters_percent"] == pytest.approx(100 * 781_888 / 990_016)
-    assert cost_text(numbers).loc[1, "parameters"] == "781,888"
+    assert numbers.loc["l2 0.4", "parameters_percent"] == pytest.approx(100 * 781_888 / 990_016)
+    assert cost_text(numbers).loc["l2 0.4", "parameters"] == "781,888"
 
 
 def test_latex_escapes_what_it_must():
@@ -214,11 +218,11 @@ def test_an_export_in_a_format_is_a_row_and_a_point_of_its_own_without_a_knee(tm
         for model in ("pruned-gguf-q8_0", "tuned-gguf-q8_0")
     ]
     del quantised[0].runs[0].profile["peak_memory_mib"]  # llama.cpp is not installed
-    numbers = cost_numbers(base, [*cells, *quantised]).set_index(["ratio", "method"])
-    sizes = numbers["weights_mib"]
+    numbers = cost_numbers(base, [*cells, *quantised])
+    sizes = numbers.set_index(["ratio", "method"])["weights_mib"]
     assert sizes[0.3, "taylor, gguf-q8_0"] == sizes[0.3, "taylor"] / 4
     assert sizes[0.7, "taylor, tuned, gguf-q8_0"] == sizes[0.7, "taylor, gguf-q8_0"]
-    rows = cost_text(numbers.reset_index()).set_index(["ratio", "method"])
+    rows = cost_text(numbers).set_index(["ratio", "method"])
     assert rows.loc[("30 %", "taylor, gguf-q8_0"), "peak memory (MiB)"] == MISSING
     assert set(knees(base, [*cells, *quantised], "prose", PARAMS)) == {"taylor", "taylor, tuned"}
     style = styles([*cells, *quantised])

@@ -5,16 +5,16 @@ from dataclasses import replace
 import cells as made
 import pytest
 
+from analysis.checks import contradictions
 from analysis.rows import Row
-from analysis.study_checks import contradictions
-from analysis.study_tables import cost_numbers, quality_numbers
+from analysis.study_tables import cost_numbers, quality_numbers, runs_of
 
 
 def places(base, cells, quality=None, costs=None) -> set[tuple[str, str]]:
     """Return where the tables of the cells, or those given, are contradicted."""
     quality = quality_numbers(base, cells, made.CHANCES) if quality is None else quality
     costs = cost_numbers(base, cells) if costs is None else costs
-    findings = contradictions(base, cells, made.CHANCES, quality, costs, made.TOKENS)
+    findings = contradictions(runs_of(base, cells), quality, costs, made.CHANCES, made.TOKENS)
     return {(each.row, each.column) for each in findings}
 
 
@@ -51,7 +51,7 @@ def test_a_tampered_value_of_quality_is_found(study, column, by, also):
 def test_a_tampered_spread_is_found(column):
     base, cells = made.study(ratios=(0.7,), methods=("random",), seeds=(1, 2, 3))
     quality = quality_numbers(base, cells, made.CHANCES)
-    quality.loc[1, f"{column}_sd"] += 0.02
+    quality.loc["random 0.7", f"{column}_sd"] += 0.02
     assert places(base, cells, quality=quality) == {("random 0.7", f"{column}_sd")}
 
 

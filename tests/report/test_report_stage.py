@@ -35,7 +35,7 @@ def test_tables_hold_the_numbers_of_the_metrics(study_folder):
         average = sum(evaluate[f"{task}_acc"] for task in ("continuation", "gap", "object")) / 3
         assert rows[model][7] == f"{100 * average:.2f}"
         assert rows[model][8] == f"{100 * comparison[f'{model}_average_acc_chance_corrected']:.2f}"
-        assert costs[model][1:3] == [f"{profile['parameters']:,}", f"{100 * profile['parameters'] / parameters:.2f} %"]
+        assert costs[model][1:3] == [f"{profile['parameters']:,}", f"{100 * profile['parameters'] / parameters:.2f}"]
         assert costs[model][3] == f"{profile['gmacs']:.4f}"
     assert rows["pruned"][1:3] == ["50 %", "taylor"]
     assert rows["guessing"][4:] == ["25.00", "50.00", "25.00", "33.33", "0.00"]
