@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.results import Metrics, perplexity_sets, task_names
 from stages.common.errors import UserError
 
 
@@ -27,23 +26,3 @@ def side_by_side(frames: dict[str, pd.DataFrame], keys: list[str], value: str) -
 def read_table(path: Path) -> pd.DataFrame | None:
     """Return a CSV file, None where there is no such file."""
     return pd.read_csv(path) if path.is_file() else None
-
-
-def perplexity_rows(evaluate: dict[str, Metrics]) -> list[dict[str, str | float]]:
-    """Return one row (model, set, label, perplexity) per measured perplexity, for `dvc plots`."""
-    return [
-        {"model": model, "set": name, "label": f"{name}, {model}", "perplexity": metrics[f"{name}_ppl"]}
-        for name in perplexity_sets(evaluate)
-        for model, metrics in evaluate.items()
-        if f"{name}_ppl" in metrics
-    ]
-
-
-def accuracy_rows(evaluate: dict[str, Metrics]) -> list[dict[str, str | float]]:
-    """Return one row (model, task, label, accuracy) per measured accuracy, for `dvc plots`."""
-    return [
-        {"model": model, "task": task, "label": f"{task}, {model}", "accuracy": metrics[f"{task}_acc"]}
-        for task in task_names(evaluate)
-        for model, metrics in evaluate.items()
-        if f"{task}_acc" in metrics
-    ]

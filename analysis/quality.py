@@ -27,6 +27,11 @@ class Measure:
     name: str = ""  # the text or the task
 
     @property
+    def key(self) -> str:
+        """What evaluate names it, where it is no average."""
+        return f"{self.name}_{self.metric}"
+
+    @property
     def spread(self) -> str:
         """The column of its standard deviation over the runs of a row."""
         return f"{self.column}_sd"
@@ -71,13 +76,11 @@ def quality_numbers(runs: Runs, chances: Metrics) -> pd.DataFrame:
 
 def measured(run: Result, measure: Measure, tasks: list[str], chances: Metrics) -> float:
     """Return a run's value in a column, accuracies in percent; NaN where it was not measured."""
-    if measure.metric == PERPLEXITY:
-        return run.evaluate.get(f"{measure.name}_ppl", math.nan)
-    if measure.metric == ACCURACY:
-        return 100 * run.evaluate.get(f"{measure.name}_acc", math.nan)
     if measure.metric == AVERAGE:
         return 100 * average_accuracy(run.evaluate, tasks)
-    return 100 * average_corrected(run.evaluate, tasks, chances)
+    if measure.metric == CORRECTED:
+        return 100 * average_corrected(run.evaluate, tasks, chances)
+    return (100 if measure.metric == ACCURACY else 1) * run.evaluate.get(measure.key, math.nan)
 
 
 def deviation(values: list[float]) -> float:
@@ -94,6 +97,17 @@ def norm_numbers(runs: Runs) -> pd.DataFrame:
         for label, metrics in evaluate.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index", dtype=float)
+
+
+def plot_rows(runs: Runs, metric: str, place: str, value: str) -> list[dict[str, str | float]]:
+    """Return one row per measured perplexity or accuracy, for `dvc plots`: model, `place`, label and `value`."""
+    return [
+        {"model": run.model, place: each.name, "label": f"{each.name}, {run.model}", value: run.evaluate[each.key]}
+        for each in measures(runs)
+        if each.metric == metric
+        for (run,) in runs.values()
+        if each.key in run.evaluate
+    ]
 
 
 def quality_text(

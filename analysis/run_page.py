@@ -1,20 +1,18 @@
 """reports/study.md: what pruning did to the model, what recovery brought back, and how sure that is."""
 
 import math
-from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.audit import Finding
 from analysis.averages import MAJORITY_ROW
-from analysis.comparison import Comparison
 from analysis.contrasts import PERPLEXITY
 from analysis.params import Pruning
-from analysis.quality import marks_of, measures, quality_text, tasks_of
+from analysis.quality import marks_of, quality_text, tasks_of
 from analysis.recovery import other_domains_first, share_text, won_by
-from analysis.results import CONTROL, MODELS, Metrics, perplexity_sets, task_names
-from analysis.rows import Result, Runs
+from analysis.results import CONTROL, MODELS
 from analysis.run_differences import differences, verdicts
+from analysis.run_report import RunReport
 from analysis.samples import samples_section
 from analysis.tables import (
     COSTS,
@@ -33,53 +31,22 @@ from analysis.tables import (
 UNITS = {"groups": "of the units in the pruned layers", "parameters": "of all parameters"}
 
 
-@dataclass(frozen=True)
-class RunReport:
-    """Everything on the page of one run: its models, tables, and the params that name the run."""
+def run_page(report: RunReport, plots: list[str], further: str) -> str:
+    """Return the whole page as Markdown; a section whose numbers are all missing is left out.
 
-    pruning: Pruning
-    level: float  # of significance
-    evaluated_tokens: int  # in a perplexity window
-    profiled_tokens: int  # in the forward pass that was profiled
-    own_domain: str | None  # the perplexity set of the domain that the model was tuned on
-    dequantised_from: str | None  # the tensor type of a GGUF base
-    results: dict[str, Result]  # by model
-    comparison: Comparison
-    chances: Metrics
-    samples: dict[str, list[dict[str, str]]]
-    losses: dict[str, pd.DataFrame | None]
-    layers: pd.DataFrame | None
-    quality: pd.DataFrame
-    norms: pd.DataFrame  # acc_norm
-    costs: pd.DataFrame
-    sizes: pd.DataFrame
-    findings: list[Finding]
-    further: str  # the section on models beside the three, if any
-    plots: list[str]
-
-    @property
-    def runs(self) -> Runs:
-        """The models as rows of the tables."""
-        return {model: [result] for model, result in self.results.items()}
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether any model was evaluated."""
-        return any(result.evaluate for result in self.results.values())
-
-
-def run_page(report: RunReport) -> str:
-    """Return the whole page as Markdown; a section whose numbers are all missing is left out."""
+    `plots` are the figures that were drawn, `further` the section on models beside the three, if any.
+    """
     pruning = report.pruning
+    compared = differences(report.comparison, list(report.results), report.params.level)
     sections = [
         f"# Pruning study: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
         summary(report),
-        quality(report),
-        differences(report.comparison, list(report.results), report.level) if report.evaluated else "",
+        quality(report, plots),
+        compared if any(report.evaluate.values()) else "",
         costs(report),
-        report.further,
-        removed(report),
-        f"## Training{images(report, 'loss')}" if "loss" in report.plots else "",
+        further,
+        removed(report, plots),
+        f"## Training{images(plots, 'loss')}" if "loss" in plots else "",
         samples_section(report.samples),
         checks(report.findings),
         not_measured(missing(report)),
@@ -102,7 +69,7 @@ def summary(report: RunReport) -> str:
             if not math.isnan(report.costs.loc[model, "parameters_nonzero_percent"])
         ]
         lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(shares)} of the base's parameters.")
-    texts = [each.name for each in measures(report.runs) if each.metric == PERPLEXITY]
+    texts = [each.name for each in report.measures if each.metric == PERPLEXITY]
     recoveries = {each.text: each for each in report.comparison.recoveries}
     for name in other_domains_first(texts, report.own_domain):
         base, pruned, tuned = (report.quality.loc[model, f"{name}_ppl"] for model in MODELS)
@@ -112,18 +79,18 @@ def summary(report: RunReport) -> str:
         if not math.isnan(tuned):
             line += f", and to {tuned:,.2f} by {won_by(name == report.own_domain)}"
         if name in recoveries:
-            share = share_text(recoveries[name].share, 1 - report.level)
+            share = share_text(recoveries[name].share, report.params.confidence)
             line += f", which won back {share} of the lost log-perplexity"
         lines.append(f"{line}.")
     lines += verdicts(report.comparison.accuracies)
     return "\n".join(f"- {line}" for line in lines)
 
 
-def quality(report: RunReport) -> str:
+def quality(report: RunReport, plots: list[str]) -> str:
     """Return perplexities and accuracies."""
-    if not report.evaluated:
+    if not any(report.evaluate.values()):
         return ""
-    columns = measures(report.runs)
+    columns = report.measures
     errors = {
         (model, task): 100 * result.evaluate[f"{task}_acc_stderr"]
         for model, result in report.results.items()
@@ -142,7 +109,7 @@ def quality(report: RunReport) -> str:
 Perplexity over windows of {report.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
 higher is better.{in_precision(report)} The averages are of the row's tasks, raw and chance-corrected:
 (accuracy - chance) / (1 - chance), so 0 is guessing and 100 is perfect. \\* differs from the base, † differs from the
-pruned model (McNemar's exact test, Holm-adjusted, level {report.level:g}). {MISSING}: does not apply, or was not
+pruned model (McNemar's exact test, Holm-adjusted, level {report.params.level:g}). {MISSING}: does not apply, or was not
 measured.
 {majority}
 {text_markdown(text, left=3)}"""
@@ -150,7 +117,7 @@ measured.
         norms = report.norms.map(lambda score: number(score, DECIMALS)).rename_axis("model").reset_index()
         section += "\n\nAccuracy by log-likelihood per character (acc_norm), where the task defines it:\n\n"
         section += text_markdown(norms)
-    return section + images(report, "perplexity", "accuracy")
+    return section + images(plots, "perplexity", "accuracy")
 
 
 def variant(model: str, pruning: Pruning) -> tuple[str, str]:
@@ -186,19 +153,19 @@ Percentages are of the base. Speeds and peak memory are this machine's and vary 
 {memory_origin(report.runs)}""".rstrip()
 
 
-def removed(report: RunReport) -> str:
+def removed(report: RunReport, plots: list[str]) -> str:
     """Return the parameters before and after in the shape of the thesis's table 3, and every layer's widths."""
     parts = []
     if not report.sizes.empty:
         parts.append(sizes_markdown(report.sizes, report.pruning.goal))
     if report.layers is not None:
-        parts.append(layers_markdown(report.layers) + images(report, "layers"))
+        parts.append(layers_markdown(report.layers) + images(plots, "layers"))
     return "\n\n".join(["## What pruning removed", *parts]) if parts else ""
 
 
-def images(report: RunReport, *names: str) -> str:
+def images(plots: list[str], *names: str) -> str:
     """Return the Markdown of the plots among `names` that were drawn."""
-    return "".join(f"\n\n![{name}](plots/{name}.png)" for name in names if name in report.plots)
+    return "".join(f"\n\n![{name}](plots/{name}.png)" for name in names if name in plots)
 
 
 def checks(findings: list[Finding]) -> str:
@@ -214,9 +181,7 @@ def not_measured(names: list[str]) -> str:
 
 def missing(report: RunReport) -> list[str]:
     """Return what the report would show but was not measured."""
-    evaluate = {model: result.evaluate for model, result in report.results.items()}
-    tasks = task_names(evaluate)
-    evaluated = [f"{name}_ppl" for name in perplexity_sets(evaluate)] + [f"{task}_acc" for task in tasks]
+    evaluated = [each.key for each in report.measures if each.name]
     names = []
     for model, result in report.results.items():
         for stage, metrics, keys in (
@@ -228,7 +193,7 @@ def missing(report: RunReport) -> list[str]:
             names += lacking if metrics else [f"{model}: all of {place}"]
         if not report.samples[model]:
             names.append(f"{model}: metrics/outcomes/{model}/samples.json")
-    names += [f"what guessing scores in {task}" for task in tasks if task not in report.chances]
+    names += [f"what guessing scores in {task}" for task in tasks_of(report.measures) if task not in report.chances]
     if report.sizes.empty:
         names.append("parameters before and after: metrics/details/prune.json")
     if report.layers is None:

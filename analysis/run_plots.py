@@ -1,33 +1,19 @@
-"""The figures of the report. Same numbers, same bytes."""
+"""The figures of a run's report."""
 
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
-from analysis.results import CONTROL, Metrics, perplexity_sets, task_names
+from analysis import figures
+from analysis.figures import GREY, GRID, LIGHT, STYLE, plain_log_ticks
+from analysis.results import CONTROL, MODELS, Metrics, perplexity_sets, task_names
 
-# Okabe and Ito's palette, distinct for every kind of colour vision; markers distinguish the models without colour.
-COLOURS = {"base": "#0072B2", "pruned": "#D55E00", "tuned": "#009E73", CONTROL: "#CC79A7"}
-MARKERS = {"base": "o", "pruned": "s", "tuned": "^", CONTROL: "D"}
-GREY, LIGHT = "#555555", "#C8C8C8"
+COLOURS = dict(zip((*MODELS, CONTROL), figures.COLOURS, strict=False))
+MARKERS = dict(zip((*MODELS, CONTROL), figures.MARKERS, strict=False))
 TRAINING, VALIDATION = "#000000", "#CC79A7"
-STYLE: Any = {
-    "font.size": 13,
-    "axes.titlesize": 13,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "savefig.dpi": 130,
-}
 TRAININGS = {"base": "training of the base", "tune": "recovery of the pruned model"}
 SMOOTHING = 50  # optimizer steps
 NORMAL_95 = 1.96  # standard errors on either side of a 95 % interval
@@ -41,24 +27,19 @@ def draw_all(
     losses: dict[str, pd.DataFrame | None],
 ) -> list[str]:
     """Draw every figure whose numbers are there into `folder` and return their names. `losses` are by stage."""
-    figures = {}
+    drawn = {}
     # A base that was not trained here has a table without rows.
     trainings = {TRAININGS[stage]: table for stage, table in losses.items() if table is not None and len(table)}
     with plt.rc_context(STYLE):
         if trainings:
-            figures["loss"] = draw_losses(trainings)
+            drawn["loss"] = draw_losses(trainings)
         if perplexity_sets(evaluate):
-            figures["perplexity"] = draw_perplexities(evaluate)
+            drawn["perplexity"] = draw_perplexities(evaluate)
         if task_names(evaluate):
-            figures["accuracy"] = draw_accuracies(evaluate, chances)
+            drawn["accuracy"] = draw_accuracies(evaluate, chances)
         if layers is not None:
-            figures["layers"] = draw_layers(layers)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            # matplotlib's version would otherwise be in the file.
-            figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-            plt.close(figure)
-    return list(figures)
+            drawn["layers"] = draw_layers(layers)
+        return figures.save(drawn, folder)
 
 
 def draw_losses(losses: dict[str, pd.DataFrame]) -> Figure:
@@ -90,7 +71,7 @@ def draw_losses(losses: dict[str, pd.DataFrame]) -> Figure:
         above.set(title=title, ylabel="loss (nats per token)")
         below.set(xlabel="optimizer step", ylabel="loss (nats per token)")
         for axes in (above, below):
-            axes.grid(axis="y", color="#EEEEEE")
+            axes.grid(axis="y", color=GRID)
             axes.legend(loc="upper right", frameon=False)
         below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     return figure
@@ -125,19 +106,9 @@ def draw_perplexities(evaluate: dict[str, Metrics]) -> Figure:
         low, high = axes.get_xlim()
         axes.set_xlim(low, high * (high / low) ** 0.35)  # room for the numbers
         axes.set(title=f"perplexity on {name}")
-        plain_log_ticks(axes)
+        plain_log_ticks(axes.xaxis)
     panels[-1][0].set_xlabel("perplexity (logarithmic; lower is better)")
     return figure
-
-
-def plain_log_ticks(axes: Axes) -> None:
-    """Label a logarithmic axis with plain numbers, also where it spans less than a decade."""
-    low, high = axes.get_xlim()
-    if high / low < 30:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_minor_locator(plt.NullLocator())
 
 
 def draw_accuracies(evaluate: dict[str, Metrics], chances: Metrics) -> Figure:
@@ -179,7 +150,7 @@ def draw_accuracies(evaluate: dict[str, Metrics], chances: Metrics) -> Figure:
     axes.set_xlim(-0.5, len(tasks) - 0.4)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("accuracy (%), with 95 % interval")
-    axes.grid(axis="y", color="#EEEEEE")
+    axes.grid(axis="y", color=GRID)
     handles, labels = axes.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda index: labels[index] == "guessing")
     figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside upper center", ncols=5)

@@ -1,4 +1,4 @@
-"""The figures of a study, as PNG and SVG. Same numbers, same bytes."""
+"""The figures of a study, as PNG and SVG."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,16 +11,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from analysis import figures
+from analysis.figures import COLOURS, GREY, GRID, MARKERS, STYLE, plain_log_ticks
 from analysis.results import Metrics, perplexity_sets, task_names
 from analysis.rows import Result, Row
-from analysis.run_plots import GREY, STYLE
 
-# Okabe and Ito's palette, distinct for every kind of colour vision; markers distinguish the lines without colour.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GRID = "#EEEEEE"
 LEGEND_INCHES = 1.6  # of an entry
 KEPT = "parameters kept (% of the base)"
 Value = Callable[[Result], float]
@@ -38,22 +35,17 @@ WIDTHS = (("query_heads", "query heads"), ("mlp_width", "MLP channels"))
 
 def draw_all(folder: Path, base: Result, cells: list[Row], chances: Metrics) -> list[str]:
     """Draw every figure into `folder` and return their names."""
-    figures = {}
-    with plt.rc_context({**STYLE, "svg.hashsalt": "espalier"}):
+    drawn = {}
+    with plt.rc_context(STYLE):
         if perplexity_sets({"base": base.evaluate}):
-            figures["perplexity"] = draw_perplexities(base, cells)
+            drawn["perplexity"] = draw_perplexities(base, cells)
         if task_names({"base": base.evaluate}):
-            figures["accuracy"] = draw_average(base, cells, chances)
-            figures["tasks"] = draw_tasks(base, cells, chances)
+            drawn["accuracy"] = draw_average(base, cells, chances)
+            drawn["tasks"] = draw_tasks(base, cells, chances)
         if perplexity_sets({"base": base.evaluate}):
-            figures["pareto"] = draw_pareto(base, cells)
-        figures["layers"] = draw_layers([cell for cell in cells if not cell.format])
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", metadata={"Software": None})
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-            plt.close(figure)
-    return list(figures)
+            drawn["pareto"] = draw_pareto(base, cells)
+        drawn["layers"] = draw_layers([cell for cell in cells if not cell.format])
+        return figures.save(drawn, folder, svg=True)
 
 
 def styles(cells: list[Row]) -> dict[str, dict]:
@@ -111,18 +103,9 @@ def draw_perplexities(base: Result, cells: list[Row]) -> Figure:
         draw_lines(axes, base, cells, partial(evaluated, metric=f"{name}_ppl"))
         axes.set_yscale("log")
         axes.set(ylabel=f"perplexity on {name} (logarithmic)")
-        plain_log_ticks(axes)
+        plain_log_ticks(axes.yaxis)
     legend(figure, panels[0][0])
     return figure
-
-
-def plain_log_ticks(axes: Axes) -> None:
-    """Label a logarithmic y axis with plain numbers, also where it spans less than a decade."""
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(MaxNLocator(6) if high / low < 10 else LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_minor_locator(plt.NullLocator())
 
 
 def draw_average(base: Result, cells: list[Row], chances: Metrics) -> Figure:
@@ -186,7 +169,7 @@ def draw_pareto(base: Result, cells: list[Row]) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.6g}"))
         axes.grid(color=GRID)
-        plain_log_ticks(axes)
+        plain_log_ticks(axes.yaxis)
     for axes in panels.flat[len(shown) :]:
         axes.set_visible(False)
     legend(figure, panels[0][0])
