@@ -98,37 +98,3 @@ def check_known(
             continue
         findings += compare(row, column, printed, expected, 0.0, decimals, reason)
     return findings
-
-
-def check_claims(table: pd.DataFrame, claims: pd.DataFrame, tasks: list[str]) -> list[Finding]:
-    """Return the claims about a pair of rows that the rows contradict.
-
-    A claim (a row of `claims`, indexed by where it is made) says of two rows of `table`, `better` and `worse`, on which
-    `tasks` (names joined by a space) the first scores higher, and, where it names them, both rows' averages.
-    """
-    findings = []
-    for place, claim in claims.iterrows():
-        better, worse = table.loc[claim["better"]], table.loc[claim["worse"]]
-        row = f"{place}: {claim['better']} against {claim['worse']}"
-        higher = [task for task in tasks if better[task] > worse[task]]
-        if set(higher) != set(claim["tasks"].split()):
-            printed, expected = ", ".join(claim["tasks"].split()), ", ".join(higher)
-            findings.append(Finding(row, "tasks it is better at", printed, expected, CONTRADICTION, "the rows' scores"))
-        for name, values in (("better", better), ("worse", worse)):
-            stated, printed = claim[f"{name}_average"], values["average"]
-            if not math.isnan(stated) and stated != printed:
-                reason = f"the average that the table prints for {claim[name]}"
-                findings.append(Finding(row, f"average of {claim[name]}", stated, printed, CONTRADICTION, reason))
-    return findings
-
-
-def check_ratios(table: pd.DataFrame, claims: pd.DataFrame) -> list[Finding]:
-    """Return the claims about the ratios pruned at (joined by a space, indexed by place) that are not the table's."""
-    pruned_at = sorted({ratio for ratio in table["ratio"] if ratio > 0})
-    return [
-        Finding(
-            str(place), "ratios", ", ".join(claimed.split()), ", ".join(map(str, pruned_at)), CONTRADICTION, "its rows"
-        )
-        for place, claimed in claims["ratios"].items()
-        if sorted(map(float, claimed.split())) != pruned_at
-    ]

@@ -26,10 +26,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from analysis.arithmetic import PRINTED_BASE_MACS, exact_macs, parameters, shape_of, thesis_macs  # noqa: E402
+from analysis.arithmetic import exact_macs, parameters, shape_of  # noqa: E402
 from stages.common.params import read_params_file  # noqa: E402
 from stages.models.checkpoint import load_model  # noqa: E402 - the path has to be there first
 from stages.profile.macs import count_macs  # noqa: E402
+from thesis.arithmetic import PRINTED_BASE_MACS, thesis_macs  # noqa: E402
 
 RATIOS, METHODS, DTYPES = (0.3, 0.4, 0.7), ("l2", "taylor"), ("float32", "bfloat16")
 LAYERS, TOKENS = [4, 18], 64

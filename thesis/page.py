@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.arithmetic import PRINTED_BASE_MACS, THESIS_TOKENS
 from analysis.averages import chance_corrected
 from analysis.tables import MISSING, findings_markdown, markdown, number
+from thesis.arithmetic import PRINTED_BASE_MACS, THESIS_TOKENS
 from thesis.printed import (
     TASKS,
     audit_cost,

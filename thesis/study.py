@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.arithmetic import shape_of, thesis_macs
+from analysis.arithmetic import shape_of
 from analysis.rows import Row
 from analysis.study_report import REPORTS, Measured, Tables
 from analysis.study_tables import base_cell, runs_of
@@ -18,6 +18,7 @@ from stages.common.stage import run
 from studies.compare import compare
 from studies.experiments import find_experiments
 from studies.study import load_study
+from thesis.arithmetic import thesis_macs
 from thesis.page import SETS, Ours, thesis_report
 from thesis.printed import TASKS, read_quality
 

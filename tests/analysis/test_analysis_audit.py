@@ -10,29 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.arithmetic import (
-    THESIS_LAYERS,
-    TINYLLAMA,
     Layer,
     exact_macs,
     parameters,
-    prune_like_llm_pruner,
     shape_of,
-    thesis_macs,
 )
 from analysis.audit import (
     CONTRADICTION,
     ROUNDING,
     check_average,
     check_chance_corrected,
-    check_claims,
     check_known,
-    check_ratios,
     check_share,
 )
+from thesis.arithmetic import THESIS_LAYERS, TINYLLAMA, prune_like_llm_pruner, thesis_macs
 from thesis.printed import (
     REFERENCE,
     audit_cost,
     audit_quality,
+    check_claims,
+    check_ratios,
     read_claims,
     read_cost,
     read_quality,

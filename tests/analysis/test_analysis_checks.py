@@ -8,11 +8,8 @@ import pytest
 from cells import answered
 
 from analysis.arithmetic import (
-    THESIS_LAYERS,
-    TINYLLAMA,
     exact_macs,
     parameters,
-    prune_like_llm_pruner,
     stored_mib,
 )
 from analysis.audit import CONTRADICTION
@@ -20,6 +17,7 @@ from analysis.checks import check_accuracies, check_costs, check_quality, check_
 from analysis.quality import norm_numbers, quality_numbers
 from analysis.rows import Result
 from analysis.tables import cost_numbers, size_table
+from thesis.arithmetic import THESIS_LAYERS, TINYLLAMA, prune_like_llm_pruner
 
 
 def places(findings) -> set[tuple[str, str]]:

@@ -6,10 +6,11 @@ import cells as made
 import pandas as pd
 import pytest
 
-from analysis.arithmetic import exact_macs, parameters, shape_of, thesis_macs
+from analysis.arithmetic import exact_macs, parameters, shape_of
 from analysis.params import ReportParams
 from analysis.rows import Result, Row
 from analysis.study_report import Measured, write_report
+from thesis.arithmetic import thesis_macs
 from thesis.printed import TASKS, read_tasks
 from thesis.study import write_page
 
