@@ -1,9 +1,7 @@
 """reports/<study>/study.md: which method at which ratio, what it costs, and where the knee is."""
 
 import numpy as np
-import pandas as pd
 
-from analysis.audit import Finding
 from analysis.averages import MAJORITY_ROW
 from analysis.contrasts import average_contrast, perplexity_contrasts
 from analysis.knee import Knee, find_knee, sentence
@@ -11,8 +9,9 @@ from analysis.losses import mean_losses
 from analysis.params import ReportParams
 from analysis.results import perplexity_sets, task_names
 from analysis.rows import Result, Row
-from analysis.study_tables import runs_of
-from analysis.tables import MAJORITY, checked, memory_origin
+from analysis.study_report import StudyReport
+from analysis.study_tables import LEFT
+from analysis.tables import MAJORITY, checked, memory_origin, text_markdown
 
 CAPTIONS = {
     "perplexity": "Perplexity against the parameters kept",
@@ -96,20 +95,12 @@ def knees(base: Result, cells: list[Row], name: str, params: ReportParams) -> di
     return result
 
 
-def study_page(
-    title: str,
-    missing: list[str],
-    base: Result,
-    cells: list[Row],
-    quality: pd.DataFrame,
-    tables: dict[str, str],
-    findings: list[Finding],
-    plots: list[str],
-    params: ReportParams,
-) -> str:
-    """Return the page as Markdown; `missing` are the variants that are not there yet, `findings` the audit's."""
+def study_page(report: StudyReport, plots: list[str]) -> str:
+    """Return the page as Markdown; `plots` are the figures that were drawn."""
+    base, cells, params = report.base, report.rows, report.params
+    tables = {title: text_markdown(text, LEFT) for title, text in report.texts.items()}
     level = f"{100 * params.confidence:g} %"
-    lacking = f"\nNot there yet: {', '.join(missing)}.\n" if missing else ""
+    lacking = f"\nNot there yet: {', '.join(report.missing)}.\n" if report.missing else ""
     seeds = max(len(cell.runs) for cell in cells)
     repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
     and_seeds, every_seed = (" and seeds", ", in every seed") if seeds > 1 else ("", "")
@@ -120,7 +111,7 @@ def study_page(
     in_llama_cpp = any(cell.format.startswith("gguf") for cell in cells)
     engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if in_llama_cpp else ""
     figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
-    return f"""# Study {title}
+    return f"""# Study {report.name}
 {lacking}
 ## Which method at which ratio
 
@@ -138,10 +129,10 @@ ratios, which finer ratios show.
 ## Quality
 
 Perplexity: lower is better. Accuracy in percent: higher is better.{repeated} **Bold**: the best of its ratio.
-\\* differs from the base, level {1 - params.confidence:.2g}: perplexity where the interval of the ratio leaves out 1,
+\\* differs from the base, level {params.level:g}: perplexity where the interval of the ratio leaves out 1,
 accuracy by McNemar's exact test, Holm-adjusted over all variants and tasks{every_seed}. Chance-corrected:
 (accuracy - chance) / (1 - chance), so 0 is guessing.
-{MAJORITY if MAJORITY_ROW in quality.index else ""}
+{MAJORITY if MAJORITY_ROW in report.quality.index else ""}
 {tables["quality"]}
 
 ## Differences from the base
@@ -156,11 +147,11 @@ Percent of the base's beside each quantity. Speeds and peak memory are those of 
 {engines}
 {tables["cost"]}
 
-{memory_origin(runs_of(base, cells))}
+{memory_origin(report.runs)}
 
 ## Checks
 
-{checked("quality and cost", findings)}
+{checked("quality and cost", report.findings)}
 
 ## Plots
 

@@ -1,80 +1,66 @@
-"""Write reports/<study>/: tables, figures and the page."""
+"""A study as its report shows it: what its experiments measured, and the tables and tests made of that."""
 
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import pandas as pd
 
+from analysis.audit import Finding
 from analysis.checks import contradictions
 from analysis.contrasts import Contrast, accuracy_contrasts, perplexity_contrasts
 from analysis.losses import losses_by_text
 from analysis.params import ReportParams
 from analysis.quality import measures
 from analysis.results import Metrics
-from analysis.rows import Result, Row
-from analysis.study_page import study_page
-from analysis.study_plots import draw_all
-from analysis.study_tables import (
-    LEFT,
-    cost_numbers,
-    cost_text,
-    difference_text,
-    quality_numbers,
-    quality_text,
-    runs_of,
-    write_table,
-)
-from analysis.tables import text_markdown
-from stages.common.outputs import staged
-
-REPORTS = Path("reports")
+from analysis.rows import Result, Row, Runs
+from analysis.study_tables import cost_numbers, cost_text, difference_text, quality_numbers, quality_text, runs_of
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a study measured."""
+class StudyReport:
+    """Everything on the page of one study."""
 
+    name: str
+    params: ReportParams
     base: Result
     rows: list[Row]  # by ratio and model
+    missing: list[str]  # variants that have not been run
     chances: Metrics  # accuracy of guessing, by task
     profiled_tokens: int  # in the forward pass that was profiled
 
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs by row of the tables, the base first."""
+        return runs_of(self.base, self.rows)
 
-@dataclass(frozen=True)
-class Tables:
-    """A study's tables: numbers, base first, and the quality table as Markdown."""
+    @cached_property
+    def contrasts(self) -> list[Contrast]:
+        """Every row compared with the base: perplexities, then accuracies."""
+        pairs = [("base", row.label) for row in self.rows]
+        losses = losses_by_text(self.runs, self.params)
+        ratios = perplexity_contrasts(losses, pairs, self.params.confidence)
+        return ratios + accuracy_contrasts(self.runs, pairs, self.params.level)
 
-    quality: pd.DataFrame
-    costs: pd.DataFrame
-    markdown: str
+    @cached_property
+    def quality(self) -> pd.DataFrame:
+        """Perplexities, accuracies and averages by row, then what takes no model."""
+        return quality_numbers(self.base, self.rows, self.chances)
 
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """Parameters, computation, memory and speed by row."""
+        return cost_numbers(self.base, self.rows)
 
-def write_report(name: str, missing: list[str], measured: Measured, params: ReportParams) -> Tables:
-    """Write reports/<name>/ on what was measured; `missing` are the variants that are not there yet."""
-    base, rows, chances = measured.base, measured.rows, measured.chances
-    contrasts = compare_with_base(base, rows, params)
-    quality, costs = quality_numbers(base, rows, chances), cost_numbers(base, rows)
-    runs = runs_of(base, rows)
-    texts = {
-        "quality": quality_text(quality, measures(runs), contrasts),
-        "differences": difference_text(rows, contrasts),
-        "cost": cost_text(costs),
-    }
-    tables = {title: text_markdown(text, LEFT) for title, text in texts.items()}
-    with staged(REPORTS / name) as folder:
-        folder.mkdir()
-        write_table(folder, "quality", quality, texts["quality"], f"Study {name}: quality")
-        write_table(folder, "cost", costs, texts["cost"], f"Study {name}: cost")
-        plots = draw_all(folder / "plots", base, rows, chances)
-        findings = contradictions(runs, quality, costs, chances, measured.profiled_tokens)
-        page = study_page(name, missing, base, rows, quality, tables, findings, plots, params)
-        (folder / "study.md").write_text(page, encoding="utf-8")
-    return Tables(quality, costs, tables["quality"])
+    @cached_property
+    def texts(self) -> dict[str, pd.DataFrame]:
+        """The tables as they are printed."""
+        return {
+            "quality": quality_text(self.quality, measures(self.runs), self.contrasts),
+            "differences": difference_text(self.rows, self.contrasts),
+            "cost": cost_text(self.costs),
+        }
 
-
-def compare_with_base(base: Result, rows: list[Row], params: ReportParams) -> list[Contrast]:
-    """Return every row's contrasts with the base: perplexities, then accuracies."""
-    runs = runs_of(base, rows)
-    pairs = [("base", row.label) for row in rows]
-    perplexities = perplexity_contrasts(losses_by_text(runs, params), pairs, params.confidence)
-    return perplexities + accuracy_contrasts(runs, pairs, params.level)
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """What in the tables contradicts itself or its source."""
+        return contradictions(self.runs, self.quality, self.costs, self.chances, self.profiled_tokens)

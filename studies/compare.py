@@ -4,20 +4,31 @@ import argparse
 from pathlib import Path
 
 from analysis.params import ReportParams
-from analysis.study_report import REPORTS, Measured, Tables, write_report
+from analysis.study_page import study_page
+from analysis.study_plots import draw_all
+from analysis.study_report import StudyReport
+from analysis.study_tables import LEFT, write_table
+from analysis.tables import text_markdown
 from stages.common.errors import UserError
+from stages.common.outputs import staged
 from stages.common.params import load_section
 from stages.common.stage import run
 from studies.experiments import find_experiments
 from studies.measured import read_study
-from studies.study import Study, load_study
+from studies.study import load_study
+
+REPORTS = Path("reports")
 
 
-def compare(study: Study, commits: dict[str, str]) -> tuple[Measured, Tables]:
-    """Write reports/<study>/ and return what it is made from; `commits` are the experiments' by name."""
-    measured = read_study(study, commits)
-    missing = [each.label for each in study.variants if each.name not in commits]
-    return measured, write_report(study.name, missing, measured, load_section("report", ReportParams))
+def write_report(report: StudyReport) -> Path:
+    """Write reports/<study>/, tables, figures and the page, and return the page's path."""
+    with staged(REPORTS / report.name) as folder:
+        folder.mkdir()
+        for title, numbers in (("quality", report.quality), ("cost", report.costs)):
+            write_table(folder, title, numbers, report.texts[title], f"Study {report.name}: {title}")
+        plots = draw_all(folder / "plots", report.base, report.rows, report.chances)
+        (folder / "study.md").write_text(study_page(report, plots), encoding="utf-8")
+    return REPORTS / report.name / "study.md"
 
 
 def main() -> None:
@@ -32,8 +43,9 @@ def main() -> None:
     if not started and not arguments.study:
         raise UserError("no study has been run for this commit; `make sweep STUDY=studies/demo.yaml` runs one")
     for study in started or studies:
-        _, tables = compare(study, commits)
-        print(f"{tables.markdown}\n\nreport: {REPORTS / study.name / 'study.md'}")
+        report = read_study(study, commits, load_section("report", ReportParams))
+        page = write_report(report)
+        print(f"{text_markdown(report.texts['quality'], LEFT)}\n\nreport: {page}")
 
 
 if __name__ == "__main__":

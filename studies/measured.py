@@ -7,15 +7,16 @@ from typing import Any
 
 from dvc.api import DVCFileSystem
 
+from analysis.params import ReportParams
 from analysis.results import FOLDERS, read_chances
 from analysis.rows import Result, Row, read_result
-from analysis.study_report import Measured
+from analysis.study_report import StudyReport
 from stages.common.errors import UserError
 from studies.git import git
 from studies.study import Study, Variant
 
 
-def read_study(study: Study, commits: dict[str, str]) -> Measured:
+def read_study(study: Study, commits: dict[str, str], params: ReportParams) -> StudyReport:
     """Return what the experiments measured: the base, and a row for every method and ratio that has an experiment.
 
     `commits` are those of the experiments by name. Raises UserError where there is nothing to compare, or where the
@@ -42,7 +43,9 @@ def read_study(study: Study, commits: dict[str, str]) -> Measured:
             ratio = variant.params["prune"]["ratio"]
             cells.setdefault(key, Row(method_of(variant), ratio, model, [], base)).runs.append(measured)
     rows = sorted(cells.values(), key=lambda row: (row.ratio, row.model))
-    return Measured(base, rows, chances_of(commits[first.name]), first.params["profile"]["sequence_length"])
+    missing = [variant.label for variant in study.variants if variant.name not in commits]
+    chances, tokens = chances_of(commits[first.name]), first.params["profile"]["sequence_length"]
+    return StudyReport(study.name, params, base, rows, missing, chances, tokens)
 
 
 def method_of(variant: Variant) -> str:

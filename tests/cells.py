@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.arithmetic import exact_macs, parameters, shape_of
+from analysis.params import ReportParams
 from analysis.rows import Result, Row
+from analysis.study_report import StudyReport
 
 LAYERS, QUESTIONS, WINDOWS, TOKENS = 6, 200, 100, 64
 NOS = 130  # of the answers in task gap, whose questions all have the same choices
@@ -76,3 +78,8 @@ def study(ratios=(0.3, 0.4, 0.7), seeds=(0,), methods=tuple(HARM)) -> tuple[Resu
     ]
     cells.append(Row("taylor", ratios[0], "tuned", [measured("taylor", ratios[0], "tuned")], base))
     return base, sorted(cells, key=lambda row: (row.ratio, row.model))
+
+
+def report(base: Result, cells: list[Row], params: ReportParams, name: str = "made", chances=CHANCES) -> StudyReport:
+    """Return the study of these rows."""
+    return StudyReport(name, params, base, cells, [], chances, TOKENS)

@@ -27,4 +27,4 @@ def windows() -> torch.Tensor:
 @pytest.fixture
 def no_figures(monkeypatch) -> None:
     """Leave a report without its figures, which take seconds, where a test reads the text alone."""
-    monkeypatch.setattr("analysis.study_report.draw_all", lambda *arguments: [])
+    monkeypatch.setattr("studies.compare.draw_all", lambda *arguments: [])

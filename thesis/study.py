@@ -9,14 +9,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.arithmetic import shape_of
+from analysis.params import ReportParams
 from analysis.rows import Row
-from analysis.study_report import REPORTS, Measured, Tables
-from analysis.study_tables import base_cell, runs_of
-from analysis.tables import memory_origin
+from analysis.study_report import StudyReport
+from analysis.study_tables import LEFT, base_cell
+from analysis.tables import memory_origin, text_markdown
 from stages.common.outputs import staged
+from stages.common.params import load_section
 from stages.common.stage import run
-from studies.compare import compare
+from studies.compare import REPORTS, write_report
 from studies.experiments import find_experiments
+from studies.measured import read_study
 from studies.study import load_study
 from thesis.arithmetic import thesis_macs
 from thesis.page import SETS, Ours, thesis_report
@@ -28,27 +31,27 @@ STUDY = Path("studies/thesis.yaml")
 def main() -> None:
     """Compare the study and write the page."""
     study = load_study(STUDY)
-    measured, tables = compare(study, find_experiments(study.experiments))
-    page = write_page(measured, tables)
-    print(f"{tables.markdown}\n\nreports: {REPORTS / study.name / 'study.md'}, {page}")
+    report = read_study(study, find_experiments(study.experiments), load_section("report", ReportParams))
+    pages = write_report(report), write_page(report)
+    print(f"{text_markdown(report.texts['quality'], LEFT)}\n\nreports: {', '.join(map(str, pages))}")
 
 
-def write_page(measured: Measured, tables: Tables) -> Path:
+def write_page(report: StudyReport) -> Path:
     """Write reports/thesis/thesis.md and return its path."""
     path = REPORTS / STUDY.stem / "thesis.md"
     with staged(path) as file:
-        file.write_text(thesis_report(ours(measured, tables)), encoding="utf-8")
+        file.write_text(thesis_report(ours(report)), encoding="utf-8")
     return path
 
 
-def ours(measured: Measured, tables: Tables) -> Ours:
+def ours(report: StudyReport) -> Ours:
     """Return the rows of the study's tables that the thesis has too, named as there."""
-    base, cells, quality, costs = measured.base, measured.rows, tables.quality, tables.costs
+    base, cells, quality, costs = report.base, report.rows, report.quality, report.costs
     rows = [base_cell(base), *cells]
     names = [row_name(cell) for cell in rows]
     there = [name in read_quality().index for name in names]
     scores = quality.iloc[: len(rows)].set_axis(names).reindex(columns=[*SETS, *TASKS])
-    tokens = measured.profiled_tokens
+    tokens = report.profiled_tokens
     spent = pd.DataFrame(
         {
             "ratio": costs["ratio"],
@@ -62,7 +65,7 @@ def ours(measured: Measured, tables: Tables) -> Ours:
     origin = (
         f"*Ours* are those of [study.md](study.md), where they are checked: quality and parameters as measured, MACs\n"
         f"of {tokens} tokens, `exact` as counted on the models, `thesis` by the shapes in their config.json.\n"
-        f"{memory_origin(runs_of(base, cells))}"
+        f"{memory_origin(report.runs)}"
     )
     return Ours(origin, scores[there], spent[there])
 

@@ -17,7 +17,6 @@ from analysis.quality import measures
 from analysis.rows import Row
 from analysis.study_page import knees, lower_than, winners
 from analysis.study_plots import draw_all, draw_pareto, pareto_front, styles
-from analysis.study_report import compare_with_base
 from analysis.study_tables import cost_numbers, cost_text, latex_of, quality_numbers, quality_text, runs_of
 from analysis.tables import MISSING, text_markdown
 
@@ -119,7 +118,7 @@ def test_an_average_is_compared_question_by_question():
 
 def contrasts_of(base, cells) -> dict[tuple[str, str], Contrast]:
     """Return the cells' contrasts with the base, by row and column of the quality table."""
-    return {(each.model, each.column): each for each in compare_with_base(base, cells, PARAMS)}
+    return {(each.model, each.column): each for each in made.report(base, cells, PARAMS).contrasts}
 
 
 @pytest.mark.parametrize("seeds", [(0,), (1, 2, 3)])
@@ -184,7 +183,7 @@ def test_a_draw_of_runs_keeps_single_runs_and_draws_among_several():
 
 def test_the_quality_table_marks_the_best_and_the_significant():
     base, cells = made.study(ratios=(0.3, 0.7), methods=("random", "taylor"))
-    contrasts = compare_with_base(base, cells, PARAMS)
+    contrasts = made.report(base, cells, PARAMS).contrasts
     text = quality_text(quality_numbers(base, cells, made.CHANCES), measures(runs_of(base, cells)), contrasts)
     assert list(text.columns[:4]) == ["ratio", "method", "kept (%)", "prose PPL"]
     rows = text.set_index(["ratio", "method"])["prose PPL"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.params import ReportParams
-from analysis.study_report import Measured, write_report
+from studies.compare import write_report
 
 PARAMS = ReportParams(bootstrap_samples=50, seed=1, confidence=0.95)
 
@@ -18,7 +18,7 @@ def page(tmp_path, monkeypatch, no_figures):
     monkeypatch.chdir(tmp_path)
 
     def write(base, cells) -> str:
-        write_report("made", [], Measured(base, cells, made.CHANCES, made.TOKENS), PARAMS)
+        write_report(made.report(base, cells, PARAMS))
         return Path("reports/made/study.md").read_text(encoding="utf-8")
 
     return write

@@ -9,7 +9,7 @@ import pytest
 from analysis.arithmetic import exact_macs, parameters, shape_of
 from analysis.params import ReportParams
 from analysis.rows import Result, Row
-from analysis.study_report import Measured, write_report
+from studies.compare import write_report
 from thesis.arithmetic import thesis_macs
 from thesis.printed import TASKS, read_tasks
 from thesis.study import write_page
@@ -43,8 +43,9 @@ def study(tmp_path, monkeypatch, no_figures) -> tuple[Result, list[Row]]:
 
 
 def page_of(base: Result, cells: list[Row]) -> str:
-    measured = Measured(base, cells, CHANCES, made.TOKENS)
-    path = write_page(measured, write_report("thesis", [], measured, PARAMS))
+    report = made.report(base, cells, PARAMS, "thesis", CHANCES)
+    write_report(report)
+    path = write_page(report)
     assert path.with_name("study.md").is_file()
     return path.read_text(encoding="utf-8")
 
