@@ -31,7 +31,15 @@ class Shape:
 
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-TRAITS: dict[str, dict[str, Any]] = {"qwen3": {"head_norms": "shared"}, "olmo2": {"head_norms": "own"}}
+TRAITS: dict[str, dict[str, Any]] = {
+    "qwen3": {"head_norms": "shared"},
+    "olmo2": {"head_norms": "own"},
+    "starcoder2": {"norms": 4, "last_norm": 2, "gated": False},  # their biases too
+    "cohere": {"norms": 1},
+    "gemma2": {"norms": 4},
+    "gemma3_text": {"norms": 4, "head_norms": "shared"},
+    "gpt_neox": {"norms": 4, "last_norm": 2, "gated": False},
+}
 
 
 def shape_of(config: dict) -> Shape:
@@ -42,6 +50,9 @@ def shape_of(config: dict) -> Shape:
         own = config | per_layer.get(index, {})
         heads = own["num_attention_heads"]
         layers.append(Layer(heads, own.get("num_key_value_heads") or heads, own["intermediate_size"]))
+    traits = TRAITS.get(config["model_type"].removeprefix("pruned_"), {})
+    if config.get("use_qk_norm"):
+        traits = traits | {"head_norms": "own"}
     return Shape(
         vocab=config["vocab_size"],
         hidden=config["hidden_size"],
@@ -49,7 +60,7 @@ def shape_of(config: dict) -> Shape:
         layers=tuple(layers),
         tied=bool(config.get("tie_word_embeddings")),
         biases=biases_of(config),
-        **TRAITS.get(config["model_type"].removeprefix("pruned_"), {}),
+        **traits,
     )
 
 
@@ -58,6 +69,10 @@ def biases_of(config: dict) -> frozenset[str]:
     biases = {"q", "k", "v"} if config["model_type"].endswith("qwen2") else set()
     if config.get("attention_bias"):
         biases |= {"q", "k", "v", "o"}
+    if config.get("use_bias"):
+        biases |= {"q", "k", "v", "o", "up", "down"}
+    if config["model_type"].endswith("gpt_neox"):
+        biases |= {"up", "down"}
     if config.get("mlp_bias"):
         biases |= {"gate", "up", "down"}
     if config.get("output_bias"):  # of a pruned model with update `bias`

@@ -4,6 +4,14 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -19,6 +27,8 @@ from transformers import (
     Qwen3ForCausalLM,
     SmolLM3Config,
     SmolLM3ForCausalLM,
+    Starcoder2Config,
+    Starcoder2ForCausalLM,
 )
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +81,14 @@ FAMILIES = {
         {"embedding_multiplier": 2.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2, "logits_scaling": 3.0},
     ),
     "olmo2": (Olmo2ForCausalLM, Olmo2Config, {}),
+    "starcoder2": (Starcoder2ForCausalLM, Starcoder2Config, {"sliding_window": 6}),
+    "cohere": (CohereForCausalLM, CohereConfig, {"logit_scale": 0.5}),
+    "cohere normed": (CohereForCausalLM, CohereConfig, {"use_qk_norm": True}),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config, {"sliding_window": 6, "final_logit_softcapping": 3.0}),
+    "gemma3_text": (
+        Gemma3ForCausalLM, Gemma3TextConfig, {"sliding_window": 6, "sliding_window_pattern": 2},
+    ),
+    "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig, {"rotary_pct": 0.5}),
 }  # fmt: skip
 
 
@@ -83,6 +101,11 @@ LIMITS: dict[str, set[str]] = {
     "smollm3": {"gguf"},
     "granite": set(),
     "olmo2": {"realign", "gguf"},
+    "starcoder2": {"channel", "gguf"},
+    "cohere": {"channel", "gguf"},
+    "gemma2": {"realign", "gguf"},
+    "gemma3_text": {"realign", "gguf"},
+    "gpt_neox": {"channel", "gguf"},
 }
 
 
@@ -91,6 +114,8 @@ def tiny_family(
 ) -> PreTrainedModel:
     """Return a random model of one of FAMILIES as `tiny_llama` is one, every norm's weights included."""
     model_class, config_class, settings = FAMILIES[family]
+    if not hasattr(config_class, "num_key_value_heads"):
+        kv_heads = heads  # each query head has keys and values of its own
     config = config_class(
         vocab_size=vocab,
         hidden_size=hidden,

@@ -57,17 +57,17 @@ def check_together(sections: dict[str, Any]) -> None:
     base, prune, data, evaluate = (sections[name] for name in ("base", "prune", "data", "evaluate"))
     if base.source == "train":  # the layers of any other base are known once it is there
         pruned_layers(prune, base.layers)
-    check_base(base, prune, sections["export"])
+    check_base(base, prune, sections["tune"], sections["export"])
     check_control(sections["tune"], sections["models"])
     check_tasks(data)
     check_chosen(evaluate, data)
     check_folders(sections["models"].folders, sections["export"])
 
 
-def check_base(base: BaseParams, prune: PruneParams, export: ExportParams) -> None:
+def check_base(base: BaseParams, prune: PruneParams, tune: TuneParams, export: ExportParams) -> None:
     """Raise UserError for what the architecture of a base in a local folder does not allow.
 
-    That of other bases is known once they are there: stages prune and export then check it before they begin.
+    That of other bases is known once they are there: each stage then checks it before it begins.
     """
     try:
         content = json.loads(Path(base.path or "", "config.json").read_text(encoding="utf-8"))
@@ -77,11 +77,18 @@ def check_base(base: BaseParams, prune: PruneParams, export: ExportParams) -> No
     if base.source != "path" or model_type not in FAMILIES:
         return
     check_family(prune, model_type)
+    family = FAMILIES[model_type]
+    unknown = [name for name in tune.target_modules if name not in family.linears]
+    if unknown and tune.method == "lora":
+        raise UserError(
+            f"tune.target_modules = {tune.target_modules}: {', '.join(unknown)} is not a linear layer of model_type = "
+            f"{model_type!r}; expected one of: {', '.join(family.linears)}"
+        )
     formats = [kind for kind in export.formats if kind.startswith("gguf")] if export.models else []
-    if formats and FAMILIES[model_type].gguf is None:
+    if formats and family.gguf is None:
         raise UserError(
             f"export.formats = {formats[0]} is not allowed for model_type = {model_type!r}, for which llama.cpp has no "
-            "architecture that holds pruned layers; expected one of: padded, safetensors-float32, ..."
+            "architecture that holds pruned layers; use padded or one of safetensors-*"
         )
 
 

@@ -22,6 +22,7 @@ RAGGED = (  # what its config says beyond, or otherwise than, a plain one's
     "model_type",
     "architectures",
     "output_bias",
+    "head_matrices",
 )
 
 
@@ -60,7 +61,7 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
         )
     plain.load_state_dict(tensors, assign=True)
     plain.tie_weights()
-    Parts(plain).rotary = parts.rotary
+    Parts(plain).rotary, Parts(plain).embedding_scale = parts.rotary, parts.embedding_scale
     plain.generation_config = model.generation_config
     return plain.eval()
 
@@ -76,6 +77,8 @@ def padded_widths(model: PreTrainedModel) -> tuple[int, int, int]:
         (heads, kv) for heads in range(groups * group_size, hidden + 1) if hidden % heads == 0
         for kv in range(groups, heads // group_size + 1) if heads % kv == 0
     ]  # fmt: skip
+    if Parts(model).family.heads_fill_hidden_size:
+        fitting = [(hidden // Parts(model).head_dim,) * 2]
     if not fitting:
         raise UserError(
             f"{query_of(model)}: {groups} groups of {group_size} heads fit no "
@@ -112,7 +115,7 @@ def pad_attention(
     padded = {}
     for name, tensor in tensors.items():
         if name.startswith((f"{names.module}.{names.key}.", f"{names.module}.{names.value}.")):
-            padded[name] = lengthen(tensor, 0, groups * shape[2])
+            padded[name] = lengthen(tensor, 0, groups * shape[2] * names.fused)
         elif name.startswith(f"{names.module}.{names.query}."):
             heads = lengthen(lengthen(tensor.unflatten(0, shape), 1, group_size), 0, groups)
             padded[name] = heads.flatten(0, 2)

@@ -18,19 +18,25 @@ class Attention:
     key_norm: str | None = None
     unit_norms: Literal["shared", "own", "together"] = "shared"  # their weights: see below
     after: str | None = None  # the norm of its result, before that is added to the residual stream
+    head_dim: str = "head_dim"  # the module's attribute that holds the size of a head
 
     # shared: one set of weights for all heads. own: weights of its own for each head. together: likewise, and one root
     # mean square divides all heads.
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What reads the residual stream."""
-        return self.query, self.key, self.value
+        """What reads the residual stream; one matrix may be queries, keys and values, head by head."""
+        return tuple(dict.fromkeys((self.query, self.key, self.value)))
 
     @property
     def units(self) -> tuple[str, ...]:
         """What writes a unit, a key/value head with its query heads; the matrix whose rows count the units first."""
-        return self.key, self.value, self.query
+        return tuple(dict.fromkeys((self.key, self.value, self.query)))
+
+    @property
+    def fused(self) -> int:
+        """How many of queries, keys and values the matrix that counts the units holds."""
+        return (self.query, self.key, self.value).count(self.key)
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,14 @@ class Architecture:
     logits: Logits = Logits()
     activation_key: str = "hidden_act"  # of the config
     residual_key: str | None = None  # of the config: what attention and MLP put out is multiplied by it
-    parallel: bool = False  # attention and MLP both read what the layer is given
+    parallel: bool | str = False  # attention and MLP both read what the layer is given; or the key of the config for it
+    embedding_scale: str | None = None  # attribute of the embeddings, a factor: the root of the hidden size
     bias_keys: tuple[str, ...] = ()  # of the config, which together give every matrix of a layer a bias
+    biased: bool = False  # every matrix of a layer has a bias, whatever the config says
     heads_divide_hidden_size: bool = False  # the config refuses other numbers of query heads
+    heads_fill_hidden_size: bool = False  # the plain class has as many heads as fill the hidden size
     layer_keys: tuple[str, ...] = ()  # of the config, lists with an entry for each layer
+    saved_head: str | None = None  # what checkpoints of transformers call the head, where that is another name
     gguf: str | None = None  # llama.cpp's architecture for layers of one width, None where it has none for these
     gguf_keys: tuple[tuple[str, str], ...] = ()  # keys of the config, and what that architecture calls them
 
@@ -100,6 +110,12 @@ class Architecture:
     def outputs(self) -> list[str]:
         """The matrices that write to the residual stream, named in a layer."""
         return [f"{half.module}.{half.output}" for half in (self.attention, self.mlp)]
+
+    @property
+    def head_matrices(self) -> dict[str, int]:
+        """The attention's matrices, named in a layer, and the dimension that heads lie along."""
+        names = self.attention
+        return {f"{names.module}.{name}": 0 for name in names.inputs} | {f"{names.module}.{names.output}": 1}
 
     @property
     def linears(self) -> tuple[str, ...]:

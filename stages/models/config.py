@@ -19,6 +19,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from stages.common.errors import UserError
 from stages.models.folder import ADAPTER_CONFIG, CONFIG, one_line, read_json
 from stages.models.parts import FAMILIES, PRUNED, family_of, pruned_class
+from stages.models.unknown import how_to_add
 
 SUPPORTED_MODEL_TYPES = (*FAMILIES, *(f"{PRUNED}{name}" for name in FAMILIES))
 LAYERS_LIMIT = 10_000
@@ -47,7 +48,8 @@ def read_config(folder: Path) -> PreTrainedConfig:
     model_type = content.get("model_type")
     if model_type not in SUPPORTED_MODEL_TYPES:
         raise UserError(
-            f"{path}: model_type = {model_type!r} is not supported; expected one of: {', '.join(SUPPORTED_MODEL_TYPES)}"
+            f"{path}: model_type = {model_type!r} is not supported; expected one of: "
+            f"{', '.join(SUPPORTED_MODEL_TYPES)}{how_to_add(content)}"
         )
     quantisation = content.get("quantization_config")
     if quantisation is not None and not isinstance(quantisation, dict):
@@ -77,7 +79,8 @@ def size_problems(content: dict[str, Any]) -> Iterator[str]:
 def config_problems(config: PreTrainedConfig) -> Iterator[str]:
     """Yield what is wrong with values that transformers accepts and then fails on, or computes NaN from."""
     family = family_of(config)
-    heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", heads)
     if config.model_type in FAMILIES and heads % kv_heads:  # layers that differ have heads of their own
         yield f"num_key_value_heads = {kv_heads}; expected a divisor of num_attention_heads = {heads}"
     activation, eps = getattr(config, family.activation_key), getattr(config, family.norm.eps_key)

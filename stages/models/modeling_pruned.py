@@ -5,12 +5,15 @@
 This file is copied into every checkpoint that needs it and depends on nothing but transformers and what that needs. The
 widths of each layer are the standard `per_layer_config` entries of config.json: num_attention_heads,
 num_key_value_heads, intermediate_size.
+`head_matrices` names the attention's matrices, and the dimension that heads lie along, of an architecture whose heads
+fill the hidden size: a layer is built with so many heads, and then cut down to its own.
 `output_bias` lists matrices, by their names in a layer, that have a bias which the architecture has no key for.
 
 The classes are named after those that they extend: PrunedLlamaForCausalLM, PrunedQwen3Config. They are made when first
 asked for, alike for every architecture.
 """
 
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -36,12 +39,31 @@ class OwnLayers(PreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         layer_class = type(self.layers[0])
-        self.layers = nn.ModuleList(layer_class(each, index) for index, each in enumerate(config.per_layer_config))
+        self.layers = nn.ModuleList(
+            self.own_layer(layer_class, each, i) for i, each in enumerate(config.per_layer_config)
+        )
         for layer in self.layers:
             for name in getattr(config, "output_bias", []):
                 linear = layer.get_submodule(name)
                 linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
         self.post_init()
+
+    @staticmethod
+    def own_layer(layer_class, config, index):
+        """Return layer `index` with the widths of its own `config`."""
+        matrices = getattr(config, "head_matrices", None)
+        if not matrices:
+            return layer_class(config, index)
+        heads, full = config.num_attention_heads, config.hidden_size // config.head_dim
+        config = deepcopy(config)
+        config.num_attention_heads = full
+        layer = layer_class(config, index)
+        for name, dim in matrices.items():
+            old = layer.get_submodule(name)
+            sizes = [old.out_features, old.in_features]
+            sizes[dim] = sizes[dim] // full * heads
+            layer.set_submodule(name, nn.Linear(sizes[1], sizes[0], bias=old.bias is not None))
+        return layer
 
 
 class OwnDecoder(PreTrainedModel):
@@ -58,7 +80,8 @@ class OwnDecoder(PreTrainedModel):
 @cache
 def classes(config: Any) -> dict[str, Any]:
     """Return the classes for the architecture that `config` is the class of the config of, by name."""
-    decoder, causal = transformers.MODEL_MAPPING[config], transformers.MODEL_FOR_CAUSAL_LM_MAPPING[config]
+    decoder: Any = transformers.MODEL_MAPPING[config]
+    causal: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[config]
     here = {"__module__": __name__}
     settings = here | {"model_type": f"pruned_{config.model_type}"}
     own_config: Any = strict(type(f"Pruned{config.__name__}", (AnyHeads, config), settings))

@@ -80,6 +80,7 @@ def load_paged(
     model = model.requires_grad_(False).eval()
     parts = Parts(model)
     parts.rotary = type(parts.rotary)(config).to(device)  # it has no weights
+    parts.embedding_scale = config.hidden_size**0.5
     checkpoint.note_origin(model, folder)
     Pages(model, folder, stored, changed, torch.device(device))
     return model

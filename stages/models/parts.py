@@ -22,6 +22,7 @@ class Half:
     inputs: dict[str, nn.Linear]  # what reads, by name
     units: list[nn.Linear]  # the same, first the one whose rows count the units
     unit_norms: list[Any]  # of queries and keys, whose weights lie along the units
+    fused: int  # of queries, keys and values, how many the first of these matrices holds
     together: bool  # they divide all units by one root mean square
     input_norms: list[tuple[nn.Linear, Any]]  # matrices with the norm of what they put out
     output: nn.Linear
@@ -51,6 +52,7 @@ def half(layer: nn.Module, names: Attention | Mlp, scale: float) -> Half:
         inputs={name: linears[name] for name in names.inputs},
         units=[linears[name] for name in names.units],
         unit_norms=[] if kind == "shared" else [norm for _, norm in pairs],
+        fused=names.fused if isinstance(names, Attention) else 1,
         together=kind == "together" and bool(pairs),
         input_norms=pairs,
         output=linears[names.output],
@@ -139,7 +141,7 @@ class Parts:
     @property
     def head_dim(self) -> int:
         """The size of an attention head."""
-        return self.attention(self.layers[0]).module.head_dim
+        return getattr(self.attention(self.layers[0]).module, self.family.attention.head_dim)
 
     def attention(self, layer: nn.Module) -> Half:
         """Return the attention of a decoder layer."""
@@ -148,6 +150,24 @@ class Parts:
     def mlp(self, layer: nn.Module) -> Half:
         """Return the MLP of a decoder layer."""
         return half(layer, self.family.mlp, self.scale)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether attention and MLP both read what the layer is given."""
+        given = self.family.parallel
+        return bool(getattr(self.model.config, given)) if isinstance(given, str) else given
+
+    @property
+    def embedding_scale(self) -> float:
+        """What the embeddings multiply their rows by."""
+        name = self.family.embedding_scale
+        return float(getattr(self.embeddings, name)) if name else 1.0
+
+    @embedding_scale.setter
+    def embedding_scale(self, scale: float) -> None:
+        """Multiply by another factor."""
+        if self.family.embedding_scale:
+            setattr(self.embeddings, self.family.embedding_scale, torch.tensor(scale))
 
     @property
     def scale(self) -> float:
@@ -162,8 +182,8 @@ class Parts:
         pairs = [(self.attention(layer), self.mlp(layer)) for layer in self.layers]
         return [
             {
-                "num_attention_heads": attention.inputs[names.query].out_features // head_dim,
-                "num_key_value_heads": attention.inputs[names.key].out_features // head_dim,
+                "num_attention_heads": attention.output.in_features // head_dim,
+                "num_key_value_heads": attention.inputs[names.key].out_features // head_dim // attention.fused,
                 "intermediate_size": mlp.output.in_features,
             }
             for attention, mlp in pairs

@@ -17,7 +17,9 @@ from stages.models.parts import family_of
 from stages.models.safetensors_file import unread
 
 # Buffers that earlier versions of transformers saved; they follow from the config.
-BUFFERS = re.compile(r"rotary_emb\.inv_freq$|rotary_emb\.(cos|sin)_cached$|(^|\.)position_ids$")
+BUFFERS = re.compile(
+    r"rotary_emb\.inv_freq$|rotary_emb\.(cos|sin)_cached$|(^|\.)position_ids$|\.attention\.(masked_)?bias$"
+)
 
 
 def model_tensors(
@@ -38,7 +40,8 @@ def model_tensors(
     config.dtype = dtype or config.dtype or own_dtype(contents[0])
     model = empty_model(config, folder)
     wanted = model.state_dict()
-    tensors = by_parameter(folder, {name: tensor for each in contents for name, tensor in each.items()}, wanted)
+    found = {own_name(name, config): tensor for each in contents for name, tensor in each.items()}
+    tensors = by_parameter(folder, found, wanted)
     check_tensors(folder, tensors, wanted)
     if config.tie_word_embeddings:
         tie(tensors, config)
@@ -70,6 +73,12 @@ def own_dtype(tensors: dict[str, Any]) -> torch.dtype:
     """
     dtypes = [tensors[name].dtype for name in sorted(tensors)]
     return next((dtype for dtype in dtypes if dtype.is_floating_point), torch.float32)
+
+
+def own_name(name: str, config: PreTrainedConfig) -> str:
+    """Return the model's name of a tensor: transformers saves some heads by another."""
+    family = family_of(config)
+    return f"{family.head}.weight" if name == f"{family.saved_head}.weight" else name
 
 
 def by_parameter(folder: Path, tensors: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:

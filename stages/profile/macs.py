@@ -11,6 +11,8 @@ import torch
 from ptflops import get_model_complexity_info
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from stages.models.config import rope_settings
+
 
 def count_macs(model: PreTrainedModel, sequence_length: int) -> int:
     """Return the MACs of one sequence of `sequence_length` tokens through `model`, without a cache.
@@ -20,7 +22,8 @@ def count_macs(model: PreTrainedModel, sequence_length: int) -> int:
     """
     config = deepcopy(model.config)  # from_config writes the attention into the config it is given
     # Scaled positions take as many products, and dynamic scaling would look at their values, of which there are none.
-    config.rope_parameters = config.rope_parameters | {"rope_type": "default"}
+    for settings in rope_settings(config):
+        settings["rope_type"] = "default"
     with torch.device("meta"):
         copy = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
 

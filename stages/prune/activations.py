@@ -57,7 +57,7 @@ class Activations:
     def advance(self) -> None:
         """Pass the half that the windows are at, as it is now."""
         outputs = zip(self.hidden, self.read_by_output(), strict=True)
-        beside = self.parts.family.parallel and self.kind == "attention"
+        beside = self.parts.parallel and self.kind == "attention"
         self.before, self.reference_before = (self.hidden, self.reference) if beside else ([], [])
         with arithmetic():
             self.hidden = [hidden + self.half.result(x) for hidden, x in outputs]
@@ -164,11 +164,12 @@ def given_to_layers(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[torch
         settings.append(others)
         return hidden
 
-    layers = Parts(model).layers
+    parts = Parts(model)
+    layers, device = parts.layers, parts.embeddings.weight.device
     for layer in layers:
         layer.forward = note
     try:
-        model.get_decoder()(input_ids=tokens.to(model.get_input_embeddings().weight.device), use_cache=False)
+        model.get_decoder()(input_ids=tokens.to(device), use_cache=False)
     finally:
         for layer in layers:
             del layer.forward

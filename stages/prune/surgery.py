@@ -72,10 +72,14 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     if same:
         settings |= widths[0]
     refused = parts.family.heads_divide_hidden_size and settings["hidden_size"] % settings["num_attention_heads"]
+    if parts.family.heads_fill_hidden_size:
+        refused = settings["num_attention_heads"] * settings["head_dim"] != settings["hidden_size"]
     with torch.device("meta"):
         if same and not refused and not settings.get("output_bias"):
             rebuilt = plain(plain.config_class(**settings))
         else:
+            if parts.family.heads_fill_hidden_size:
+                settings["head_matrices"] = parts.family.head_matrices
             settings["allow_global_per_layer_attribute_access"] = True
             settings["per_layer_config"] = {
                 i: each for i, each in enumerate(widths) if any(settings[key] != each[key] for key in WIDTHS)
@@ -84,7 +88,7 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     hand_over(model, rebuilt)
     rebuilt.load_state_dict(model.state_dict(), assign=True)
     rebuilt.tie_weights()
-    Parts(rebuilt).rotary = parts.rotary
+    Parts(rebuilt).rotary, Parts(rebuilt).embedding_scale = parts.rotary, parts.embedding_scale
     rebuilt.generation_config = model.generation_config
     return rebuilt.eval()
 
@@ -95,6 +99,7 @@ def cut_settings(model: PreTrainedModel) -> dict[str, Any]:
     settings = {key: value for key, value in model.config.to_dict().items() if key not in dropped}
     parts = Parts(model)
     settings["head_dim"] = parts.head_dim
+    settings.setdefault("num_key_value_heads", settings["num_attention_heads"])
     settings["hidden_size"] = parts.embeddings.weight.shape[1]
     settings["num_hidden_layers"] = len(parts.layers)
     return settings

@@ -50,7 +50,7 @@ class Prunable:
 def make_module(layer: int, kind: Kind, width: int, half: Half) -> Prunable:
     """Return the module of units that hold `width` outputs of the first matrix each."""
     matrices: Matrices = (*((linear, 0) for linear in half.units), (half.output, 1))
-    units = matrices[0][0].out_features // width
+    units = matrices[0][0].out_features // width // half.fused
     size = sum(linear.weight.numel() for linear, _ in matrices)
     size += sum(linear.bias.numel() for linear, dim in matrices if dim == 0 and linear.bias is not None)
     size += sum(norm.weight.numel() for norm in half.unit_norms)

@@ -152,12 +152,13 @@ def test_a_rope_that_is_not_written_is_named(rope, words, tmp_path):
     ("family", "words"),
     [
         ("qwen3", r"model\.layers\.0\.self_attn\.q_norm\.weight: .*prune\.layout = uniform"),
+        ("granite", r"embedding_multiplier of config\.json: .*prune\.layout = uniform"),
         ("qwen3 biased", r"self_attn\.q_proj\.bias has no place in llama\.cpp's architecture `qwen3`"),
     ],
 )
 def test_a_family_that_llama_cpp_has_otherwise_is_named(family, words, tmp_path, windows):
     model = tiny_family(family, vocab=300)
-    if family == "qwen3":
+    if family in ("qwen3", "granite"):
         model, _ = prune(model, windows, prune_params(ratio=0.5))
     with pytest.raises(UserError, match=words):
         write_gguf(model, TOKENIZER, "f32", tmp_path / "model.gguf")

@@ -62,9 +62,9 @@ def test_outputs_are_those_of_transformers(options, kind, tmp_path):
     assert found["llama_cpp_lines_encoded_equal"] == found["llama_cpp_lines_decoded_equal"] == len(LINES)
 
 
-@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3", "granite"])
 def test_every_family_runs(family, tmp_path, windows):
-    options = {"attention_layers": [0, 3], "mlp_layers": [0, 3]} if family == "qwen3" else {}  # one width
+    options = {"attention_layers": [0, 3], "mlp_layers": [0, 3]} if family in ("qwen3", "granite") else {}  # one width
     model, _ = prune(tiny_family(family, vocab=300), windows, prune_params(ratio=0.5, **options))
     found = export(model, BYTE_LEVEL, "gguf-f32", tmp_path / "export")
     assert found["llama_cpp_logits_relative_error"] < 1e-5

@@ -122,5 +122,5 @@ def test_missing_weights_are_refused(pruned_folder):
 def test_a_model_type_that_is_not_supported_is_refused_by_name(pruned_folder):
     config = json.loads((pruned_folder / "config.json").read_text())
     (pruned_folder / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
-    with pytest.raises(UserError, match=r"model_type = 'gpt2' is not supported; expected one of: llama"):
+    with pytest.raises(UserError, match=r"model_type = 'gpt2' is not supported; expected one of: .*llama"):
         load_model(pruned_folder)

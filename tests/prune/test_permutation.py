@@ -53,7 +53,7 @@ def test_permuting_channels_of_the_stream_permutes_their_scores(criterion, windo
     order = torch.randperm(32, generator=torch.Generator().manual_seed(5))
     permute(stream(other), order)
     with torch.no_grad():
-        for norm, _ in norms(other):
+        for norm in norms(other):
             norm.weight.copy_(norm.weight[order])
     check_same(model, other, windows)
     params = prune_params(method="channel_l2", criterion=criterion)

@@ -11,6 +11,7 @@ from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, traina
 
 from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
+from stages.models.parts import Parts
 from stages.prune.block.pruning import prune
 from stages.tune.lora import merge, prepare, save_adapter
 
@@ -87,7 +88,10 @@ def test_outputs_and_gradients_are_pefts(dtype, autocast):
 def test_every_architecture_once_pruned_is_tuned_and_merged(tmp_path, family):
     params = prune_params(criterion="flap", update="bias")
     pruned, _ = prune(tiny_family(family, vocab=VOCABULARY, tied=True), TOKENS, params)
-    tuned = trained_adapter(pruned)
+    described = Parts(pruned).family
+    targets = [name for name in described.linears if name != described.head]
+    tuned = trained_adapter(pruned, target_modules=targets)
+    assert len(trainable(tuned)) == 3 * len(targets) * 2
     expected = tuned(input_ids=TOKENS).logits
     save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path)
     torch.testing.assert_close(load_model(tmp_path)(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-4)

@@ -102,16 +102,23 @@ def keep_channels(model: PreTrainedModel, keep: torch.Tensor) -> None:
     embeddings.embedding_dim = len(keep)
     for linear in matrices_of(model)[1:]:
         keep_units(Prunable(0, "channel", module.units, 1, 0, (linear,)), keep)
+    # Embeddings that are multiplied by the root of the hidden size grow as that shrinks; a tied head then does as well.
+    if family.embedding_scale:
+        embeddings.weight.mul_(grown**0.5)
+        parts.embedding_scale = len(keep) ** 0.5
+    tied = bool(family.embedding_scale) and model.config.tie_word_embeddings
     for norm in norms(model):
-        weight = (norm.weight[keep] + family.norm.offset) * grown**0.5 - family.norm.offset
+        factor = 1.0 if tied and norm is parts.last_norm else grown**0.5
+        weight = (norm.weight[keep] + family.norm.offset) * factor - family.norm.offset
         norm.weight = nn.Parameter(weight.to(norm.weight.dtype), requires_grad=False)
-    for linear, _ in [pair for half in halves(parts) for pair in half.input_norms]:
-        for parameter in linear.parameters():
-            parameter.mul_(grown**0.5)
-    for module in model.modules():
+    for half in halves(parts):
+        for matrix, _ in half.input_norms:
+            for parameter in matrix.parameters():
+                parameter.mul_(grown**0.5)
+    for each in model.modules():
         for name in ("variance_epsilon", "eps"):
-            if hasattr(module, name):
-                setattr(module, name, getattr(module, name) * grown)
+            if hasattr(each, name):
+                setattr(each, name, getattr(each, name) * grown)
     setattr(model.config, family.norm.eps_key, getattr(model.config, family.norm.eps_key) * grown)
     model.config.hidden_size = len(keep)
     if model.config.tie_word_embeddings:

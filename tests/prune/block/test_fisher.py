@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from helpers import prune_params, tiny_llama
+from helpers import prune_params, tiny_family, tiny_llama
 
+from stages.models.parts import Parts
 from stages.prune.activations import Activations
 from stages.prune.block.allocation import fisher
 from stages.prune.block.divergence import Dense
@@ -11,8 +12,9 @@ from stages.prune.block.pruning import prune
 from stages.prune.units import block_modules
 
 
-def test_gradients_are_those_of_the_drawn_tokens_log_likelihood(windows, monkeypatch):
-    model, drawn = tiny_llama(bias=True), []
+@pytest.mark.parametrize("family", ["llama", "granite", "olmo2", "cohere normed", "gemma2", "gpt_neox"])
+def test_gradients_are_those_of_the_drawn_tokens_log_likelihood(family, windows, monkeypatch):
+    model, drawn = tiny_family(family), []
     multinomial = torch.multinomial
 
     def noted(*arguments, **options):
@@ -22,9 +24,10 @@ def test_gradients_are_those_of_the_drawn_tokens_log_likelihood(windows, monkeyp
     monkeypatch.setattr(torch, "multinomial", noted)
     got = fisher.output_gradients(model, windows, seed=3)
     outputs = {}
-    for layer, each in enumerate(model.model.layers):
-        for kind, matrix in (("attention", each.self_attn.o_proj), ("mlp", each.mlp.down_proj)):
-            matrix.register_forward_hook(
+    parts = Parts(model)
+    for layer, each in enumerate(parts.layers):
+        for kind, half in (("attention", parts.attention(each)), ("mlp", parts.mlp(each))):
+            half.output.register_forward_hook(
                 lambda _, args, out, key=(layer, kind): outputs.update({key: out.requires_grad_()})
             )
     for draw, tokens in enumerate(torch.cat(drawn).T):

@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from stages.common.errors import UserError
 from stages.models.checkpoint import load_model
+from stages.models.parts import Parts
 from stages.prune.block import pruning as block
 from stages.prune.layer.criteria.taylor import Taylor
 from stages.prune.layer.pruning import nearest, prune
@@ -33,7 +34,7 @@ def test_removing_layers_equals_skipping_them(method, mixed, windows, tmp_path):
     if method == "last_layers":
         assert left == [0, 1, 2]
     dense = base()
-    dense.model.layers = torch.nn.ModuleList(dense.model.layers[i] for i in left)
+    Parts(dense).layers = [Parts(dense).layers[i] for i in left]
     pruned.save_pretrained(tmp_path)
     with torch.no_grad():
         expected = dense(windows, use_cache=False).logits
@@ -56,7 +57,7 @@ def test_every_architecture_loses_layers(family, method, windows, tmp_path):
     left = pruned.config.base_layers
     assert not kinds or pruned.config.layer_types == [kinds[i] for i in left]
     pruned.save_pretrained(tmp_path)
-    dense.model.layers = torch.nn.ModuleList(dense.model.layers[i] for i in left)
+    Parts(dense).layers = [Parts(dense).layers[i] for i in left]
     if kinds:
         dense.config.layer_types = [kinds[i] for i in left]
     dense.config.num_hidden_layers = 2

@@ -31,7 +31,7 @@ class Bias(Update):
                     linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
         for key in known:
             setattr(model.config, key, True)
-        if not known:
+        if not known and not parts.family.biased:
             model.config.output_bias = parts.family.outputs
 
     @torch.no_grad()
