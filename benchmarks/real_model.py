@@ -36,7 +36,7 @@ from stages.common.stage import run  # noqa: E402
 from stages.common.yaml_file import read_yaml  # noqa: E402
 from stages.data.datasets import DATASETS  # noqa: E402
 from stages.data.library import texts_of  # noqa: E402
-from stages.data.readers import Read, mirror_reader  # noqa: E402
+from stages.data.readers import LoadedSplit, mirror_reader  # noqa: E402
 
 MIRROR = ROOT.parent / "shared" / "data" / "mirror"
 METHODS = {
@@ -63,7 +63,7 @@ def main() -> None:
     print(bars_table([*pruning_bars(found), *run_bars(Path("metrics"))]))
 
 
-def measure(options: argparse.Namespace, key: str, texts: dict[str, Read]) -> None:
+def measure(options: argparse.Namespace, key: str, texts: dict[str, LoadedSplit]) -> None:
     """Append to the results what they lack of the base and the methods."""
     there = {row["method"] for row in read_rows(options.results) if row["state"] == key}
     wanted = [name for name in (*options.methods, "base") if name not in there]
@@ -80,7 +80,7 @@ def measure(options: argparse.Namespace, key: str, texts: dict[str, Read]) -> No
             print(f"{method} done", file=sys.stderr)
 
 
-def lay_out(folder: Path, options: argparse.Namespace, texts: dict[str, Read]) -> None:
+def lay_out(folder: Path, options: argparse.Namespace, texts: dict[str, LoadedSplit]) -> None:
     """Make `folder` a project: its texts, its params for the base, and the base."""
     for name in ("data/perplexity", "data/tasks", "data/text", "models"):
         (folder / name).mkdir(parents=True)
@@ -93,7 +93,7 @@ def lay_out(folder: Path, options: argparse.Namespace, texts: dict[str, Read]) -
         run_stage(folder, "base")
 
 
-def read_texts(mirror: Path) -> dict[str, Read]:
+def read_texts(mirror: Path) -> dict[str, LoadedSplit]:
     """Return every text by its file in a project, the calibration text first; UserError for one the mirror lacks."""
     held_out = {f"data/perplexity/{name}.parquet": (name, str(DATASETS[name].held_out)) for name in MOST_PPL}
     texts, read = {}, mirror_reader(str(mirror))
@@ -145,7 +145,7 @@ def run_stage(folder: Path, stage: str, *arguments: str) -> Any:
     return used
 
 
-def state(options: argparse.Namespace, texts: dict[str, Read]) -> str:
+def state(options: argparse.Namespace, texts: dict[str, LoadedSplit]) -> str:
     """Return a digest of all that the measurements depend on."""
     parts = [str(options.threads), *(str(read.record["sha256"]) for read in texts.values())]
     files = sorted((ROOT / "stages/prune").rglob("*.py"))

@@ -1,1 +1,1 @@
-"""Read what base, pruned and tuned write: in the terminal, or side by side. No stage of the pipeline."""
+"""Read what base, pruned and tuned generate: in the terminal, or side by side. Not part of the pipeline."""

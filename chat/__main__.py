@@ -1,6 +1,6 @@
-"""python -m chat MODEL: type a text, read what the model writes after it as it writes; an empty line ends.
+"""python -m chat MODEL: type a text, read the model's continuation; an empty line ends.
 
-A model with a chat template is asked through it and remembers the conversation; any other continues each line.
+With a chat template, the model remembers the conversation; without one, it continues each line.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""python -m chat.samples: write what base, pruned and tuned continued evaluate.prompts with to samples.md."""
+"""python -m chat.samples: write the continuations of evaluate.prompts by base, pruned and tuned to samples.md."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The code that made an experiment's results: what its stages in dvc.yaml depend on and no stage makes."""
+"""The code that made an experiment's results: the deps of its stages in dvc.yaml that no stage makes."""
 
 from functools import cache
 from pathlib import Path

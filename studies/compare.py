@@ -1,4 +1,4 @@
-"""python -m studies.compare [STUDY]: what the experiments of a study say, into reports/<study>/."""
+"""python -m studies.compare [STUDY]: compare the experiments of a study in reports/<study>/."""
 
 import argparse
 from pathlib import Path

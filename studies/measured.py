@@ -1,4 +1,4 @@
-"""What the experiments of a study measured, read through dvc.api from wherever DVC keeps it."""
+"""Read the results of a study's experiments through dvc.api, from wherever DVC stores them."""
 
 import json
 from pathlib import Path
@@ -35,17 +35,17 @@ def read_study(study: Study, commits: dict[str, str], params: ReportParams) -> S
         )
     first = study.base(there[0])
     base = read_model(first, "base", commits[first.name])
-    cells: dict[tuple, Row] = {}
+    rows: dict[tuple, Row] = {}
     for variant in there:
         for model in variant.compared:
             measured = read_model(variant, model, commits[variant.name])
             key = json.dumps(variant.varied, sort_keys=True), model
             ratio = variant.params["prune"]["ratio"]
-            cells.setdefault(key, Row(method_of(variant), ratio, model, [], base)).runs.append(measured)
-    rows = sorted(cells.values(), key=lambda row: (row.ratio, row.model))
+            rows.setdefault(key, Row(method_of(variant), ratio, model, [], base)).runs.append(measured)
+    ordered = sorted(rows.values(), key=lambda row: (row.ratio, row.model))
     missing = [variant.label for variant in study.variants if variant.name not in commits]
     chances, tokens = chances_of(commits[first.name]), first.params["profile"]["sequence_length"]
-    return StudyReport(study.name, params, base, rows, missing, chances, tokens)
+    return StudyReport(study.name, params, base, ordered, missing, chances, tokens)
 
 
 def method_of(variant: Variant) -> str:

@@ -1,4 +1,4 @@
-"""What a sweep says while it runs: a line for every experiment that ends, and one that shows the state."""
+"""The output of a running sweep: a line for every experiment that ends, and a status line."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""Dotted keys of params.yaml and their values: put in their places, in memory and in the file."""
+"""Set dotted keys of params.yaml, in memory and in the file."""
 
 from copy import deepcopy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A study: studies/<name>.yaml, which says what varies, and the variants that it stands for."""
+"""A study, studies/<name>.yaml, and its variants."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""python -m studies.sweep STUDY [--jobs N] [--gpus 0,1]: run what is missing of a study as DVC experiments."""
+"""python -m studies.sweep STUDY [--jobs N] [--gpus 0,1]: run the missing variants of a study as DVC experiments."""
 
 import argparse
 import os

@@ -1,6 +1,6 @@
-"""python -m studies.verify: hash all outputs and DVC's cache again, name what differs and how to make it again.
+"""python -m studies.verify: hash all outputs and DVC's cache again; print each difference and how to restore it.
 
-DVC takes a file whose size, time and inode it knows for unchanged, so it misses a byte that a disk or a program changed
+DVC regards a file with the same size, time and inode as unchanged, so it misses a byte that a disk or a program changed
 in place. Where an output is a hard link into the cache, that byte is changed there too.
 """
 

@@ -1,7 +1,7 @@
-"""One experiment in a clone of its own, so that nothing it does, or a kill leaves undone, touches the work tree.
+"""Run one experiment in its own clone, so that neither it nor a kill touches the work tree.
 
-The clone lies in .dvc/tmp/sweep and shares DVC's cache: models come and go by link, and what any experiment has made
-no other makes again. A lock beside it is held by whoever works on it, also by a `dvc exp run` whose sweep was killed.
+The clone is in .dvc/tmp/sweep and shares DVC's cache: models are links, and an output of one experiment is reused by
+the others. The process that works in the clone holds a lock, even a `dvc exp run` whose sweep was killed.
 """
 
 import fcntl

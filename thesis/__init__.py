@@ -1,1 +1,1 @@
-"""The tables of a thesis: as printed, audited, and beside what this pipeline measures."""
+"""The tables of a thesis: printed, audited, and compared with this pipeline's results."""

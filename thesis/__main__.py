@@ -1,4 +1,4 @@
-"""python -m thesis: the thesis's tables, audited and beside what arithmetic says of ours, into reports/thesis.md."""
+"""python -m thesis: audit the thesis's tables and compare them with ours by arithmetic, in reports/thesis.md."""
 
 from pathlib import Path
 

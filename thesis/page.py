@@ -1,4 +1,4 @@
-"""The thesis's printed tables beside what they should be and what ours are: reports/thesis.md."""
+"""The page reports/thesis.md: the thesis's printed tables, the recomputed values, and ours."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The thesis's printed tables, what arithmetic says they should hold, and what in them contradicts itself."""
+"""The thesis's printed tables, the values recomputed by arithmetic, and the contradictions in them."""
 
 import math
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""python -m thesis.study: compare studies/thesis.yaml, and write what it measured beside the thesis's printed values.
+"""python -m thesis.study: compare studies/thesis.yaml with the thesis's printed values.
 
-reports/thesis/ is as `python -m studies.compare` writes it, with thesis.md added.
+reports/thesis/ is the output of `python -m studies.compare`, with thesis.md added.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""base.source = gguf: a GGUF file on this disk, dequantised.
+"""base.source = gguf: a local GGUF file, dequantised.
 
-The file becomes an ordinary model folder, config.json and tokenizer beside it, which the loaders of source `path` read.
+The file is linked into a model folder with config.json and tokenizer, which the loaders of source `path` read.
 """
 
 import hashlib

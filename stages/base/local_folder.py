@@ -1,4 +1,4 @@
-"""base.source = path: a checkpoint that is already on the disk."""
+"""base.source = path: a local checkpoint."""
 
 from pathlib import Path
 

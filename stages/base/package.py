@@ -1,4 +1,4 @@
-"""base.source = package: the GGUF file that an installed Python distribution carries."""
+"""base.source = package: the GGUF file in an installed Python distribution."""
 
 import hashlib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution

@@ -1,4 +1,4 @@
-"""base.source = shape: a config alone, with random weights. For structure, cost and speed; it models nothing."""
+"""base.source = shape: a config with random weights, to measure structure, cost and speed; it models nothing."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """Stage check: params.yaml -> params.checked, whose content never changes, and inputs/.
 
 DVC removes a stage's outputs before it runs the stage. Every stage depends on params.checked, so a bad value anywhere
-in params.yaml stops the run here, while all earlier outputs still stand. DVC runs this stage every time, so that a
-change of the user's own files is noticed too.
+in params.yaml stops the run here, before any earlier output is removed. DVC runs this stage every time, so it also
+notices changes of the user's own files.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""python -m stages.check.cores: say in one line when run.threads is clearly wrong for this machine.
+"""python -m stages.check.cores: print one line if run.threads is clearly wrong for this machine.
 
 It changes nothing: results depend on the number of threads, so only params.yaml sets it.
 """

@@ -1,7 +1,7 @@
-"""Files of the user that params.yaml names, outside the project's own: notice that they changed.
+"""Notice changes of the user's files that params.yaml names.
 
-DVC cannot depend on a path that is null in params.yaml. So stage check, which every `dvc repro` runs, writes how each
-path is now to inputs/data.json and inputs/base.json, on which stages data and base depend.
+DVC cannot depend on a path that is null in params.yaml. So stage check, which every `dvc repro` runs, writes the state
+of each path to inputs/data.json and inputs/base.json, on which stages data and base depend.
 """
 
 import hashlib

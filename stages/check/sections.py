@@ -1,4 +1,4 @@
-"""All sections of params.yaml and what must hold between them. The one place that looks into every stage's folder."""
+"""All sections of params.yaml and the conditions between them. The one module that imports every stage's params."""
 
 import json
 from pathlib import Path

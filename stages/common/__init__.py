@@ -1,1 +1,1 @@
-"""What several stages share, and no more."""
+"""Code that several stages share."""

@@ -1,4 +1,4 @@
-"""The one exception a stage raises for what its user can put right, and how any message becomes one short line."""
+"""The exception for mistakes that the user can correct, and the shortening of messages to one line."""
 
 import re
 import reprlib

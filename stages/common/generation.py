@@ -1,4 +1,4 @@
-"""What a model writes after tokens: greedily and nothing else, or as its own generation config says."""
+"""Continue tokens with a model: greedily, or by its own generation config."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,7 @@
 """Fetch files from a Hugging Face hub: the only code of the project that uses a network.
 
-HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE work as huggingface_hub documents them. Datasets come by it too, and
-not by datasets.load_dataset, which would fetch every split and file of them, keep all a second time as Arrow, and check
+HF_ENDPOINT, HF_HOME, HF_TOKEN and HF_HUB_OFFLINE work as huggingface_hub documents them. It also fetches datasets,
+since datasets.load_dataset would fetch every split and file, store everything a second time as Arrow, and check
 no hash.
 """
 

@@ -1,6 +1,6 @@
-"""Show how far a stage is: a bar on a terminal, a line every ten percent elsewhere, each with what is measured so far.
+"""Show progress: a bar on a terminal, a line every ten percent elsewhere, each with the values measured so far.
 
-Every stage uses these instead of a bar of its own, so that a log that is written to a file stays short.
+All stages use these, so that logs in files stay short.
 """
 
 import sys

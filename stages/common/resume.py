@@ -1,7 +1,7 @@
-"""What an interrupted run left, to resume from: where it is, whether it can be trusted, how it is kept.
+"""The saved state of an interrupted run: where it is stored, how it is checked, how it is written.
 
-A state is one safetensors file: tensors, a record as JSON, and a checksum of both. A damaged state costs time and
-never a result: it is dropped, with one line that says so.
+A state is one safetensors file: tensors, a record as JSON, and a checksum of both. A damaged state is removed with one
+line: it costs time, but never a result.
 """
 
 import hashlib

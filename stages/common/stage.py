@@ -1,4 +1,4 @@
-"""Run a stage or a command: one line for what goes wrong, an exit code; a stage's cost recorded beside its outputs."""
+"""Run a stage or a command: one line per error, an exit code, and a record of the stage's time and memory."""
 
 import errno
 import io

@@ -1,7 +1,7 @@
-"""Text as tokens: to be continued, to be learnt, or laid out by a chat template.
+"""Encode text: to continue it, to train on it, or through a chat template.
 
 A tokenizer may put special tokens around what it encodes: a BOS before it, and some an EOS after it. Which of them
-belong there depends on what the tokens are for, so no stage calls the tokenizer for these itself.
+are needed depends on the purpose, so stages use these functions instead of the tokenizer.
 """
 
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""Fix what torch's results depend on: device, threads, kernels and seeds."""
+"""Fix everything that torch's results depend on: device, threads, kernels and seeds."""
 
 import os
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Read a YAML file that a person wrote, or someone else: whatever it holds, the answer is its content or one line."""
+"""Read an untrusted YAML file: return its content, or raise a one-line error."""
 
 import stat
 from pathlib import Path

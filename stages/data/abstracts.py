@@ -1,6 +1,6 @@
-"""Perplexity set `abstracts`: what lm-eval's README files say of its benchmarks, often a paper's abstract. No network.
+"""Perplexity set `abstracts`: lm-eval's README files on its benchmarks, often a paper's abstract. No network.
 
-No stage trains or calibrates on them: they are a second domain beside the text that a model is tuned on.
+No stage trains or calibrates on them: they are a second domain, apart from the text that a model is tuned on.
 """
 
 import re

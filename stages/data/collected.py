@@ -1,4 +1,4 @@
-"""What every source of data gives, whatever it reads."""
+"""The data that every source returns."""
 
 from dataclasses import dataclass
 from typing import Any

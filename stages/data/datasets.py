@@ -1,4 +1,4 @@
-"""Public datasets by the names that the thesis and the field use, and where they lie."""
+"""Public datasets: their usual names and their locations."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The tasks and groups that lm-eval knows: from names to definitions, by lm-eval's own rules. No function runs.
+"""lm-eval's tasks and groups: from names to definitions, by lm-eval's own rules. No function runs.
 
 A group's settings for its tasks, and the expansion of groups and tags, are those of lm-eval's TaskFactory.
 """

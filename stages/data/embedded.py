@@ -1,7 +1,7 @@
-"""data.source = installed or python-docs: text that every installation carries. No network, no files.
+"""data.source = installed or python-docs: text in every installation. No network, no files.
 
-Both are the documentation that every Python carries. With `installed`, pruning calibrates on, and recovery learns from,
-the exam questions that come with lm-eval as well.
+Both use the documentation in every Python installation. With `installed`, pruning calibrates on, and recovery trains
+on, the exam questions that come with lm-eval as well.
 """
 
 import hashlib
@@ -10,9 +10,8 @@ import sys
 
 import pandas as pd
 
-from stages.data import beside, exams, lm_eval_files, python_docs
+from stages.data import evaluation_data, exams, lm_eval_files, python_docs
 from stages.data.collected import Collected
-from stages.data.instructions import alpaca_rows
 from stages.data.library import Library
 from stages.data.params import DataParams
 from stages.data.splits import deduplicate, split
@@ -21,19 +20,19 @@ OWN = "pydocs"  # the held-out documents as a perplexity set
 
 
 def collect(params: DataParams, few_shot: int | None) -> Collected:
-    """Return text, instructions, and what the params name beside it; nothing of one split is in another.
+    """Return text, instructions, and the tasks and sets that the params name; nothing of one split is in another.
 
     Raises UserError if the held-out documents do not give `data.questions` for every task.
     """
     documents = deduplicate(python_docs.collect())
     splits = split(documents, {"validation": params.validation_share, "test": params.test_share}, params.seed)
     library = Library(params)
-    others = beside.collect(params, few_shot, library, splits)
+    others = evaluation_data.collect(params, few_shot, library, splits)
     library.report()
-    beside.check_left(params, others)
+    evaluation_data.check_left(params, others)
     texts = {name: [document.text() for document in part] for name, part in splits.items()}
     questions = exams.documents() if params.source == "installed" else []
-    instructions = alpaca_rows(splits["train"])
+    instructions = python_docs.alpaca_rows(splits["train"])
     digest = hashlib.sha256("\0".join(document.text() for document in documents).encode()).hexdigest()
     learnt = [lm_eval_files.source(exams.NAME, questions)] if questions else []
     source = {"name": "python-docs", "revision": f"Python {platform.python_version()}", "sha256": digest}

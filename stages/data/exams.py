@@ -1,8 +1,8 @@
-"""Worked examples of exam questions, which come with lm-eval: general knowledge beside Python's documentation.
+"""Worked examples of exam questions, which come with lm-eval: general knowledge in addition to Python's documentation.
 
 They are the few-shot examples of lm-eval's MMLU tasks with reasoning: a question, its options and an explanation that
-ends in the answer. Documentation alone is a narrow text: a model calibrated on it loses more of everything else.
-No network.
+ends in the answer. Documentation alone is too narrow: a model calibrated on it loses more on all other text. No
+network.
 """
 
 import itertools

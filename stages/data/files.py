@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.data import beside
+from stages.data import evaluation_data
 from stages.data.collected import Collected
 from stages.data.folder import text_files
 from stages.data.formats import Own, documents
@@ -18,7 +18,7 @@ OWN = "own"  # the held-out documents as a perplexity set
 
 
 def collect(params: DataParams, few_shot: int | None) -> Collected:
-    """Return the text of data.path, its instructions, and what the params name beside it.
+    """Return the text of data.path, its instructions, and the tasks and sets that the params name.
 
     Nothing of one split is in another: equal documents count once, and instructions are those of the training split.
     Raises UserError for what cannot be read, and for text of too few documents to be split.
@@ -30,9 +30,9 @@ def collect(params: DataParams, few_shot: int | None) -> Collected:
     texts = split_texts(f"data.path = {path!r}", [each.text.strip() for each in owned], params, instructions)
     rows = [instructions[text] for text in texts["train"] if text in instructions]
     library = Library(params)
-    others = beside.collect(params, few_shot, library)
+    others = evaluation_data.collect(params, few_shot, library)
     library.report()
-    beside.check_left(params, others)
+    evaluation_data.check_left(params, others)
     digest = hashlib.sha256("\0".join(each.text for each in owned).encode()).hexdigest()
     source = {"name": OWN, "revision": "files", "sha256": digest, "files": len(files)}
     return Collected(

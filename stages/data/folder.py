@@ -1,4 +1,4 @@
-"""The user's files in data.path, in a fixed order, regular files inside the folder only."""
+"""The user's files in data.path, in a fixed order: only regular files inside the folder."""
 
 import os
 import stat

@@ -1,7 +1,7 @@
-"""Documents of the user's own files: a text file is one document, a row of .jsonl or .parquet is one.
+"""Documents in the user's own files: a text file is one document, and so is a row of .jsonl or .parquet.
 
-A row has a column `text` or `sentence`, or the columns instruction, input and output of instruction data. What is no
-text is one line that names the file and the byte, line or row.
+A row has a column `text` or `sentence`, or the columns instruction, input and output of instruction data. Anything
+else is an error that names the file and the byte, line or row.
 """
 
 import codecs

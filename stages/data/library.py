@@ -1,4 +1,4 @@
-"""A reader of public datasets that remembers what it read, and what it did not find."""
+"""Read public datasets, and record what was read and what is missing."""
 
 from typing import Any
 

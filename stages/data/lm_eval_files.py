@@ -1,4 +1,4 @@
-"""Text that comes with lm-eval, which is read from its files: importing it takes seconds."""
+"""Text in lm-eval's package. It is read from the files, since importing lm-eval takes seconds."""
 
 import hashlib
 import importlib.metadata

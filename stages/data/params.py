@@ -1,4 +1,4 @@
-"""Section `data` of params.yaml, and what the stage reads of other sections."""
+"""Section `data` of params.yaml, and the keys of other sections that the stage uses."""
 
 from typing import Annotated, Any, Literal, Self
 

@@ -1,4 +1,4 @@
-"""Keep the prose of documentation: join wrapped lines, drop listings, and find sentences."""
+"""Extract prose from documentation: join wrapped lines, drop listings, find sentences."""
 
 import re
 

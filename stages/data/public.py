@@ -6,7 +6,7 @@ import json
 import pandas as pd
 
 from stages.common.errors import UserError
-from stages.data import beside
+from stages.data import evaluation_data
 from stages.data.collected import Collected
 from stages.data.datasets import named
 from stages.data.library import Library, alpaca, texts_of
@@ -25,11 +25,11 @@ def collect(params: DataParams, few_shot: int | None) -> Collected:
     expected.
     """
     library = Library(params)
-    others = beside.collect(params, few_shot, library)
+    others = evaluation_data.collect(params, few_shot, library)
     instructions = library.get(params.instructions, named(params.instructions), "train")
     corpus = library.get(params.calibration, named(params.calibration), "train")
     library.report()
-    beside.check_left(params, others)
+    evaluation_data.check_left(params, others)
     if corpus is None:
         raise UserError(f"data.calibration = {params.calibration!r} cannot be left out; expected a text the mirror has")
 

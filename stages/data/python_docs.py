@@ -1,4 +1,4 @@
-"""The documentation every Python carries: `pydoc_data.topics` and the docstrings of the standard library.
+"""Python's documentation, which every installation has: `pydoc_data.topics` and the docstrings of the standard library.
 
 Docstrings are read with `ast` from the sources: nothing is imported or run, so the text depends on the sources alone.
 """
@@ -15,6 +15,11 @@ from stages.data.prose import prose
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 # Tests are no documentation, and site-packages is no standard library.
 SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload"}
+INSTRUCTIONS = {
+    "module": "Describe what this Python module is for.",
+    "class": "Describe what this Python class is for.",
+    "function": "Describe what this Python function does.",
+}
 
 
 @dataclass(frozen=True)
@@ -81,3 +86,13 @@ def members(parent: ast.AST, prefix: str) -> Iterator[Entry]:
             kind, inside = ("class", node.bases) if isinstance(node, ast.ClassDef) else ("function", [node.args])
             yield Entry(kind, f"{name}({', '.join(map(ast.unparse, inside))})", text)
         yield from members(node, f"{name}.")
+
+
+def alpaca_rows(documents: list[Document]) -> list[dict[str, str]]:
+    """Return one row of instruction, input, output per docstring; the output is its first paragraph."""
+    return [
+        {"instruction": INSTRUCTIONS[entry.kind], "input": entry.signature, "output": entry.text.split("\n\n")[0]}
+        for document in documents
+        for entry in document.entries
+        if entry.kind
+    ]

@@ -1,4 +1,4 @@
-"""Read one split of a dataset, from a hub or from a mirror of it on the disk."""
+"""Read one split of a dataset, from a hub or from a local mirror."""
 
 import fnmatch
 import hashlib
@@ -15,20 +15,20 @@ from stages.data.datasets import CONVERTED, Dataset
 from stages.data.rows import check_text, read_parquet, without_metadata
 
 
-class Read(NamedTuple):
+class LoadedSplit(NamedTuple):
     """The rows of a split, and what identifies them."""
 
     table: pa.Table
     record: dict[str, Any]
 
 
-Reader = Callable[[Dataset, str], Read | None]
+Reader = Callable[[Dataset, str], LoadedSplit | None]
 
 
 def mirror_reader(mirror: str) -> Reader:
     """Return the reader of <organisation>/<dataset>/<config>/<split>.parquet in folder `mirror`.
 
-    It returns None for what is not there. Raises UserError if there is no such folder.
+    The reader returns None for a split that is missing. Raises UserError if there is no such folder.
     """
     root = Path(mirror)
     if not root.is_dir():
@@ -36,20 +36,20 @@ def mirror_reader(mirror: str) -> Reader:
             f"data.mirror = {mirror!r} is not a folder; expected a folder of <dataset>/<config>/<split>.parquet"
         )
 
-    def read(dataset: Dataset, split: str) -> Read | None:
+    def load(dataset: Dataset, split: str) -> LoadedSplit | None:
         file = next((root / place for place in dataset.places(split) if (root / place).is_file()), None)
-        return Read(read_table([file]), describe(dataset, split, "mirror", [file])) if file else None
+        return LoadedSplit(read_table([file]), describe(dataset, split, "mirror", [file])) if file else None
 
-    return read
+    return load
 
 
 def hub_reader(revisions: dict[str, str]) -> Reader:
     """Return the reader of a hub; `revisions` pins datasets, by their names there, to commits.
 
-    A split that no file of the repository is named for is read from the hub's own copy of it as parquet.
+    A split without files of its own in the repository is read from the hub's Parquet copy of the dataset.
     """
 
-    def read(dataset: Dataset, split: str) -> Read:
+    def load(dataset: Dataset, split: str) -> LoadedSplit:
         patterns = dataset.patterns(split)
         try:
             snapshot = fetch("dataset", dataset.repo, revisions.get(dataset.repo, dataset.revision), patterns)
@@ -64,9 +64,9 @@ def hub_reader(revisions: dict[str, str]) -> Reader:
         names = {file: file.relative_to(snapshot.folder).as_posix() for file in snapshot.files}
         groups = ([file for file in names if fnmatch.fnmatch(names[file], pattern)] for pattern in patterns)
         files = next(group for group in groups if group)
-        return Read(read_table(files), describe(dataset, split, snapshot.commit, files))
+        return LoadedSplit(read_table(files), describe(dataset, split, snapshot.commit, files))
 
-    return read
+    return load
 
 
 def describe(dataset: Dataset, split: str, revision: str, files: list[Path]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Rows of text: the columns that hold it, and Parquet files as anyone may have written them."""
+"""Rows of text: its columns, and Parquet files from untrusted sources."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Remove repeated text, and split documents so that nothing of one split is in another."""
+"""Remove duplicate text, and split documents so that the splits do not overlap."""
 
 import random
 import re

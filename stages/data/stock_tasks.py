@@ -1,7 +1,7 @@
-"""Tasks by lm-eval's definitions, with nothing but the location of their data replaced.
+"""Tasks by lm-eval's definitions, in which only the location of the data is replaced.
 
-What this writes for a task of lm-eval names its definition (`stock`, a path inside the package), so the prompts, the
-choices and the Python functions among them are those of the lm-eval that evaluates.
+The YAML written for a task names lm-eval's definition (`stock`, a path inside the package), so prompts, choices
+and Python functions are those of the lm-eval that evaluates.
 """
 
 import tempfile

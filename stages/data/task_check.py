@@ -1,4 +1,4 @@
-"""What data.tasks names of lm-eval, and what is wrong with it, before anything is read."""
+"""Check data.tasks against lm-eval before any data is read."""
 
 from collections.abc import Iterator
 from pathlib import Path

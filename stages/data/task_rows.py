@@ -1,4 +1,4 @@
-"""Which rows a task of lm-eval reads, and where they lie on the hub."""
+"""Which rows a task of lm-eval reads, and where they are on the hub."""
 
 from pathlib import Path
 from typing import Any

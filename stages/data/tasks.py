@@ -1,7 +1,7 @@
 """Questions from held-out documents, in the shapes of lm-eval's multiple-choice tasks.
 
 True and false choices are drawn from one distribution (the false ones are the true ones of other questions), so that
-length, frequency or form alone tell nothing.
+length, frequency or form alone reveal nothing.
 """
 
 import heapq

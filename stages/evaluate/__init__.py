@@ -1,4 +1,4 @@
-"""What a model can do: perplexity, lm-eval's tasks, sample continuations. Run once for each model of a study."""
+"""The quality of a model: perplexity, lm-eval's tasks, sample continuations. Runs once for each model."""
 
 import os
 

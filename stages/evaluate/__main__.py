@@ -13,6 +13,7 @@ from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import RunParams, folder_of, load_section, name_of
 from stages.common.stage import run_stage
 from stages.common.torch_setup import arithmetic, precision, setup_torch
+from stages.evaluate.generation import continuations
 from stages.evaluate.harness import merge, run_tasks, scores, with_groups
 from stages.evaluate.language_model import BranchingLM
 from stages.evaluate.outcomes import headlines, only, question_outcomes, question_values, task_metrics
@@ -27,7 +28,6 @@ from stages.evaluate.perplexity import (
 )
 from stages.evaluate.precision import cast_weights
 from stages.evaluate.resume import Kept, remember
-from stages.evaluate.samples import continuations
 from stages.evaluate.tasks import read_tasks
 from stages.models.checkpoint import load_model, load_tokenizer
 

@@ -1,4 +1,4 @@
-"""Run lm-eval's harness; keep what a comparison needs: its results, and every question's outcome."""
+"""Run lm-eval's harness and keep its results and the outcome of every question."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""The head's logits in slices of positions: with a vocabulary of 50,000 tokens they are what would be large."""
+"""The head's logits in slices of positions: with a vocabulary of 50,000 tokens they would be the largest tensor."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The model as lm-eval sees it: HFLM, with the tokens that several requests share encoded once."""
+"""The branching harness: lm-eval's HFLM, but tokens that several requests share are encoded once."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.common.errors import UserError
 from stages.common.progress import Bar
 from stages.common.text import without_ending
-from stages.evaluate.generation import alike
+from stages.evaluate.generation import generation_batches
 from stages.evaluate.head import sliced_logits
 from stages.evaluate.resume import Kept
 from stages.evaluate.tally import Tally
@@ -95,7 +95,7 @@ class BranchingLM(HFLM):
         """Return HFLM's continuations, of requests with one setting and alike in length at a time."""
         kept, self.kept = self.kept, Kept()
         lengths = [len(self.tok_encode(request.args[0])) for request in requests]
-        parts = alike(requests, lengths, self.max_gen_toks, self.max_length, self.batch_tokens)
+        parts = generation_batches(requests, lengths, self.max_gen_toks, self.max_length, self.batch_tokens)
         done = sum(map(len, kept.results))
         with Bar(" ".join(["task", *self.tasks]), len(requests), done) as bar:
             for part, rows in parts[len(kept.results) :]:

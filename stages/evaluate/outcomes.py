@@ -1,4 +1,4 @@
-"""What the stage writes of lm-eval's results: the numbers to compare, all numbers, every question's outcome."""
+"""The stage's outputs from lm-eval's results: the metrics, all numbers, and the outcome of every question."""
 
 import re
 from statistics import fmean

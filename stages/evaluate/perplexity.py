@@ -1,8 +1,8 @@
 """Perplexity by LLM-Pruner's convention.
 
-Documents joined by a blank line, cut into consecutive windows of `sequence_length` tokens without overlap, the rest
-dropped; every token of a window but its first is predicted from those before it in the window; the perplexity is the
-exponential of the mean loss over all predicted tokens.
+Documents are joined by a blank line and cut into consecutive windows of `sequence_length` tokens without overlap; an
+incomplete last window is dropped. Every token of a window but its first is predicted from those before it. The
+perplexity is the exponential of the mean loss over all predicted tokens.
 """
 
 import math

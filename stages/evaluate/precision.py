@@ -1,4 +1,4 @@
-"""Hold the weights in the precision that their products are taken in."""
+"""Store the weights in the precision of their matrix products."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Keep what an interrupted evaluation has measured: the results of a text's or task's batches, and a task's scores."""
+"""Save an evaluation's results so far, to resume it: those of each batch of a text or task, and a task's scores."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The accuracy so far, while a task's answers are scored in an order that is not that of its questions."""
+"""The accuracy so far, while a task's answers are scored in another order than that of its questions."""
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task

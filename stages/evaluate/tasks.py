@@ -1,4 +1,4 @@
-"""The tasks and groups in data/tasks: which are evaluated, and which of their numbers stand for them."""
+"""The tasks and groups in data/tasks: which are evaluated, and which of their numbers represent them."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

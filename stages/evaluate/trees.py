@@ -1,8 +1,8 @@
 """Prefix trees of token sequences, each laid out as one row that a causal model encodes in one pass.
 
-Sequences that begin alike share their beginning: a tree's nodes are tokens, in depth-first order, so that a node's
-descendants are the nodes right after it. A node sees itself and its ancestors; its position is its depth. So short
-trees can stand side by side in one row and see nothing of each other.
+Sequences with the same beginning share it: a tree's nodes are tokens, in depth-first order, so that a node's
+descendants are the nodes right after it. A node sees itself and its ancestors; its position is its depth. So several
+short trees fit in one row without seeing each other.
 """
 
 from bisect import bisect_right

@@ -1,1 +1,1 @@
-"""Write models for other engines, check each and describe it: -> models/export."""
+"""Write models for other engines, check each, and write its card: -> models/export."""

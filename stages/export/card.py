@@ -16,11 +16,12 @@ transformers:
 
     AutoModelForCausalLM.from_pretrained("{folder}"{trust})
     AutoTokenizer.from_pretrained("{folder}")"""
-TORCHAO = "\n\nIt takes torchao {version}, which computes with the matrices' 8 bits and their scales."
+TORCHAO = "\n\nIt needs torchao {version}, which computes with the 8-bit matrices and their scales."
 REMOTE_CODE = (
-    "\n\nThe layers differ in width, so the folder brings its own model class, a file that you can read first."
+    "\n\nThe layers differ in width, so the folder contains its own model class, modeling_pruned.py; "
+    "read it before you trust it."
 )
-PLAIN = "\n\nIt is a plain {architecture}, which other engines load as such; transformers is what was tried."
+PLAIN = "\n\nIt is a plain {architecture}, which other engines should load too; it was tested with transformers."
 LLAMA_CPP = """\
 llama.cpp:
 
@@ -30,19 +31,20 @@ llama-cpp-python:
 
     llama_cpp.Llama("{folder}/model.gguf")
 
-config.json and the tokenizer beside it let Espalier evaluate and profile the folder, the weights dequantised."""
-RECOVERED = {"lora": " Recovered with LoRA, merged.", "full": " Recovered by training every weight."}
+With config.json and the tokenizer in this folder, Espalier evaluates and profiles it with dequantised weights."""
+OBJECTIVES = {"next_token": "next-token training", "distillation": "distillation from the base"}
+RECOVERED = {"lora": "with LoRA, merged", "full": "of every weight"}
 MEANINGS = {
     "ppl": "perplexity on the compared windows",
-    "ppl_ratio": "that, over the model's before the export",
-    "logits_relative_error": "largest difference of logits from the model's, over the largest logit",
-    "llama_cpp_logits_relative_error": "the same in llama.cpp, from transformers on the same weights",
-    "llama_cpp_ppl_ratio": "perplexity in llama.cpp, over transformers' on the same weights",
-    "llama_cpp_greedy_tokens_equal": "greedy tokens equal in llama.cpp, of 64, or of two thirds of the context",
-    "lines_encoded_otherwise": "held-out lines that begin with a blank or hold added tokens, where llama.cpp and "
-    "transformers put other blanks",
-    "llama_cpp_lines_encoded_equal": "held-out lines that llama.cpp's tokenizer encodes alike",
-    "llama_cpp_lines_decoded_equal": "held-out lines that it decodes alike",
+    "ppl_ratio": "the same, divided by that of the model before the export",
+    "logits_relative_error": "largest difference of the logits from the model's, divided by the largest logit",
+    "llama_cpp_logits_relative_error": "the same in llama.cpp, against transformers with the same weights",
+    "llama_cpp_ppl_ratio": "perplexity in llama.cpp, divided by that of transformers with the same weights",
+    "llama_cpp_greedy_tokens_equal": "equal greedy tokens in llama.cpp, of 64, or of two thirds of the context",
+    "lines_encoded_otherwise": "held-out lines with a leading space or added tokens, where llama.cpp and "
+    "transformers place spaces differently",
+    "llama_cpp_lines_encoded_equal": "held-out lines that llama.cpp's tokenizer encodes equally",
+    "llama_cpp_lines_decoded_equal": "held-out lines that it decodes equally",
     "mib": "size of the weight file (MiB)",
 }
 
@@ -85,7 +87,7 @@ def model_card(name: str, kind: str, architecture: str, plain: bool, measured: M
 def origin(name: str, facts: Facts) -> str:
     """Return where the model comes from: base and revision, method and params, parameters before and after."""
     base, prune = facts.params["base"], facts.params["prune"]
-    told = {
+    origins = {
         "hub": f"[{base['model']}](https://huggingface.co/{base['model']}) at revision `{base['revision']}`",
         "path": f"the model in `{base['path']}`",
         "gguf": f"the GGUF file `{base['path']}`, dequantised",
@@ -93,22 +95,29 @@ def origin(name: str, facts: Facts) -> str:
         "shape": f"random weights in the shape of `{base['path']}`",
         "train": "a Llama trained from scratch by this pipeline",
     }
-    text = f"Base model: {told[base['source']]}."
+    text = f"Base model: {origins[base['source']]}."
     if name == "base":
         return text
     text += (
-        f" Pruned with Espalier's method `{prune['method']}`, {goal(prune)}: "
+        f" Pruned by Espalier, {method(prune)}, {goal(prune)}: "
         f"{facts.prune['parameters_before']:,} parameters before, {facts.prune['parameters']:,} after."
     )
     sections = ["prune", *(["tune"] if name == "tuned" else [])]
     if name == "tuned":
-        text += RECOVERED[facts.params["tune"]["method"]]
+        tune = facts.params["tune"]
+        text += f" Recovered by {OBJECTIVES[tune['objective']]} {RECOVERED[tune['method']]}."
     rows = [(f"{section}.{key}", f"`{value}`") for section in sections for key, value in facts.params[section].items()]
     return f"{text}\n\n{tabulate(rows, ['param', 'value'], tablefmt='pipe', disable_numparse=True)}"
 
 
+def method(prune: dict[str, Any]) -> str:
+    """Return the preset of section `prune`, and the choices that override it."""
+    choices = ("structure", "criterion", "allocation", "update")
+    return ", ".join([f"method `{prune['method']}`", *(f"{key} `{prune[key]}`" for key in choices if prune.get(key))])
+
+
 def goal(prune: dict[str, Any]) -> str:
-    """Return how far section `prune` says to prune: a budget and a pattern n:m take the place of the ratio."""
+    """Return the target of section `prune`: a budget or a pattern n:m replaces the ratio."""
     if prune["budget"]:
         return f"budget {prune['budget']}"
     if ":" in (prune["pattern"] or ""):

@@ -1,9 +1,9 @@
 """Write a model as GGUF, for llama.cpp.
 
 Llama's layers with one width are architecture `llama` there, with different widths `deci`, whose head counts and MLP
-widths are arrays of one entry a layer. Mistral and Qwen2 are the same layers, the latter with biases, and are written
-as these too: llama.cpp's own `qwen2` wants hidden_size / heads rows of queries. Qwen3 normalises queries and keys,
-which only `qwen3` does, with one width; the multipliers of Granite only `granite` has, likewise.
+widths are arrays with one entry per layer. Mistral and Qwen2 have the same layers (Qwen2 with biases) and are written
+like Llama: llama.cpp's own `qwen2` requires hidden_size / heads rows of queries. Qwen3 normalises queries and keys,
+which only `qwen3` supports, with one width; likewise only `granite` supports Granite's multipliers.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Write a tokenizer into a GGUF file: byte-level BPE (GPT-2, Llama 3, Qwen) or SentencePiece's BPE (Llama 2, Mistral).
 
-Both are read from the `tokenizer.json` that every fast tokenizer holds. llama.cpp knows how text is cut before BPE only
-by name, so a pattern that has none there is refused.
+Both come from the `tokenizer.json` of a fast tokenizer. llama.cpp identifies pre-tokenizers by name, so one without
+a name there is refused.
 """
 
 import json
@@ -58,7 +58,7 @@ def describe(tokenizer: PreTrainedTokenizerBase) -> dict:
     return json.loads(backend.to_str())
 
 
-def alike_parts(tokenizer: PreTrainedTokenizerBase, line: str) -> list[str]:
+def comparable_parts(tokenizer: PreTrainedTokenizerBase, line: str) -> list[str]:
     """Return the parts of a text that llama.cpp can encode as the tokenizer does: mostly the whole text.
 
     Of a SentencePiece tokenizer, llama.cpp puts a blank before a text and after each added token in it. Added tokens

@@ -1,4 +1,4 @@
-"""What exports are compared on: the evaluation's text."""
+"""The held-out text on which exports are compared."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Fill narrower layers up with zero units: a plain model that every engine loads, with the same outputs.
+"""Pad narrower layers with zero units: a plain model that every engine loads, with the same outputs.
 
-A zero MLP channel puts out silu(0) * 0 = 0. A zero head has equal scores everywhere, averages values that are zero, and
+A zero MLP channel outputs silu(0) * 0 = 0. A zero head has equal scores everywhere, averages values that are zero, and
 meets zero columns of the output matrix. Nothing is saved: the layers are as wide as the widest.
 """
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common import llama_cpp
 from stages.export.gguf_model import reach
-from stages.export.gguf_tokenizer import alike_parts
+from stages.export.gguf_tokenizer import comparable_parts
 from stages.models.checkpoint import load_model
 
 Metrics = dict[str, int | float]
@@ -67,7 +67,7 @@ def verify(
     check(folder.name, "the perplexity differs by", abs(metrics["ppl_ratio"] - 1), PERPLEXITY.get(kind, math.inf))
     if not kind.startswith("gguf"):
         return metrics
-    metrics["lines_encoded_otherwise"] = sum(alike_parts(tokenizer, line) != [line] for line in held_out.lines)
+    metrics["lines_encoded_otherwise"] = sum(comparable_parts(tokenizer, line) != [line] for line in held_out.lines)
     if llama_cpp.is_installed():
         metrics |= verify_in_engine(exported, tokenizer, next(folder.glob("*.gguf")), kind, held_out, threads)
     return metrics
@@ -101,7 +101,7 @@ def verify_in_engine(
     equal = equal_greedy_tokens(exported, llama, prompt, steps, tolerance=2 * error * float(expected.abs().max()))
     encoded = sum(encodes(llama, tokenizer, line) for line in held_out.lines)
     alike = sum(
-        all(encodes(llama, tokenizer, part) for part in alike_parts(tokenizer, line)) for line in held_out.lines
+        all(encodes(llama, tokenizer, part) for part in comparable_parts(tokenizer, line)) for line in held_out.lines
     )
     decoded = sum(decodes(llama, tokenizer, line) for line in held_out.lines)
     lines, name = len(held_out.lines), f"{file.parent.name}/{file.name}"

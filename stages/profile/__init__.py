@@ -1,1 +1,1 @@
-"""What a model costs: parameters, MACs, memory, tokens per second. Run once for each model of a study."""
+"""The cost of a model: parameters, MACs, memory, tokens per second. Runs once for each model."""

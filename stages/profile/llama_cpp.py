@@ -1,4 +1,4 @@
-"""What a GGUF file costs in llama.cpp."""
+"""The cost of a GGUF file in llama.cpp."""
 
 import random
 import time

@@ -1,7 +1,8 @@
-"""Multiply-accumulates of one forward pass, counted by ptflops in the way that misses none.
+"""Multiply-accumulates of one forward pass, counted by ptflops.
 
-With scaled_dot_product_attention ptflops does not see attention's two matrix products, so attention is eager; its aten
-backend counts each matrix product once. The product of every pair of positions counts, causal or not.
+Attention is eager, because ptflops does not count the two matrix products in scaled_dot_product_attention. Its aten
+backend counts each matrix product once. Every pair of positions counts, causal or not. Tests compare the counts with
+torch's FlopCounterMode and with closed formulas.
 """
 
 from copy import deepcopy

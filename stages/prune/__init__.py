@@ -1,4 +1,5 @@
-"""Prune the base model -> models/pruned. The structure picks the room: block, weight, layer or channel.
+"""Prune the base model -> models/pruned. Each structure has a folder: block, weight, layer, channel.
 
-A room's `__init__.py` says what it takes, its `pruning.py` does it. What several rooms share lies beside them.
+Its `__init__.py` lists the choices that the structure supports, and its `pruning.py` prunes. Modules that several
+structures share are in this folder.
 """

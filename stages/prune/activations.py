@@ -1,4 +1,4 @@
-"""The calibration windows on their way through the model, half a layer at a time, as the model is when they pass.
+"""Pass the calibration windows through the model, half a layer at a time, while it is being pruned.
 
 A half is a layer's attention or its MLP, with the norm before it. A half that is cut before the windows leave it hands
 the next one the activations of the model as pruned so far. Whatever is read there, the half computes what its output

@@ -1,4 +1,4 @@
-"""The values of a key of section `prune` are the files of a folder: criterion flap is the class in criteria/flap.py."""
+"""Load the values of a key of section `prune` by file name: criterion flap is the class in criteria/flap.py."""
 
 import pkgutil
 from importlib import import_module

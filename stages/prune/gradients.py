@@ -1,4 +1,4 @@
-"""Gradients of the calibration loss, handed over weight by weight as the backward pass makes them."""
+"""Gradients of the calibration loss, passed on weight by weight during the backward pass."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Statistics of what the matrices of one half of a layer read, for criteria and updates."""
+"""Statistics of the inputs of the matrices in one half of a layer, for criteria and updates."""
 
 from __future__ import annotations
 

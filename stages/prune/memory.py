@@ -1,4 +1,4 @@
-"""Memory that is freed goes back to the system."""
+"""Return freed memory to the operating system."""
 
 import ctypes
 

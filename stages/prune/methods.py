@@ -1,4 +1,4 @@
-"""Methods: names for the four choices that make a pruning method. `prune.method` picks one, its other keys override."""
+"""Methods: presets of the four choices. `prune.method` names one; the other keys override it."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""How much of a model is there."""
+"""The size of a model."""
 
 import torch
 from torch import nn

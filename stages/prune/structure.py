@@ -1,4 +1,4 @@
-"""What a structure says of itself, in the `__init__.py` of its room. No torch: params are checked without it."""
+"""The declaration of a structure, in the `__init__.py` of its folder. No torch: params are checked without it."""
 
 from __future__ import annotations
 

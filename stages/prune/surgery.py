@@ -1,4 +1,4 @@
-"""Remove units from a model for good."""
+"""Remove units from a model: cut the tensors and rebuild the model."""
 
 import math
 from collections.abc import Iterator

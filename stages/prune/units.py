@@ -1,6 +1,6 @@
 """What a unit is in the block structure: an MLP channel, or a key/value head with the query heads that read it.
 
-Units lie along one axis of every matrix they cross, so all that scoring and surgery need to know of a matrix is that
+Units lie along one axis of each of their matrices, and scoring and surgery need only this
 axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns, inputs) of o and down.
 """
 

@@ -1,1 +1,1 @@
-"""Stage report: tables, plots and tests of significance from what the other stages measured."""
+"""Stage report: tables, plots and significance tests from the other stages' results."""

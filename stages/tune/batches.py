@@ -1,4 +1,4 @@
-"""Which examples make up which step's batch, and how a batch becomes tensors."""
+"""The examples of each step's batch, and a batch as tensors."""
 
 from functools import lru_cache
 from typing import TypeVar

@@ -1,6 +1,6 @@
 """Stage control: models/base, tuned as the pruned model is -> models/control, metrics/[details/]control*.
 
-What tuning wins on the base is adaptation to the text; only what the pruned model wins beyond it is recovery. Without
+The gain of the tuned base is adaptation to the text; only what the pruned model gains beyond it is recovery. Without
 `tune.control` the outputs are empty, and neither torch nor a model is loaded.
 """
 

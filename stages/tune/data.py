@@ -1,4 +1,4 @@
-"""Read what is trained and validated on; a user's mistake in it is one line."""
+"""Read the training and validation data."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Objective: predict what the base predicts (Hinton et al. 2015), and, if asked for, hold its hidden states."""
+"""Objective: match the base's predictions (Hinton et al. 2015) and, optionally, its hidden states."""
 
 import torch
 import torch.nn.functional as F

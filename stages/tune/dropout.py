@@ -1,4 +1,4 @@
-"""Dropout whose random numbers take a third of torch's time on the CPU, where they are a seventh of a LoRA step's."""
+"""Dropout with faster random numbers on the CPU: a third of torch's time, which is a seventh of a LoRA step."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Text and instructions into training examples: tokens, and labels that mask what is not to be learnt."""
+"""Training examples from text and instructions: tokens, and labels that mask the prompt."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,7 @@
 """Objective: predict the next token.
 
 An objective is a function from (model, tokens, labels) to the loss summed over the tokens that have a label, so that
-micro-batches add up to their batch. Another one is another file.
+micro-batches add up to their batch. Each objective is one file.
 """
 
 import torch

@@ -1,8 +1,8 @@
-"""A loss over the vocabulary, taken over a few tokens at a time.
+"""A loss over the vocabulary, computed for a few tokens at a time.
 
-The logits of a batch are what is largest in recovery: 2,048 tokens of a vocabulary of 49,152 are 384 MiB in float32,
-several times over with their log-softmax and gradients. Here only those of one slice are held. The gradient of a
-slice is taken with its loss, in the forward pass, so that nothing is kept or computed twice.
+The logits of a batch are the largest tensor in recovery: 2,048 tokens with a vocabulary of 49,152 take 384 MiB in
+float32, and several times that with log-softmax and gradients. Here only one slice is held. Its gradient is computed
+with its loss, in the forward pass, so that nothing is stored or computed twice.
 """
 
 from collections.abc import Callable

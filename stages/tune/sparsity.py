@@ -1,8 +1,8 @@
 """Recovery of a sparse model keeps its zeros: a weight that pruning set to zero is not trained.
 
 With M the mask of a matrix's weights that are not zero, an adapter adds M * (B A) instead of B A, while training and
-when it is merged (SQFT's sparse adapters, Munoz et al. 2024). PEFT knows no mask, so an adapter's folder says that it
-needs one.
+when it is merged (SQFT's sparse adapters, Munoz et al. 2024). PEFT has no such mask, so a note in the adapter's folder
+says that one is needed.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Tune one model: the pruned one, or the base as its control, by the same params."""
+"""Tune one model: the pruned one, or with the same params the base as control."""
 
 import sys
 from pathlib import Path

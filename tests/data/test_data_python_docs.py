@@ -1,7 +1,6 @@
 import pytest
 
-from stages.data.instructions import alpaca_rows
-from stages.data.python_docs import Document, Entry, collect
+from stages.data.python_docs import Document, Entry, alpaca_rows, collect
 
 MODULE = '''"""About the module."""
 

@@ -15,8 +15,8 @@ from evaluate_helpers import hellaswag_folder, text, tiny_model, tiny_tokenizer,
 from helpers import ROOT
 from pydantic import ValidationError
 
+from stages.evaluate.generation import continuations
 from stages.evaluate.params import EvaluateParams
-from stages.evaluate.samples import continuations
 from stages.models.checkpoint import save_checkpoint
 
 PARAMS = {

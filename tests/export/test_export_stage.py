@@ -112,8 +112,12 @@ def test_a_card_names_base_revision_and_licence_in_the_hubs_format(workspace, so
 @pytest.mark.parametrize(
     ("prune", "tune", "said"),
     [
-        ({}, {}, ["ratio 0.5 of groups: 1,234,567", "Recovered with LoRA, merged."]),
-        ({"budget": "1 GiB"}, {"method": "full"}, ["budget 1 GiB: 1,234,567", "Recovered by training every weight."]),
+        ({}, {}, ["method `l2`, ratio 0.5 of groups: 1,234,567", "by distillation from the base with LoRA, merged."]),
+        (
+            {"budget": "1 GiB", "criterion": "l1"},
+            {"method": "full", "objective": "next_token"},
+            ["`l2`, criterion `l1`, budget 1 GiB: 1,234,567", "by next-token training of every weight."],
+        ),
         ({"structure": "weight", "pattern": "2:4"}, {}, ["pattern 2:4: 1,234,567"]),
         ({"structure": "weight", "pattern": "row"}, {}, ["ratio 0.5 of groups: 1,234,567"]),
     ],

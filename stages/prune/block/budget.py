@@ -1,4 +1,4 @@
-"""`prune.budget`: what the pruned model may cost, instead of a ratio of its parameters.
+"""`prune.budget`: a limit on the cost of the pruned model, instead of a ratio.
 
 1 GiB      memory: the weights, and the keys and values of one sequence of `prune.budget_length` tokens
 500 MMACs  multiply-accumulates of one such sequence without a cache, every pair of positions counted

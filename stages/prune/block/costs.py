@@ -1,4 +1,4 @@
-"""What a model costs in parameters, memory, MACs or measured time, and what a unit of each of its modules takes of it.
+"""The cost of a model in parameters, memory, MACs or measured time, and the price of a unit of each module.
 
 All are taken to add up over units, so that a unit has one price. Parameters, memory and MACs do, exactly. Of a time the
 price is the slope of a straight line through what was measured at a few widths of all modules of a kind: what a matrix

@@ -1,4 +1,4 @@
-"""How far a model's next-token distributions on the calibration windows have moved from the dense model's."""
+"""The divergence of a model's next-token distributions from the dense model's, on the calibration windows."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Units go in an order that the modules share, until the budgets are met."""
+"""Remove units in one order over all modules, until the budgets are met."""
 
 import torch
 

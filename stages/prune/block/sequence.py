@@ -1,4 +1,4 @@
-"""Cut the modules one after another, each with the model as pruned so far."""
+"""Prune the modules one after another, each in the model with the earlier ones already pruned."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What one pruning step has to do, and the budgets that it has to meet."""
+"""The task of one pruning step, and the budgets that it has to meet."""
 
 from __future__ import annotations
 

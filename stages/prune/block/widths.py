@@ -1,4 +1,4 @@
-"""Which widths a module may be left with, as `prune.round_to` and `prune.layout` say."""
+"""The widths that a module may keep under `prune.round_to` and `prune.layout`."""
 
 from stages.common.errors import UserError
 from stages.prune.params import PruneParams

@@ -1,4 +1,4 @@
-"""Channel: the hidden size. The channels of the residual stream that are worth least go from the whole model at once.
+"""Channel: the hidden size. Removes the least important channels of the residual stream from the whole model.
 
 One set for all layers, since every layer adds to the same stream (as SliceGPT, Ashkboos et al. 2024, and Minitron,
 Muralidharan et al. 2024, cut it). head_dim stays, so heads stay as they are; widths stay alike in all layers. Removing

@@ -1,4 +1,4 @@
-"""The residual stream's channels as units: what crosses them, what reads them, and cutting them out.
+"""The residual stream's channels as units: the matrices that read and write them, and their removal.
 
 Channel j is column j of the embeddings and of every matrix that reads the stream (q, k, v, gate, up, the head), row j
 of every matrix that writes to it (o, down), and weight j of every norm but those of queries and keys.

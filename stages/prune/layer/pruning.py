@@ -1,6 +1,6 @@
-"""Layer: whole decoder layers go, and what is left is a plain model with fewer of them (ShortGPT, Men et al. 2024).
+"""Layer: remove whole decoder layers; the result is a plain model with fewer layers (ShortGPT, Men et al. 2024).
 
-`config.json` says in `base_layers` which of the base's layers are left.
+`base_layers` in config.json lists the base's layers that are left.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""What structure weight prunes: the matrices of attention and MLP, in the order in which the windows meet them."""
+"""The matrices that structure weight prunes: those of attention and MLP, in the order of the forward pass."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

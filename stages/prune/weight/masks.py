@@ -1,4 +1,4 @@
-"""Which of a matrix's weights go: those of the lowest scores among the weights that compete with each other."""
+"""Select the weights to remove: those with the lowest scores among the weights that compete."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

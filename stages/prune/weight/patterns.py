@@ -1,4 +1,4 @@
-"""Patterns of structure weight: which weights of a matrix compete for a place. The values of `prune.pattern`.
+"""Patterns of structure weight: which weights of a matrix compete. The values of `prune.pattern`.
 
 row     the weights of one output, as in Wanda (Sun et al. 2024)
 matrix  all of a matrix

@@ -1,7 +1,7 @@
-"""Weight: single weights become zero, by row, by matrix or n of every m. Shapes stay, and so do MACs and memory.
+"""Weight: set single weights to zero, by row, by matrix or n of every m. Shapes, MACs and memory do not change.
 
-The matrices go one after another, each by what it reads in the model as pruned so far; those that read the same (q, k
-and v; gate and up) share its statistics, which are all that is held beside the windows' hidden states.
+The matrices are pruned one after another, each with its inputs in the model as pruned so far. Matrices with the same
+inputs (q, k and v; gate and up) share their statistics. Memory holds these and the windows' hidden states.
 """
 
 import torch

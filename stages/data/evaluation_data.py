@@ -1,4 +1,4 @@
-"""What is measured beside the held-out part of the text itself: tasks and further perplexity sets, by name.
+"""The data to evaluate on, in addition to the held-out part of the text: tasks and further perplexity sets, by name.
 
 Names of public datasets are read from a mirror or the hub. The others need no network: the tasks from Python's
 documentation, and the abstracts that come with lm-eval.
@@ -24,16 +24,18 @@ Splits = dict[str, list[python_docs.Document]]
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Tasks and perplexity sets; of those that a mirror lacks there is none."""
+class EvaluationData:
+    """Tasks and perplexity sets, without those that a mirror lacks."""
 
     tasks: dict[str, Task]
     perplexity: dict[str, list[str]]
-    sources: list[dict[str, Any]]  # of what no library reads
+    sources: list[dict[str, Any]]  # records of sets that no Library reads
     groups: dict[str, GroupDefinition]
 
 
-def collect(params: DataParams, few_shot: int | None, library: Library, documentation: Splits | None = None) -> Beside:
+def collect(
+    params: DataParams, few_shot: int | None, library: Library, documentation: Splits | None = None
+) -> EvaluationData:
     """Return the tasks of data.tasks, and the sets of data.perplexity in their order; `library` notes what it lacks.
 
     `few_shot` is the number of few-shot examples, null for each task's own: with any, lm-eval's tasks have the split
@@ -51,7 +53,7 @@ def collect(params: DataParams, few_shot: int | None, library: Library, document
     if abstracts.NAME in params.set_names:
         sets[abstracts.NAME] = abstracts.documents()
         sources.append(lm_eval_files.source(abstracts.NAME, sets[abstracts.NAME]))
-    return Beside(
+    return EvaluationData(
         tasks=made | stock,
         perplexity={name: sets[name] for name in params.set_names if name in sets},
         sources=sources,
@@ -75,11 +77,11 @@ def split_documentation(params: DataParams) -> Splits:
     return split(documents, {"validation": params.validation_share, "test": params.test_share}, params.seed)
 
 
-def check_left(params: DataParams, beside: Beside) -> None:
+def check_left(params: DataParams, data: EvaluationData) -> None:
     """Raise UserError if data.missing: skip left nothing of the tasks or sets that the params name."""
     for key, wanted, found in (
-        ("tasks", params.task_names, beside.tasks),
-        ("perplexity", params.set_names, beside.perplexity),
+        ("tasks", params.task_names, data.tasks),
+        ("perplexity", params.set_names, data.perplexity),
     ):
         if wanted and not found:
             raise UserError(f"nothing is left of data.{key} = {wanted}; expected at least one that the mirror has")
