@@ -16,7 +16,7 @@ REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*")
 
 
 class BadNameError(Exception):
-    """A name from a hub that is no plain name. Its text is one line."""
+    """An unsafe name from a hub. Its text is one line."""
 
 
 def is_revision(name: str) -> bool:

@@ -97,7 +97,7 @@ def folder_of(name: str) -> Path:
 
 
 def read_params_file(path: Path = PARAMS_FILE) -> dict:
-    """Return params.yaml as a dict; UserError if it is missing or is no mapping."""
+    """Return params.yaml as a dict; UserError if it is missing or not a mapping."""
     try:
         content = read_yaml(path)
     except FileNotFoundError:

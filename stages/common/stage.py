@@ -24,14 +24,14 @@ def run_stage(name: str, stage: Callable[[], None]) -> None:
 
     def timed() -> None:
         stage()
-        # Times differ from run to run, so they are no DVC output: they would turn its run-cache off.
+        # Times differ from run to run, so they are not a DVC output, which would disable its run-cache.
         write_metrics(RUNTIME_FOLDER / f"{name}.json", stage_cost(time.perf_counter() - started))
 
     run(name, timed, "`dvc repro` continues from here")
 
 
 def run(name: str, work: Callable[[], int | None], resume: str = "the same command starts again") -> None:
-    """Call `work` and exit the process unless it returns 0 or None; what goes wrong is one line.
+    """Call `work` and exit the process unless it returns 0 or None; errors are printed in one line.
 
     Exit codes: what `work` returns, 2 for a user's mistake, 130 when interrupted, after which `resume` says what to do,
     1 for anything else. ESPALIER_TRACEBACK=1 in the environment shows tracebacks.
@@ -56,7 +56,7 @@ def run(name: str, work: Callable[[], int | None], resume: str = "the same comma
 
 
 def accept_any_text() -> None:
-    """Write letters that the terminal's encoding lacks, and read bytes that are no text of it, as question marks."""
+    """Write characters outside the terminal's encoding, and read invalid bytes, as question marks."""
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -69,7 +69,7 @@ def stage_cost(seconds: float) -> dict[str, float]:
 
 
 def explain(error: Exception) -> str:
-    """Return one line for an error that is not the user's parameter."""
+    """Return one line for an error that is not a UserError."""
     text = one_line(str(error))
     where = getattr(error, "filename", None) or Path.cwd()
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left on device" in text:
@@ -83,6 +83,6 @@ def explain(error: Exception) -> str:
 
 
 def fail(name: str, message: str, code: int) -> None:
-    """Print one line and leave with `code`."""
+    """Print one line and exit with `code`."""
     print(f"espalier: {name}: {one_line(message)}", file=sys.stderr, flush=True)
     sys.exit(code)

@@ -26,7 +26,7 @@ lm_eval.utils.env.from_string = functools.cache(lm_eval.utils.env.from_string)  
 
 
 class Reference(str):
-    """A `!function` of a task file that was not imported: module.function, the module beside the file in `folder`."""
+    """A `!function` of a task file, not imported: module.function, the module beside the file in `folder`."""
 
     folder: Path
 

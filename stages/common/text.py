@@ -58,7 +58,7 @@ def chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]
     """
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=answer_next))
-    except Exception as error:  # whatever the template raises
+    except Exception as error:  # a template can raise anything
         raise UserError(f"the tokenizer's chat template fails: {' '.join(str(error).split())}") from None
 
 

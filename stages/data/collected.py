@@ -24,7 +24,7 @@ class Task:
 
     @property
     def questions(self) -> int:
-        """How many there are."""
+        """The number of questions."""
         return self.splits[self.scored].num_rows
 
 

@@ -103,7 +103,7 @@ def parquet(file: Path, _: int) -> Iterator[Own]:
 
 
 def from_row(row: dict[str, Any], where: str) -> Own:
-    """Return the document of a row; UserError, which begins with `where`, for other columns and what is no string."""
+    """Return the document of a row; UserError, which begins with `where`, for other columns or values."""
     if "instruction" in row and "output" in row:
         values = {name: row.get(name) for name in ALPACA}
         values["input"] = "" if values["input"] is None else values["input"]
@@ -116,7 +116,7 @@ def from_row(row: dict[str, Any], where: str) -> Own:
 
 
 def string(value: Any, name: str, where: str) -> str:
-    """Return the value; UserError if it is no string."""
+    """Return the value; UserError if it is not a string."""
     if not isinstance(value, str):
         kind = "null" if value is None else type(value).__name__
         raise UserError(f"{where}: {name} is {kind}; expected a string, or remove the row")

@@ -32,7 +32,7 @@ class Library:
         return found.table
 
     def open(self) -> Reader:
-        """Return the reader of the mirror or the hub; UserError if the mirror is no folder."""
+        """Return the reader of the mirror or the hub; UserError if the mirror is not a folder."""
         if self.params.source != "hub" and self.params.mirror:
             return mirror_reader(self.params.mirror)
         return hub_reader(self.params.revisions)

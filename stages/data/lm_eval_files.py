@@ -20,6 +20,6 @@ def installed_files(name: str, folder: str, pattern: str) -> list[Path]:
 
 
 def source(name: str, texts: list[str]) -> dict[str, Any]:
-    """Return where `name` comes from, and the hash of its text."""
+    """Return the record of `name`: its source and the hash of its text."""
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
     return {"name": name, "revision": f"lm-eval {importlib.metadata.version('lm_eval')}", "sha256": digest}

@@ -56,7 +56,7 @@ class TuneData(Section):
 
 
 class DataParams(Section):
-    """Where the text comes from, how it is split, and what is measured beside it."""
+    """Where the text comes from, how it is split, and which tasks and sets are added."""
 
     source: Literal["installed", "python-docs", "files", "hub", "mirror"]
     path: str | None

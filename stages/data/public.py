@@ -14,7 +14,7 @@ from stages.data.params import DataParams
 from stages.data.rows import ALPACA
 from stages.data.splits import split_texts
 
-BLOCK_CHARACTERS = 4000  # rows can be single sentences: so many characters of neighbouring rows make a document
+BLOCK_CHARACTERS = 4000  # rows can be single sentences, so that many characters of neighbouring rows form a document
 
 
 def collect(params: DataParams, few_shot: int | None) -> Collected:

@@ -13,7 +13,7 @@ from pathlib import Path
 from stages.data.prose import prose
 
 STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
-# Tests are no documentation, and site-packages is no standard library.
+# Not documentation, or not the standard library.
 SKIPPED_FOLDERS = {"test", "tests", "idle_test", "site-packages", "dist-packages", "lib-dynload"}
 INSTRUCTIONS = {
     "module": "Describe what this Python module is for.",

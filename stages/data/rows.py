@@ -26,7 +26,7 @@ def without_metadata(table: pa.Table) -> pa.Table:
 
 
 def check_text(file: Path, table: pa.Table) -> None:
-    """Raise UserError, naming file and row, where a text column of the table is no text or is null in a row."""
+    """Raise UserError, naming file and row, if a text column of the table holds no text or a null."""
     for name in TEXT_COLUMNS:
         if name not in table.column_names:
             continue

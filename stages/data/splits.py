@@ -12,7 +12,7 @@ from stages.data.python_docs import Document, Entry
 STRATUM = 20  # documents
 ENOUGH_DOCUMENTS = 2 * STRATUM  # to be split as they are
 PART_CHARACTERS = 4000  # of a part, at most: about 1,000 tokens
-MINIMUM_CHARACTERS = 500  # of a document: stubs and generated tables of a line or two are no text
+MINIMUM_CHARACTERS = 500  # of a document: shorter ones are stubs and generated tables
 
 
 def deduplicate(documents: list[Document]) -> list[Document]:

@@ -49,7 +49,7 @@ def splits(config: dict[str, Any], num_fewshot: int | None) -> tuple[str, str | 
 
 
 def dataset_of(task: Definition, split: str) -> Dataset:
-    """Return where a split of the task lies; UserError where that is no dataset of parquet or JSON files on the hub."""
+    """Return where a split of the task is stored; UserError if they are not Parquet or JSON files on the hub."""
     repo, settings = task.config.get("dataset_path"), task.config.get("dataset_kwargs") or {}
     config, files = task.config.get("dataset_name"), settings.get("data_files")
     file = files.get(split) if isinstance(files, dict) else files

@@ -22,7 +22,7 @@ WORD_OR_MARK = re.compile(r"\w+|[^\w\s]")
 ENDING_WORDS = 4
 CHOICES = 4  # of a continuation and of a described object
 NEIGHBOURS = 8  # most similar endings, to draw three from
-CHARACTERS_PER_NAT = 3  # how much length weighs beside commonness
+CHARACTERS_PER_NAT = 3  # weight of length against frequency
 
 
 def make_tasks(

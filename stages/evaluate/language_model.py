@@ -137,7 +137,7 @@ class BranchingLM(HFLM):
         return (context, continuation), before, answer
 
     def prefix(self, question: str) -> list[int]:
-        """Return what stands before a continuation without a context: the tokenizer's BOS, or its EOS."""
+        """Return the token before a continuation without a context: the tokenizer's BOS, or its EOS."""
         if self.prefix_token_id is None:
             raise UserError(
                 f"{question}: its prompt is empty, and the tokenizer has neither a BOS nor an EOS token to begin with; "
@@ -198,7 +198,7 @@ class BranchingLM(HFLM):
     def score(self, trees: list[Tree], requests: list[Request]) -> list[tuple[int, Result]]:
         """Return (index, result) of every request in `trees`, from one forward pass."""
         tokens, depths, visible = (each.to(self.device) for each in stack(trees))
-        # Additive, since eager attention takes no boolean mask.
+        # Additive, since eager attention does not accept a boolean mask.
         mask = torch.zeros(visible.shape, dtype=self.model.dtype, device=self.device)
         mask.masked_fill_(~visible, torch.finfo(mask.dtype).min)
         hidden = self.model.get_decoder()(

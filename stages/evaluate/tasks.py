@@ -23,7 +23,7 @@ class Tasks:
     def shown(self) -> list[str]:
         """Return the names whose numbers are compared: what belongs to no group, and groups that have a number.
 
-        In the place of a group without one stands what is directly in it.
+        A group without one is replaced by its direct members.
         """
         below = {name for group in self.groups.values() for name in (*group["tasks"], *group["groups"])}
         names = [*(config["task"] for config in self.configs), *self.groups]

@@ -39,7 +39,7 @@ def main() -> None:
 
 def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
     """Write the folders <model>-<format> into `target` and return what was measured of each, prefixed by its name."""
-    # Here, so that a run that exports nothing takes no time.
+    # Imported here, so that a run that exports nothing takes no time.
     from stages.common.torch_setup import setup_torch
     from stages.export.card import Facts, base_metadata, model_card
     from stages.export.formats import weights_mib, write

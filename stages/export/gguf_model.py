@@ -65,7 +65,7 @@ def write_gguf(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, quant
 
 
 def generation_ends(model: PreTrainedModel) -> list[int]:
-    """Return the tokens at which the model's generation config ends what it writes."""
+    """Return the tokens that end generation, by the model's generation config."""
     own = model.generation_config
     ends = own.eos_token_id if own else model.config.eos_token_id
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
@@ -106,12 +106,12 @@ def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int
 
 
 def is_repeated(name: str, model: PreTrainedModel) -> bool:
-    """Return whether the tensor is another one's twin: llama.cpp takes the embedding where there is no head."""
+    """Return whether the tensor is a tied head, which is not written: llama.cpp then uses the embedding."""
     return name == f"{family_of(model.config).head}.weight" and model.config.tie_word_embeddings
 
 
 def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTrainedModel) -> Any:
-    """Return the GGML type that the tensor gets; UserError if its rows are no multiple of the type's block."""
+    """Return the GGML type that the tensor gets; UserError if its rows are not a multiple of the type's block."""
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
     if tensor.ndim == 1:
@@ -135,14 +135,14 @@ def tensor_type(name: str, tensor: torch.Tensor, quantisation: str, model: PreTr
 
 
 def reach(config: Any) -> int:
-    """Return up to how many tokens llama.cpp's Llama attends as the model does: its sliding window, or its context."""
+    """Return the context in which llama.cpp's Llama equals the model: its sliding window, or its full context."""
     context, window = config.max_position_embeddings, getattr(config, "sliding_window", None)
     slides = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
     return min(context, window) if window and slides else context
 
 
 def write_shape(writer: Any, config: Any, widths: list[tuple[int, int, int]], head_dim: int, quantisation: str) -> None:
-    """Write what llama.cpp must know of the sizes; one number where all layers have it, else one a layer."""
+    """Write the sizes: one number if it is the same in all layers, else one per layer."""
     from gguf import GGML_QUANT_VERSION, LlamaFileType
 
     heads, kv_heads, mlp = (list(column) if len(set(column)) > 1 else column[0] for column in zip(*widths, strict=True))

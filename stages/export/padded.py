@@ -15,7 +15,7 @@ from stages.export.gguf_model import layer_widths
 from stages.models.architecture import Attention, Mlp
 from stages.models.parts import Parts, plain_class
 
-RAGGED = (  # what its config says beyond, or otherwise than, a plain one's
+RAGGED = (  # config keys that a plain model lacks or sets differently
     "per_layer_config",
     "allow_global_per_layer_attribute_access",
     "auto_map",

@@ -121,7 +121,7 @@ def verify_in_engine(
 
 
 def check(what: str, finding: str, value: float, bound: float) -> None:
-    """Raise ExportError if `value` is beyond `bound`, or is no number."""
+    """Raise ExportError if `value` is beyond `bound`, or not a number."""
     if not value <= bound:
         raise ExportError(f"{what}: {finding} {value:.3g}, more than {bound:g}")
 
@@ -165,13 +165,13 @@ def equal_greedy_tokens(model: PreTrainedModel, llama, prompt: list[int], steps:
 
 
 def encodes(llama, tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Return whether llama.cpp makes of `text` the tokens that the tokenizer makes of it."""
+    """Return whether llama.cpp and the tokenizer encode `text` to the same tokens."""
     return llama.tokenize(text.encode(), special=True) == tokenizer(text)["input_ids"]
 
 
 def decodes(llama, tokenizer: PreTrainedTokenizerBase, line: str) -> bool:
-    """Return whether llama.cpp makes of the tokens of `line` the text that the tokenizer makes of them."""
+    """Return whether llama.cpp and the tokenizer decode the tokens of `line` to the same text."""
     tokens = tokenizer(line)["input_ids"]
-    # A clean-up of blanks before punctuation is no part of a token, and llama.cpp has none.
+    # transformers may clean up spaces before punctuation, which llama.cpp does not.
     text = tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return llama_cpp.text_of(llama, tokens) == text

@@ -83,7 +83,7 @@ def interleave(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
 
 
 def deinterleave(rows: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Return what `interleave` was given."""
+    """Undo `interleave`."""
     return rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 

@@ -19,7 +19,7 @@ from stages.profile.speed import speed_metrics
 
 METRICS, DETAILS = Path("metrics/profile"), Path("metrics/details/profile")
 COMPARED = ("parameters", "gmacs", "weights_mib", "peak_memory_mib", "decode_tokens_per_second")
-# Recovery changes no shape: these cost what the model before it costs, so DVC shows no metric of them.
+# Recovery changes no shape, so these models cost as much as before, and DVC shows no metric of them.
 RECOVERED = ("tuned", "control")
 
 
@@ -31,7 +31,7 @@ def main(name: str, folder: str | Path) -> None:
     check_context("profile.sequence_length", length, config)
     check_context("profile.sequence_length + profile.decode_tokens", length + params.decode_tokens, config)
     gguf = next(iter(Path(folder).glob("*.gguf")), None)
-    # Before the model is loaded into torch as well: what it leaves allocated would be used again.
+    # Before the model is loaded into torch too, whose freed memory would be reused.
     engine = engine_metrics(gguf, params, run.threads) if gguf else {}
     model = load_model(folder, device)
     tokens = torch.randint(model.config.vocab_size, (1, params.sequence_length)).to(device)

@@ -45,7 +45,7 @@ def memory_metrics(model: PreTrainedModel, tokens: torch.Tensor) -> dict[str, fl
     counted = {"memory_on_cuda": 0, "weights_mib": weights / MIB}
     if not CLEAR_REFS.is_file():
         return counted
-    # One token first: what the libraries set up once is no cost of a forward pass.
+    # One token first, so that one-time set-up of the libraries is not measured.
     forward(model, tokens[:, :1])
     before = reset_peak()
     forward(model, tokens)

@@ -32,7 +32,7 @@ def main() -> None:
     check_context("prune.calibration.length", calibration.length, config)
     if params.budget is not None:
         check_context("prune.budget_length", params.budget_length, config)
-    # Before the model, beside which a long text's tokens would take as much memory as its gradients.
+    # Before the model is loaded: the tokens of a long text take as much memory as its gradients.
     texts = ParquetFile("data/calibration.parquet").read(["text"])["text"].to_pylist()
     windows = random_windows(
         token_stream(texts, tokenizer), calibration.windows, calibration.length, params.seed, "prune.calibration"

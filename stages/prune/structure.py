@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Structure:
-    """What goes with a structure."""
+    """The choices that a structure supports."""
 
     takes: Mapping[str, list[str]]  # criterion, allocation, update: the values allowed
     idle: Mapping[str, object]  # keys that it has no use for, and the value that they must have

@@ -71,7 +71,7 @@ def validation_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) 
 
 
 def read(file: Path, columns: list[str]) -> pd.DataFrame:
-    """Return columns of a parquet file; UserError if it is missing, is no parquet file, lacks one, or has no row."""
+    """Return columns of a parquet file; UserError if it is missing, damaged, empty, or lacks one of them."""
     if not file.is_file():
         raise UserError(f"{file} is missing; stage data writes it")
     try:

@@ -27,7 +27,7 @@ def trained(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def save_adapter(model: PreTrainedModel, base: Path, folder: Path) -> None:
-    """Write a folder that says that there is no adapter."""
+    """Write a folder with a note that there is no adapter."""
     folder.mkdir()
     (folder / "README.md").write_text(NOTE.format(base=base), encoding="utf-8")
 

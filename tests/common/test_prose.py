@@ -22,6 +22,7 @@ DROPPED = {
     r"\btakes? the place\b": "replace",
     r"\bby the clock\b": "wall time",
 }
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
 PACKAGES = ("stages", "analysis", "studies", "thesis", "chat")
 
 
@@ -57,13 +58,30 @@ def test_messages_and_reports_use_standard_words(package):
 
 
 def test_pages_use_standard_words():
-    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+    pages = [ROOT / name for name in PAGES] + sorted(ROOT.glob("docs/*.md"))
     lines = [
         (f"{page.name}:{number}", line)
         for page in pages
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
     ]
     assert found_in(lines) == []
+
+
+def test_the_index_of_pages_lists_every_page():
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert {page.name for page in ROOT.glob("docs/*.md")} - {"README.md"} <= set(
+        re.findall(r"\]\(([\w-]+\.md)\)", index)
+    )
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))])
+def test_links_and_paths_of_a_page_exist(page):
+    file = ROOT / page
+    text = file.read_text(encoding="utf-8")
+    links = [link.split("#")[0] for link in re.findall(r"\]\((?!http|#)([^)]+)\)", text)]
+    paths = re.findall(r"`((?:stages|studies|analysis|benchmarks|tests)/[\w/]+\.(?:py|yaml))`", text)
+    assert [link for link in links if not (file.parent / link).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_a_dropped_word_is_found():

@@ -97,7 +97,7 @@ def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[
 def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
     """Return the nanoseconds that the model takes for a token, and those that one unit of each module takes of it."""
     prompt = torch.zeros(1, length, dtype=torch.int64, device=model.device)
-    decode_time(model, prompt)  # what the libraries set up once is no cost of a token
+    decode_time(model, prompt)  # without one-time set-up of the libraries
     slopes, total = {}, 0.0
     for kind in sorted({module.kind for module in modules}):
         times: dict[int, list[float]] = {}  # by the units left in all modules of this kind together

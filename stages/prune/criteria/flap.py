@@ -1,7 +1,7 @@
 """FLAP: how much what a unit feeds into the output fluctuates (An et al. 2024, its metric WIFV).
 
 Of column j of the output matrix that is Var(X_j) ||W_:,j||^2. A unit whose activation is constant is free to remove,
-once a bias stands in for its mean (update `bias`).
+once a bias replaces its mean (update `bias`).
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""First: the first of the pruned layers go, whatever they do."""
+"""First: remove the first layers of the range."""
 
 import torch
 from transformers import PreTrainedModel

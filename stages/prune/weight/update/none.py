@@ -11,5 +11,5 @@ class NoUpdate(WeightUpdate):
     needs_inputs = False
 
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
-        """Return `weight` with all that goes chosen at once and set to zero."""
+        """Return `weight` with all weights to remove chosen at once and set to zero."""
         return weight.masked_fill(choose(weight, slice(0, weight.shape[1])), 0)

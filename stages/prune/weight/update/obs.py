@@ -1,4 +1,4 @@
-"""OBS: column by column, the columns still to come make up for what goes (SparseGPT, Frantar & Alistarh 2023, alg. 1).
+"""OBS: column by column, later columns compensate for the removed weights (SparseGPT, Frantar & Alistarh 2023, alg. 1).
 
 With U the upper Cholesky factor of the inverse Hessian, H^-1 = U'U, and e = W_j / U_jj where a weight of column j goes
 and 0 where it stays: W_k -= e U_jk for all k >= j, the optimal brain surgeon's update with the inverse Hessian of the
@@ -17,7 +17,7 @@ BLOCK = 128
 
 class Obs(WeightUpdate):
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
-        """Return `weight` with what goes chosen and made up for from the first column to the last."""
+        """Return `weight` pruned and compensated from the first column to the last."""
         assert inputs is not None, "it needs them"
         weight, factor = weight.clone(), inputs.inverse_factor
         width = weight.shape[1]
