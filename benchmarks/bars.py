@@ -1,4 +1,4 @@
-"""Bars for what real_model.py measures and for the last run of the pipeline: each a row that says met or missed."""
+"""The goals for real_model.py and for the last run of the pipeline: each row says met or missed."""
 
 import json
 import subprocess

@@ -1,13 +1,13 @@
 """Evaluation against lm-eval's own HFLM: python benchmarks/evaluation.py [--size 100M] [--documents 40]
 
 The first documents of four real tasks (../shared/data/mirror), by lm-eval's definitions, with random Llamas of the
-demo's size and of 100 M parameters, float32 on the CPU. Each measurement is a process of its own, ours and HFLM's in
-turn; times are medians, on the clock and of the CPU (which other jobs on the machine disturb less). A time is all from
-the task file to the metrics: reading, prompts, encoding, scores, standard errors; imports and loading of the model are
-left out on both sides. Peak memory is that of the whole process.
+demo's size and of 100 M parameters, float32 on the CPU. Each measurement runs in its own process, ours and HFLM's in
+turn. Times are medians of wall time and of CPU time, which other jobs disturb less. They cover everything from the task
+file to the metrics: reading, prompts, encoding, scores, standard errors; imports and loading of the model are excluded
+on both sides. Peak memory is that of the whole process.
 
-HFLM is timed as it comes, with its cache of logits. That cache mixes up positions when one text is split into context
-and answer at two places (lm-eval 0.4.13), so log-likelihoods are compared with those of HFLM(logits_cache=False).
+HFLM is timed with its default cache of logits. That cache mixes up positions when one text is split into context and
+answer at two places (lm-eval 0.4.13), so log-likelihoods are compared with those of HFLM(logits_cache=False).
 """
 
 import argparse

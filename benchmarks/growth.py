@@ -1,10 +1,10 @@
-"""How pruning and evaluation grow: python benchmarks/growth.py
+"""Growth of time and memory with size: python benchmarks/growth.py
 
 Prunes random Llamas in float32, all layers at ratio 0.3, of several depths, widths and numbers of calibration tokens,
-and has one of them answer multiple-choice questions. Every measurement is a process of its own, on one thread, and
-starts from files. Prints seconds of the processor, loading left out but for streaming, which reads as it goes, and the
-peak of the resident memory above what the imports took; and the exponents of their growth: the slopes of the
-least-squares lines through the logarithms. Draws docs/growth.png.
+and has one of them answer multiple-choice questions. Every measurement runs in its own process, on one thread, and
+starts from files. Prints CPU seconds (without loading, except for streaming), the peak of resident memory above that of
+the imports, and the exponents of growth: the slopes of least-squares lines through the logarithms. Draws
+docs/growth.png.
 """
 
 import argparse

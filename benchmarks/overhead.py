@@ -1,10 +1,9 @@
-"""What the pipeline costs beside its work: python benchmarks/overhead.py [--demo]
+"""The overhead of the pipeline: python benchmarks/overhead.py [--demo]
 
 Three tables: `dvc repro` with nothing to do, against a DVC project with as many trivial stages; the start-up of every
 stage, from a bare interpreter to the end of its imports, with the libraries that its own code asks for; and, with
---demo, the share of the demo's wall time (a `dvc repro` from nothing, 6 minutes) that passes inside the stages that
-train, score and evaluate. All of it in clones in a temporary folder. Times are medians, on the clock and of the CPU
-(which other jobs on the machine disturb less).
+--demo, the share of the demo's wall time (a full `dvc repro`, 6 minutes) in the stages that train, score and evaluate.
+All run in clones in a temporary folder. Times are medians of wall time and of CPU time, which other jobs disturb less.
 """
 
 import argparse

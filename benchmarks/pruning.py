@@ -1,9 +1,9 @@
-"""What pruning costs beside the arithmetic it cannot do without: python benchmarks/pruning.py [--model FOLDER]
+"""Pruning against its necessary arithmetic: python benchmarks/pruning.py [--model FOLDER]
 
 TinyLlama's shape in float32 with random weights, or the Llama in FOLDER; layers [4, 18), ratio 0.3; taylor on 10
-windows of 64 random tokens, refit and obs on the same, for one layer's MLP. Each pair runs in turn, in one process, and
-is timed by the clock and in seconds of the processor, which other jobs on the machine change less. Medians over
---repetitions; surgery runs once, since the units are gone then.
+windows of 64 random tokens, refit and obs on the same, for one layer's MLP. Each pair runs in turn, in one process.
+Times are wall time and CPU time, which other jobs disturb less; medians over --repetitions. Surgery runs once, since it
+removes the units.
 """
 
 import argparse

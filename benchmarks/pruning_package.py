@@ -1,13 +1,13 @@
-"""Pruning beside the torch-pruning package: python benchmarks/pruning_package.py [--methods l2 taylor]
+"""Pruning against the torch-pruning package: python benchmarks/pruning_package.py [--methods l2 taylor]
 
-TinyLlama's shape in float32 with random weights; 30 % of the MLP channels of every layer from 4 to 17,
-by l2 and by taylor on 10 windows of 64 random tokens. Ours as stage prune does it; torch-pruning as its example for
-language models, with every layer ignored that is not pruned and, for taylor, a backward pass of the whole model before.
-Attention is left alone: torch-pruning's graph does not end at rotary embeddings (transformers 5.23), and of grouped
-queries it takes query heads only.
+TinyLlama's shape in float32 with random weights; 30 % of the MLP channels of every layer from 4 to 17, by l2 and by
+taylor on 10 windows of 64 random tokens. Ours as stage prune does it; torch-pruning as its example for language models,
+with every layer ignored that is not pruned and, for taylor, a backward pass of the whole model before. Attention is not
+compared: torch-pruning's graph does not stop at rotary embeddings (transformers 5.23), and with grouped queries it
+prunes query heads only.
 
-Each measurement is a process of its own, which loads the model as our stages do; its time is from the loaded to the
-pruned model, its peak that of the process until then. Whether both keep the same channels is checked.
+Each measurement runs in its own process, which loads the model as our stages do. Time is from the loaded to the pruned
+model, peak memory that of the process until then. The kept channels are compared.
 """
 
 import argparse

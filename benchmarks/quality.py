@@ -1,11 +1,10 @@
 """Held-out perplexity of every method at equal parameters: python benchmarks/quality.py [--methods obs best] [--table]
 
 Each method prunes models/base to the number of parameters that LLM-Pruner's rule leaves at 0.3, 0.5 and 0.7 in layers
-[1, last], once per calibration seed; a method that looks at no window and draws nothing, once. A measurement is a line
-of --results, so that a later run goes on where one ended; lines of another base, other texts, other options or other
-code of stages/prune stand beside them and are not looked at. The table has the mean perplexity, its standard deviation
-over the seeds, and the share of the log-perplexity lost by taylor that the method wins back; --table prints it from
-what is there.
+[1, last], once per calibration seed; a deterministic method that uses no window, once. Each measurement is a line of
+--results, so that a later run resumes; lines of another base, other texts, other options or other code of stages/prune
+are ignored. The table has the mean perplexity, its standard deviation over the seeds, and the share of taylor's lost
+log-perplexity that the method does not lose; --table prints it from the stored results.
 """
 
 import argparse

@@ -1,15 +1,15 @@
-"""Bars for a real model, measured: python benchmarks/real_model.py [--mirror DIR] [--methods taylor best] [--table]
+"""The goals for a real model: python benchmarks/real_model.py [--mirror DIR] [--methods taylor best] [--table]
 
 The first table: a fifth of the parameters of the package's model (base.source: package), or of the one in --base,
 removed from layers [2, 28) by every method. stages.prune does it, in a process of its own whose CPU seconds and peak of
 resident memory are shown, imports and files included; it looks at 64 windows of 128 tokens of WikiText2's validation
 text. stages.evaluate then takes the perplexity on the first 16 windows of 1,024 tokens of WikiText2's test and PTB's
-validation text. The texts come from DIR, laid out as for data.mirror, rows joined by blank lines. A measurement is a
-line of --results, and a later run resumes there; lines of another base, other texts or other code of
-stages/prune are not looked at. --table prints what is there.
+validation text. The texts come from DIR, laid out as for data.mirror, rows joined by blank lines. Each measurement is a
+line of --results, and a later run resumes; lines of another base, other texts or other code of stages/prune are
+ignored. --table prints the stored results.
 
-The second table judges what the first holds, and the last run of the project in the working directory by what it left
-in metrics/.
+The second table compares with the goals: the first table, and the last run of the project in the working directory, from
+its metrics/.
 """
 
 import argparse

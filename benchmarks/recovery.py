@@ -3,8 +3,8 @@
 Both take one optimizer step of the same LoRA adapter (the thesis's settings) over the same instructions of
 ../shared/data/mirror, prompts masked, in micro-batches of 4: ours as stage tune does it, theirs as transformers.Trainer
 does with PEFT and a padding collator. Prints, for random Llamas, by alternating repetitions: median loss tokens per
-second; the loss, which must agree to 1e-3; the share of padding; and what a forward pass over four sequences keeps for
-the backward pass, weights apart. Returns 1 where the losses differ.
+second; the loss, which must agree to 1e-3; the share of padding; and the memory that a forward pass over four sequences
+keeps for the backward pass, without weights. Returns 1 if the losses differ.
 """
 
 import argparse

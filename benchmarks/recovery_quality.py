@@ -1,12 +1,12 @@
-"""What each way of recovery wins back and what it breaks: python benchmarks/recovery_quality.py [--arms ARM ...]
+"""What each kind of recovery gains and damages: python benchmarks/recovery_quality.py [--arms ARM ...]
 
 models/pruned is trained once per arm and seed, always on the same number of tokens, and the checkpoint with the least
-loss on held-out data of the arm's own kind is measured, as the thesis did. A row per model, printed as it is done:
-loss tokens; by how much the arm's own training loss fell; the perplexity of every set of data/perplexity, and of
-WikiText2 and PTB of --mirror; the mean accuracy on data/tasks; and BoolQ of --mirror. No small model can answer BoolQ:
-what is asked is how often it says yes. `odds` is the mean log-odds of yes; a question is answered yes above the
-threshold at which the base says yes as often as is true; the area under the ROC curve is what no shift of all answers
-alike can move. Without the mirror its columns are left out.
+loss on held-out data of the arm's own kind is measured, as the thesis did. A row per model, printed as it is done: loss
+tokens; by how much the arm's own training loss fell; the perplexity of every set of data/perplexity, and of WikiText2
+and PTB of --mirror; the mean accuracy on data/tasks; and BoolQ of --mirror. No small model can answer BoolQ; it shows
+how often a model says yes. `odds` is the mean log-odds of yes; a question is answered yes above the threshold at which
+the base's share of yes is the true one; the area under the ROC curve does not change with a shift of all answers.
+Without the mirror its columns are left out.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 The first table: half of the weights of the matrices in layers [1, last] set to zero, by every method and pattern. The
 second: whole layers of the same range removed. Each cell is the mean perplexity over the calibration seeds and its
-standard deviation; what looks at no calibration window has none. Rows are printed as they are done.
+standard deviation; methods without calibration windows have none. Rows are printed as soon as they are measured.
 """
 
 import argparse

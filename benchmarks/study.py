@@ -1,4 +1,4 @@
-"""python benchmarks/study.py: what the demo study costs against separate cold runs of its variants.
+"""python benchmarks/study.py: the cost of the demo study against separate cold runs of its variants.
 
 In a clone with an empty cache, by the sweep itself, one experiment at a time: the base, one pruned variant, and the
 same one tuned. A cold run of a variant makes all it needs by itself; the study makes the base once.

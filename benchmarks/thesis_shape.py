@@ -2,8 +2,8 @@
 
 TinyLlama's shape with random weights, pruned by the real stages, each in a process of its own, at the thesis's ratios,
 by l2 and by taylor (10 windows of 64 tokens), in float32 and bfloat16. Prints parameters, computation under both
-conventions, memory of the weights, and what each pruning took; fails if a count is not the one expected. Needs 15 GB of
-disk in the temporary folder. --dtype, --method and --ratio take less than all.
+conventions, memory of the weights, and the time and memory of each pruning; fails if a count differs from the expected
+one. Needs 15 GB of disk in the temporary folder. --dtype, --method and --ratio select a part.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Which number of CPU threads computes fastest on this machine: python benchmarks/threads.py
+"""The fastest number of CPU threads on this machine: python benchmarks/threads.py
 
 Forward passes through a few random layers of SmolLM2-135M's shape, in float32 and in bfloat16, by every number of
-threads in turn. Prints a table and the line to set in params.yaml. It takes half a minute. Another busy program
-changes the answer: that is the point, if it will be there during the run too.
+threads in turn. Prints a table and the line to set in params.yaml. It takes half a minute. Other busy programs change
+the result, which is intended if they also run during the pipeline.
 """
 
 import sys
