@@ -8,8 +8,8 @@ validation text. The texts come from DIR, laid out as for data.mirror, rows join
 line of --results, and a later run resumes; lines of another base, other texts or other code of stages/prune are
 ignored. --table prints the stored results.
 
-The second table compares with the goals: the first table, and the last run of the project in the working directory, from
-its metrics/.
+The second table compares the first one with the goals, and also the last run of the project in the working directory,
+from its metrics/.
 """
 
 import argparse

@@ -14,7 +14,7 @@ OUTPUT = Path("samples.md")
 
 
 def main() -> None:
-    """Write the page from what stage evaluate has written; UserError for a model that it has not evaluated."""
+    """Write the page from stage evaluate's outputs; UserError for a model that was not evaluated."""
     with staged(OUTPUT) as file:
         file.write_text(page({name: read(name) for name in FOLDERS}), encoding="utf-8")
     print(OUTPUT)
@@ -36,7 +36,7 @@ def page(written: dict[str, dict[str, str]]) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text that stays in its cell and is shown as it is."""
+    """Return text escaped for a table cell."""
     for character in "&<>|*_`[]\\$~":
         text = text.replace(character, f"&#{ord(character)};") if character != "&" else text.replace("&", "&amp;")
     return text.replace("\n", "<br>")

@@ -85,6 +85,6 @@ def makes(stage: Stage, wanted: list[Path]) -> bool:
 
 
 def code_files(stages: dict[str, Stage]) -> list[str]:
-    """Return what the stages depend on and none of them makes."""
+    """Return the deps of the stages that no stage makes."""
     deps = {path for stage in stages.values() for path in paths(stage, "deps")}
     return sorted(str(path) for path in deps if not any(makes(stage, [path]) for stage in stages.values()))

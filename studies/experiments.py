@@ -58,7 +58,7 @@ def is_current(variant: Variant, start: str, head: str) -> bool:
 
 
 def parse(reference: str) -> tuple[str, str]:
-    """Return the baseline and the name of an experiment's reference; nothing for DVC's own references beside them."""
+    """Return the baseline and the name of an experiment's reference; nothing for DVC's other references."""
     parts = reference.split("/")
     is_experiment = len(parts) == 5 and len(parts[2]) == 2 and len(parts[3]) == 38
     return (parts[2] + parts[3], parts[4]) if is_experiment else ("", "")

@@ -17,7 +17,7 @@ COMMAND = ["gc", "--quiet", "--workspace", "--all-branches", "--all-tags", "--al
 
 
 def main() -> int:
-    """Run `dvc gc` after what killed sweeps left behind, whose links would keep the models' blocks."""
+    """Remove what killed sweeps left, whose links would keep the models' blocks, and run `dvc gc`."""
     with Repo() as repo:
         root, cache = Path(repo.root_dir), Path(repo.cache.local_cache_dir)
     if not cache.is_relative_to(root):

@@ -7,7 +7,7 @@ from stages.common.errors import UserError
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
-    """Return what git prints, less the last line's end; UserError with its last line where it fails."""
+    """Return git's output without the last newline; UserError with its last line if it fails."""
     done = run_git(*arguments, folder=folder)
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]

@@ -17,7 +17,7 @@ from studies.study import Study, Variant
 
 
 def read_study(study: Study, commits: dict[str, str], params: ReportParams) -> StudyReport:
-    """Return what the experiments measured: the base, and a row for every method and ratio that has an experiment.
+    """Return the experiments' results: the base, and a row for every method and ratio that has an experiment.
 
     `commits` are those of the experiments by name. Raises UserError where there is nothing to compare, or where the
     variants do not share one base: the page compares with one.
@@ -49,7 +49,7 @@ def read_study(study: Study, commits: dict[str, str], params: ReportParams) -> S
 
 
 def method_of(variant: Variant) -> str:
-    """Return what a person calls the method: its name, and what else is varied beside the ratio."""
+    """Return the label of the method: its name, and the other varied values except the ratio."""
     others = [
         f"{key.split('.')[-1]} {value}"
         for key, value in variant.varied.items()
@@ -59,7 +59,7 @@ def method_of(variant: Variant) -> str:
 
 
 def read_model(variant: Variant, model: str, commit: str) -> Result:
-    """Return what the experiment at `commit` measured of `model`."""
+    """Return the results of `model` in the experiment at `commit`."""
     files, project = open_commit(commit)
 
     def read(path: str) -> bytes:
@@ -74,7 +74,7 @@ def read_model(variant: Variant, model: str, commit: str) -> Result:
 
 
 def open_commit(commit: str) -> tuple[DVCFileSystem, str]:
-    """Return the files of a commit, and what the paths of the project's own begin with: "" or a folder and a slash."""
+    """Return the files of a commit, and the prefix of the project's paths: "" or a folder and a slash."""
     project = git("rev-parse", "--show-prefix")
     return DVCFileSystem(rev=commit, subrepos=bool(project)), project
 

@@ -21,7 +21,7 @@ class Progress:
         self.news = False  # said something since the state was last shown
 
     def begin(self, done: set[str], waiting: list[Variant]) -> None:
-        """Say what there is to do."""
+        """Print the number of experiments to run."""
         self.done = len(done)
         self.say(f"{self.total} experiments, {len(done)} done, {len(waiting)} to run")
 
@@ -77,7 +77,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person says them."""
+    """Return seconds in readable form."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -30,7 +30,7 @@ def changed(params: dict[str, Any], settings: Settings, source: Path) -> dict[st
 
 
 def write_settings(path: Path, settings: Settings) -> None:
-    """Change the keys of a params.yaml and leave the rest of the file as it is, comments included.
+    """Change keys of a params.yaml, and keep the rest of the file, including comments.
 
     `dvc exp run -S` would read text as code: ${...} in any value of the file, and quotes and brackets in its own.
     Raises UserError where the file does not then hold exactly the settings.

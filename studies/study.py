@@ -30,7 +30,7 @@ MAX_VARIANTS, LABEL_CHARACTERS = 10_000, 100
 
 
 class Point(Section):
-    """A variant outside the grid: its own settings, and what to evaluate where it differs from the study's."""
+    """A variant outside the grid: its own settings, and optionally its own list of models to evaluate."""
 
     set: Settings
     models: Models | None = None
@@ -84,7 +84,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The experiment's name: equal for equal params and models, whatever the study file looks like."""
+        """The experiment's name: equal for equal params and models, independent of the study file's layout."""
         return f"{slug(self.study)[:LABEL_CHARACTERS] or 'study'}-{self.label}-{self.key(self.models[-1])[:7]}"
 
     @property
@@ -122,7 +122,7 @@ class Study:
         return next(base for base in self.bases if base.key("base") == variant.key("base"))
 
     def needs(self, variant: Variant) -> Variant | None:
-        """Return what has to be there so that nothing is made twice: the same without its last model, or the base."""
+        """Return the experiment to start from, which made all but the last model, or the base."""
         if variant in self.bases:
             return None
         pruned = (other for other in self.variants if other.models[-1] == "pruned")
@@ -159,7 +159,7 @@ def check(variant: Variant, path: Path) -> None:
 
 
 def read_study_file(path: Path) -> StudyFile:
-    """Return what the file says; UserError if it is missing, no YAML, or holds what it may not."""
+    """Return the file's content; UserError if it is missing or invalid."""
     try:
         content = read_yaml(path)
     except FileNotFoundError:
@@ -173,7 +173,7 @@ def read_study_file(path: Path) -> StudyFile:
 
 
 def varied_settings(file: StudyFile) -> Iterator[tuple[Settings, list[str]]]:
-    """Yield what distinguishes the variants, seeds left out, and what is evaluated of each."""
+    """Yield the settings that distinguish the variants, without seeds, and the models to evaluate of each."""
     if file.grid:
         for values in product(*file.grid.values()):
             yield dict(zip(file.grid, values, strict=True)), in_order(file.models)

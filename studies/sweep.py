@@ -56,7 +56,7 @@ class Sweep:
             self.progress.end()
 
     def start_jobs(self) -> None:
-        """Start what can be started on free workers."""
+        """Start waiting variants on free workers."""
         for variant in list(self.waiting):
             needed = self.study.needs(variant)
             if needed and needed.name in self.failed:
@@ -101,7 +101,7 @@ class Sweep:
         self.progress.failed(variant, reason)
 
     def stop_jobs(self) -> None:
-        """End what still runs; the next sweep does it again, and training goes on where it was."""
+        """Stop the running variants; the next sweep runs them again, and training resumes."""
         for job in self.running:
             os.killpg(job.process.pid, signal.SIGINT)
         for job in self.running:

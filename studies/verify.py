@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def record(out: Output, root: Path, cache: Path, damaged: set[Path]) -> Recorded:
-    """Return what dvc.lock and the cache record of an output."""
+    """Return the hashes of an output in dvc.lock and the cache."""
     path, value = Path(out.fs_path).relative_to(root), str(out.hash_info.value)
     files = {path: value}
     if value.endswith(".dir"):
@@ -65,7 +65,7 @@ def record(out: Output, root: Path, cache: Path, damaged: set[Path]) -> Recorded
 
 
 def object_of(cache: Path, value: str) -> Path:
-    """Return where the cache keeps what has the hash `value`."""
+    """Return the cache's path of the object with hash `value`."""
     return cache / value[:2] / value[2:]
 
 

@@ -102,11 +102,11 @@ class Workspace:
 
     @property
     def site_cache(self) -> Path:
-        """Where DVC keeps what it would share between projects: one for each clone, so that they do not wait."""
+        """DVC's site cache, one for each clone, so that clones do not wait for each other."""
         return self.project / ".dvc/tmp/site"
 
     def reason(self) -> str:
-        """Return the one line of the log that says why the experiment failed."""
+        """Return the line of the log with the reason of the failure."""
         lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
         for start in ("espalier: ", "ERROR: "):
             found = [line for line in lines if line.startswith(start)]

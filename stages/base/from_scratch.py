@@ -21,7 +21,7 @@ VALIDATION_WINDOWS = 96  # spread over the validation split, so that validating 
 def make(
     params: BaseParams, device: torch.device, state: Path
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase, Progress]:
-    """Return a model trained as `params` says, its tokenizer and the progress; `state` is where a killed run continues.
+    """Return a model trained as `params` says, its tokenizer and the progress; a killed run resumes from `state`.
 
     The model's first weights come from torch's global seed. Raises UserError for too little text or a loss that is not
     finite.

@@ -117,7 +117,7 @@ def quantised_as(folder: Path) -> str | None:
 
 
 def card(header: Header, file: Path, origin: Origin, dtype: str) -> str:
-    """Return the card of the model in `file`: its origin, what the weights were, and the licence."""
+    """Return the card of the model in `file`: its origin, the tensor types of the file, and the licence."""
     stated = str(header.metadata.get("general.license") or origin.licence or "")
     counts = Counter(tensor.kind for tensor in header.tensors.values())
     quantised = set(counts) - UNQUANTISED

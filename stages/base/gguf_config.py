@@ -71,7 +71,7 @@ def rope_parameters(header: Header, file: Path) -> dict[str, Any]:
 
 
 def llama3_rope(header: Header, file: Path, theta: float, head_dim: int) -> dict[str, Any]:
-    """Return the settings of Llama 3.1 and later. GGUF holds only what the frequencies are divided by.
+    """Return the settings of Llama 3.1 and later. GGUF holds only the divisors of the frequencies.
 
     The largest divisor is the factor, and the others must be what follows from it with the settings that all these
     models share.

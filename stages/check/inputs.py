@@ -54,7 +54,7 @@ def record(stage: str, paths: dict[str, str]) -> None:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """Return what was recorded earlier; nothing where the file is missing or damaged."""
+    """Return the earlier record; an empty one if the file is missing or damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

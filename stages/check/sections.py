@@ -53,7 +53,7 @@ def check_params(content: dict, source: str = "params.yaml") -> dict[str, Any]:
 
 
 def check_together(sections: dict[str, Any]) -> None:
-    """Raise UserError where a value of one section is wrong for what another says."""
+    """Raise UserError if a value of one section contradicts another section."""
     base, prune, data, evaluate = (sections[name] for name in ("base", "prune", "data", "evaluate"))
     if base.source == "train":  # the layers of any other base are known once it is there
         pruned_layers(prune, base.layers)

@@ -7,7 +7,7 @@ LONGEST = 2000
 
 
 class Shortened(reprlib.Repr):
-    """A repr with the middle of what is long left out."""
+    """A repr that shortens long values in the middle."""
 
     def repr_int(self, value: int, level: int) -> str:
         """Return a number's digits; Python refuses to write those of a very long one."""
@@ -27,7 +27,7 @@ class UserError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Return text on one line that a terminal shows as it is; a very long one is cut."""
+    """Return text as one line of printable characters; a very long one is cut."""
     text = re.sub(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", text).strip()
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: LONGEST + 1])
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."

@@ -8,7 +8,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 
 def greedy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tokens: list[int], new_tokens: int) -> str:
-    """Return what the model holds most likely, token by token, until one of its end tokens or `new_tokens`.
+    """Return the most likely continuation, token by token, until an end token or `new_tokens` tokens.
 
     Penalties, beams and the like in its generation config would show something else than the model; they are left out.
     """

@@ -27,7 +27,7 @@ class Snapshot:
 
     @property
     def commit(self) -> str:
-        """The commit's hash, whatever name the revision was asked for by."""
+        """The commit's hash, for any name of the revision."""
         return self.folder.name
 
 
@@ -85,7 +85,7 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
 
 
 def matches(name: str, patterns: list[str]) -> bool:
-    """Return whether one of `patterns` matches `name`, as the hub's client takes them: * stands for / too."""
+    """Return whether one of `patterns` matches `name`, by the rules of the hub's client: * also matches /."""
     return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
@@ -102,7 +102,7 @@ def explain_absence(error: Exception) -> str:
 
 
 def explain_refusal(error) -> str:
-    """Return what an HTTP status of the hub means."""
+    """Explain an HTTP status of the hub."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     status = error.response.status_code

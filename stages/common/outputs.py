@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def staged(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends well, remove it when it does not.
+    """Yield a temporary path next to `path`; rename it to `path` on success, remove it on an error.
 
     Works for a file and for a folder. What a killed process left behind is removed by the next one.
     """
@@ -43,6 +43,6 @@ def write_metrics(path: str | Path, metrics: dict[str, int | float]) -> None:
 
 
 def write_details(path: str | Path, details: Mapping[str, Any]) -> None:
-    """Write what reports read beside the metrics, as a JSON object: finite numbers, texts, lists."""
+    """Write details, which reports read besides the metrics, as a JSON object of finite numbers, texts, lists."""
     with staged(path) as temporary:
         temporary.write_text(json.dumps(details, indent=2, allow_nan=False) + "\n", encoding="utf-8")

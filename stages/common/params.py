@@ -79,7 +79,7 @@ class ModelsParams(Section):
 
 
 def name_of(stage: str) -> str:
-    """Return the model that a stage is for: its own name, or what follows @ in the DVC stage's, `profile@pruned`."""
+    """Return the model's name from a stage's argument: the name itself, or the part after @ in `profile@pruned`."""
     return stage.rpartition("@")[2]
 
 
@@ -113,7 +113,7 @@ def load_section(name: str, model: type[SectionT], path: Path = PARAMS_FILE) -> 
 
 
 def validate_section(content: dict, name: str, model: type[SectionT], source: str) -> SectionT:
-    """Return section `name` of `content` as `model`; UserError, which starts with `source`, says what is wrong."""
+    """Return section `name` of `content` as `model`; UserError, which starts with `source`, if it is invalid."""
     if name not in content:
         raise UserError(f"{source}: section `{name}` is missing; expected its keys: {', '.join(model.model_fields)}")
     try:

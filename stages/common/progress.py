@@ -17,7 +17,7 @@ QUIET_SECONDS = 10.0  # where there is no terminal, no line before this
 
 
 class Bar:
-    """Counts pieces of work on stderr. Use it as a context manager: what an error leaves unfinished is no line."""
+    """Counts pieces of work on stderr. Use it as a context manager: after an error it prints no line."""
 
     def __init__(self, description: str, total: int, done: int = 0):
         """Start at `done` of `total` pieces, those that an interrupted run has left."""
@@ -39,7 +39,7 @@ class Bar:
             self.bar.close()
 
     def advance(self, count: int = 1, measured: str = "") -> None:
-        """Count `count` more pieces; `measured` is what they tell so far, such as `loss 2.31`."""
+        """Count `count` more pieces; `measured` is the value so far, such as `loss 2.31`."""
         self.done += count
         if self.bar is not None:
             self.bar.set_postfix_str(measured, refresh=False)

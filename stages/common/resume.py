@@ -33,7 +33,7 @@ def state_folder(stage: str, *inputs: str) -> Path:
 
 
 def digest(*paths: str | Path) -> str:
-    """Return a hash of what files and the files in folders hold, for `state_folder`; compiled Python left out."""
+    """Return a hash of files and of the files in folders, for `state_folder`, without compiled Python."""
     total = hashlib.sha256()
     for path in map(Path, paths):
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

@@ -26,13 +26,13 @@ lm_eval.utils.env.from_string = functools.cache(lm_eval.utils.env.from_string)  
 
 
 class Reference(str):
-    """A `!function` of a task file, not imported: module.function, the module beside the file in `folder`."""
+    """A `!function` of a task file, not imported: module.function; the module is in the same `folder`."""
 
     folder: Path
 
 
 def definition(path: Path) -> dict[str, Any]:
-    """Return a task file with what it includes; its functions are References, and nothing of them runs."""
+    """Return a task file with its includes; functions are References and do not run."""
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
         pass

@@ -26,7 +26,7 @@ def to_continue(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def plain_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Return the tokens of a text without what the tokenizer puts around it."""
+    """Return the tokens of a text without the special tokens that the tokenizer adds around it."""
     tokens: Any = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     return tokens
 
@@ -41,7 +41,7 @@ def to_learn(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Encod
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Encoded]:
-    """Return the tokens of texts that hold all their special tokens, as what a chat template wrote does."""
+    """Return the tokens of texts that already contain all special tokens, such as those from a chat template."""
     if not texts:  # an empty list would confuse the tokenizer
         return []
     encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -52,7 +52,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[Encoded
 
 
 def chat_text(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], answer_next: bool) -> str:
-    """Return a conversation as the tokenizer's chat template writes it, with what begins an answer if it is next.
+    """Return a conversation in the tokenizer's chat template, with the beginning of an answer if that is next.
 
     Raises UserError where the template refuses it.
     """
@@ -94,5 +94,5 @@ def without_ending(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBas
 
 
 def end_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return the EOS that ends what is learnt; nothing where the tokenizer has none."""
+    """Return the EOS that ends a training example; empty if the tokenizer has none."""
     return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]

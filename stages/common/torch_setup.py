@@ -43,7 +43,7 @@ def arithmetic() -> AbstractContextManager:
 
 
 def precision() -> str:
-    """Return what `arithmetic` takes matrix products in: float32 or bfloat16."""
+    """Return the precision of matrix products in `arithmetic`: float32 or bfloat16."""
     return "float32" if autocast_device is None else "bfloat16"
 
 

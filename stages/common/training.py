@@ -111,7 +111,7 @@ def train(
 
 
 def losses_so_far(progress: Progress) -> str:
-    """Return the latest losses as a progress bar shows them; of training their mean, since one batch's says little."""
+    """Return the latest losses for the progress bar; for training their mean, since a single batch's is noisy."""
     recent = progress.train_loss[-SHOWN_STEPS:]
     (*_, held_out) = progress.validation_loss.values()
     return f"loss {sum(recent) / len(recent):.3f}, held-out {held_out:.3f}"
@@ -141,7 +141,7 @@ def save(
 def restore(
     parameters: dict[str, torch.Tensor], optimizers: list[torch.optim.Optimizer], folder: Path
 ) -> tuple[Progress, dict[str, torch.Tensor]]:
-    """Load what `save` wrote, if anything, and return (progress, best parameters so far)."""
+    """Load the state that `save` wrote, if any, and return (progress, best parameters so far)."""
     state = read_state(folder / STATE_FILE)
     if state is None:
         return Progress(), {}

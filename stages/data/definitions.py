@@ -39,7 +39,7 @@ class GroupDefinition:
 
 @dataclass
 class Expanded:
-    """What a list of names stands for, in its order."""
+    """The tasks and groups that a list of names expands to, in its order."""
 
     tasks: dict[str, Definition]
     groups: dict[str, GroupDefinition]
@@ -76,7 +76,7 @@ def built(manager: Any, name: str) -> Any:
     from stages.common.task_files import definition
 
     class Definitions(_factory.TaskFactory):
-        """The factory, but for what it makes of a task."""
+        """lm-eval's factory, except that it makes a Definition of a task."""
 
         def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
             return deepcopy(definition(entry.yaml_path)) | (overrides or {})

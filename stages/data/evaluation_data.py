@@ -36,7 +36,7 @@ class EvaluationData:
 def collect(
     params: DataParams, few_shot: int | None, library: Library, documentation: Splits | None = None
 ) -> EvaluationData:
-    """Return the tasks of data.tasks, and the sets of data.perplexity in their order; `library` notes what it lacks.
+    """Return the tasks of data.tasks, and the sets of data.perplexity in their order; `library` records missing ones.
 
     `few_shot` is the number of few-shot examples, null for each task's own: with any, lm-eval's tasks have the split
     that they come from. The tasks from Python's documentation have none: their examples are other questions.

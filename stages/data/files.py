@@ -49,7 +49,7 @@ def collect(params: DataParams, few_shot: int | None) -> Collected:
 
 
 def first(files: list[Path], characters: int) -> list[Own]:
-    """Return the documents of the files in their order, until they hold data.characters; a line says where that is."""
+    """Return the documents of the files in their order, up to data.characters; a line says where they end."""
     owned: list[Own] = []
     left = characters
     for file in files:

@@ -31,7 +31,7 @@ def text_files(path: str) -> list[Path]:
 
 
 def walk(root: Path):
-    """Yield what os.walk does, without hidden folders; UserError for a folder that cannot be read or a link outside."""
+    """Yield like os.walk, without hidden folders; UserError for a folder that cannot be read or a link outside."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
@@ -49,7 +49,7 @@ def visible(folder: str, names: list[str]) -> list[Path]:
 
 
 def check_inside(place: Path, root: Path) -> None:
-    """Raise UserError for a link whose target lies outside `root`."""
+    """Raise UserError for a link to a target outside `root`."""
     if place.is_symlink() and not Path(os.path.realpath(place)).is_relative_to(root):
         raise UserError(f"{place}: a link that leaves {root}; expected the file itself")
 

@@ -38,7 +38,7 @@ class Library:
         return hub_reader(self.params.revisions)
 
     def report(self) -> None:
-        """Name what was not found: UserError, or a line with data.missing: skip."""
+        """Name the missing data: UserError, or a line with data.missing: skip."""
         if not self.missing:
             return
         line = f"not in the mirror: {', '.join(self.missing)}"

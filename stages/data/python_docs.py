@@ -24,7 +24,7 @@ INSTRUCTIONS = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One docstring and what it describes; a topic's text describes nothing: its kind and signature are empty."""
+    """One docstring and what it describes; a topic's kind and signature are empty."""
 
     kind: str  # module | class | function | ""
     signature: str
@@ -33,7 +33,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Document:
-    """A module's docstrings in the order of its source, or one topic: what a split keeps together."""
+    """A module's docstrings in the order of its source, or one topic. A document is never split."""
 
     name: str
     entries: tuple[Entry, ...]

@@ -16,7 +16,7 @@ from stages.data.rows import check_text, read_parquet, without_metadata
 
 
 class LoadedSplit(NamedTuple):
-    """The rows of a split, and what identifies them."""
+    """The rows of a split, and the record that identifies them."""
 
     table: pa.Table
     record: dict[str, Any]
@@ -70,7 +70,7 @@ def hub_reader(revisions: dict[str, str]) -> Reader:
 
 
 def describe(dataset: Dataset, split: str, revision: str, files: list[Path]) -> dict[str, Any]:
-    """Return what identifies the split: its names, the revision and the hash of its files."""
+    """Return the record of the split: its names, the revision and the hash of its files."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as content:

@@ -42,7 +42,7 @@ def task_with_rows(task: Definition, get: Get, num_fewshot: int | None) -> Task 
 
 
 def located(task: Definition, rows: dict[str, pa.Table]) -> dict[str, Any]:
-    """Return what is written of the task: its definition's place, a group's settings, and only the splits in `rows`."""
+    """Return the task to write: the path of its definition, a group's settings, and only the splits in `rows`."""
     from stages.common.task_files import STOCK, VERSION
 
     config, file = task.config, task.file

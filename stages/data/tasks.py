@@ -78,7 +78,7 @@ def nearest(ending: str, forms: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def gap(held_out: list[Document], seen: list[Document], generator: random.Random) -> Rows:
-    """Return questions with one word of a sentence missing: it or another's, scored by what follows the gap."""
+    """Return questions with one word of a sentence missing: scored by the text after the gap."""
     gaps = []
     for sentence in new_sentences(held_out, seen, generator):
         words = sentence.split()

@@ -33,7 +33,7 @@ def run_tasks(
     kept: Kept | None = None,
     chat_template: bool = False,
 ) -> Results:
-    """Return lm-eval's results for the tasks, with its `samples`; `kept` holds what an interrupted run has scored.
+    """Return lm-eval's results for the tasks, with its `samples`; `kept` holds the scores of an interrupted run.
 
     This is what lm_eval.simple_evaluate does with a model object, without its three seconds of looking up hardware,
     git commits and hub revisions, none of which may enter a metric. As there, a task whose own config says
@@ -80,13 +80,13 @@ def scores(results: Results) -> Results:
 
 
 def numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Return what JSON holds of a task's results: its names and numbers."""
+    """Return the part of a task's results that JSON can hold: names and numbers."""
     kept = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
     return {key: value for key, value in kept.items() if isinstance(value, int | float | str)}
 
 
 def outcomes(samples: list[dict[str, Any]], same_choices: bool) -> list[dict[str, Any]]:
-    """Return what is kept of each question; lm-eval has one sample of a question for each filter."""
+    """Return the outcome of each question; lm-eval has one sample of a question for each filter."""
     found: dict[int, dict[str, Any]] = {}
     for sample in samples:
         kept = found.setdefault(sample["doc_id"], {"doc_id": sample["doc_id"], "values": {}})
@@ -101,7 +101,7 @@ def outcomes(samples: list[dict[str, Any]], same_choices: bool) -> list[dict[str
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a metric of one question is a number; some are what a corpus metric takes."""
+    """Return whether a metric of one question is a number; some are inputs of a corpus metric."""
     return isinstance(value, int | float | np.number)
 
 
@@ -114,7 +114,7 @@ class NamedGroup(Group):
     """lm-eval's group, of tasks that are known by name alone: their results may be those of an earlier run."""
 
     def get_all_tasks(self, recursive: bool = True) -> list[Any]:
-        """Return what stands for the tasks."""
+        """Return the given tasks."""
         return [SimpleNamespace(task_name=name) for name in (self.metadata or {})["tasks"]]
 
 

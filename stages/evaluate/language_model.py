@@ -92,7 +92,7 @@ class BranchingLM(HFLM):
         return [(("", ""), *make_disjoint_window(window)) for window in windows]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Return HFLM's continuations, of requests with one setting and alike in length at a time."""
+        """Return HFLM's continuations, in batches of requests with equal settings and similar lengths."""
         kept, self.kept = self.kept, Kept()
         lengths = [len(self.tok_encode(request.args[0])) for request in requests]
         parts = generation_batches(requests, lengths, self.max_gen_toks, self.max_length, self.batch_tokens)
@@ -179,7 +179,7 @@ class BranchingLM(HFLM):
         return [results[index] for index in range(len(requests))]
 
     def batches(self, requests: list[Request]) -> list[Callable[[], list[tuple[int, Result]]]]:
-        """Return what scores the requests, batch by batch; each call returns (index, result) of those it scores."""
+        """Return functions that score the requests, one per batch; each returns (index, result) of its requests."""
         # As HFLM does: what is too long is cut from the left, and the last token predicts nothing.
         inputs = [(context + answer)[-(self.max_length + 1) :][:-1] for _, context, answer in requests]
         if can_branch(self.model, max(map(len, inputs), default=0)):

@@ -8,7 +8,7 @@ from stages.common.params import Positive, Section, Seed
 
 
 class EvaluateParams(Section):
-    """What is measured, on how much, in what portions."""
+    """What is measured, on how much data, in which batch sizes."""
 
     seed: Seed
     sequence_length: Annotated[int, Field(ge=2)]

@@ -18,7 +18,7 @@ class Kept:
     """
 
     def __init__(self, file: Path | None = None):
-        """Read what an interrupted run left in `file`; without one, nothing is kept beyond this run."""
+        """Read the results of an interrupted run from `file`; without a file, results last for this run only."""
         self.file = file
         state = read_state(file) if file else None
         self.results: list[Any] = state[0] if state else []
@@ -38,7 +38,7 @@ class Kept:
 
 
 def remember(file: Path, measure: Callable[[], Any]) -> Any:
-    """Return what `measure` returns, from `file` where an interrupted run left it.
+    """Return the result of `measure`, or the one that an interrupted run left in `file`.
 
     It has to be JSON, and passes through it either way, so a run that was interrupted ends as one that was not.
     """

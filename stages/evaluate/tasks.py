@@ -21,7 +21,7 @@ class Tasks:
 
     @property
     def shown(self) -> list[str]:
-        """Return the names whose numbers are compared: what belongs to no group, and groups that have a number.
+        """Return the names whose numbers are compared: tasks in no group, and groups with a number.
 
         A group without one is replaced by its direct members.
         """

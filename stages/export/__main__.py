@@ -17,7 +17,7 @@ EVALUATE, DETAILS, TEXT = Path("metrics/evaluate"), Path("metrics/details"), Pat
 
 
 class Window(Section):
-    """The key of section `evaluate` that says how long the compared windows are."""
+    """The key of section `evaluate` for the length of the compared windows."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def export_all(params: ExportParams, target: Path) -> dict[str, int | float]:
-    """Write the folders <model>-<format> into `target` and return what was measured of each, prefixed by its name."""
+    """Write the folders <model>-<format> into `target` and return the measurements of each, prefixed by its name."""
     # Imported here, so that a run that exports nothing takes no time.
     from stages.common.torch_setup import setup_torch
     from stages.export.card import Facts, base_metadata, model_card

@@ -51,7 +51,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says of all exports of a run."""
+    """The facts that all cards of a run share."""
 
     params: dict[str, Any]  # params.yaml
     evaluate: dict[str, Metrics]  # by model: base, pruned, tuned
@@ -60,7 +60,7 @@ class Facts:
 
 
 def model_card(name: str, kind: str, architecture: str, plain: bool, measured: Metrics, facts: Facts) -> ModelCard:
-    """Return the card of model `name` (base, pruned, tuned) in format `kind`; `measured`: what its checks found."""
+    """Return the card of model `name` (base, pruned, tuned) in format `kind`; `measured`: the results of its checks."""
     base = facts.params["base"]
     data = ModelCardData(
         base_model=base["model"] if base["source"] == "hub" else None,
@@ -133,7 +133,7 @@ def quality(evaluate: dict[str, Metrics]) -> str:
 
 
 def cell(metrics: Metrics, name: str) -> str:
-    """Return one metric as it is printed."""
+    """Return one metric, formatted."""
     if name not in metrics:
         return MISSING
     if name.endswith("_ppl"):
@@ -143,7 +143,7 @@ def cell(metrics: Metrics, name: str) -> str:
 
 
 def checks(measured: Metrics) -> str:
-    """Return what was found when the export was compared with the model."""
+    """Return the results of the comparison of the export with the model, as a table."""
     rows = [(MEANINGS[key], f"{value:.6g}") for key, value in measured.items()]
     return tabulate(rows, ["check", "found"], tablefmt="pipe", disable_numparse=True)
 

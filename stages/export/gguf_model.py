@@ -80,7 +80,7 @@ def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
 
 
 def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int]]) -> str:
-    """Return llama.cpp's name for the architecture; UserError, naming what is in the way, if it has none."""
+    """Return llama.cpp's name for the architecture; UserError, naming the reason, if it has none."""
     config, uniform = model.config, len(set(widths)) == 1
     family = family_of(config)
     if family.gguf is None:

@@ -31,7 +31,7 @@ GREEDY_TOKENS, PROMPT_TOKENS, COMPARED_WINDOWS = 64, 32, 4
 
 
 class ExportError(Exception):
-    """An export does not do what the model does: a fault of the export, or of the engine that was asked."""
+    """An export does not behave like the model: a fault of the export or of the engine."""
 
 
 @dataclass(frozen=True)

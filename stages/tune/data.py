@@ -40,7 +40,7 @@ def training_examples(params: TuneParams, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def template(params: TuneParams, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what lays instructions out: alpaca, or chat where the tokenizer has a chat template."""
+    """Return the template of instructions: alpaca, or chat if the tokenizer has a chat template."""
     if params.template == "chat" and not tokenizer.chat_template:
         raise UserError("tune.template = 'chat': the tokenizer of models/base has no chat template; set it to alpaca")
     if params.template == "auto":

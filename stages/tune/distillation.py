@@ -23,7 +23,7 @@ class Distillation:
         self.hidden_weight = hidden_weight
 
     def __call__(self, model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss (float32) of tokens and labels, both (rows, length); a label only says what is learnt."""
+        """Return the loss (float32) of tokens and labels, both (rows, length); labels only mark tokens."""
         learnt = labels[:, 1:] != IGNORE
         with torch.no_grad():
             goals = self.states(self.base, tokens, learnt)
@@ -42,7 +42,7 @@ class Distillation:
         return loss
 
     def states(self, model: PreTrainedModel, tokens: torch.Tensor, learnt: torch.Tensor) -> list[torch.Tensor]:
-        """Return what the layers put out where a token is learnt, each (tokens, hidden); the last alone if enough."""
+        """Return the layers' outputs at the tokens that count, each (tokens, hidden), or only the last layer's."""
         every = self.hidden_weight > 0
         out = model.get_decoder()(input_ids=tokens, use_cache=False, output_hidden_states=every)
         layers = out.hidden_states[1:] if every else [out.last_hidden_state]

@@ -96,7 +96,7 @@ def chat_sequences(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase) -> li
 
 
 def chat_question(instruction: str, context: str | None) -> str:
-    """Return what a user asks; `context` is the input column, empty or null where there is none."""
+    """Return the user's question; `context` is the input column, which may be empty or null."""
     return f"{instruction}\n\n{context}" if isinstance(context, str) and context else instruction
 
 

@@ -43,7 +43,7 @@ def prepare(model: PreTrainedModel, params: TuneParams) -> PeftModel:
 
 
 def forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
-    """Return what the matrix with its adapter makes of `x`: PEFT's sum, in less memory.
+    """Return the output of the matrix with its adapter for `x`: PEFT's sum, in less memory.
 
     PEFT makes the adapter's output, a scaled one and a sum; here one product adds to the matrix's output in place.
     """
@@ -81,7 +81,7 @@ def trained(model: PeftModel) -> PreTrainedModel:
 
 
 def save_adapter(model: PeftModel, base: Path, folder: Path) -> None:
-    """Write the adapter as a PEFT folder that names `base` as what it adapts, the same bytes each time."""
+    """Write the adapter as a PEFT folder for `base`, always with the same bytes."""
     trained(model).config._name_or_path = str(base)  # what PEFT's model card names
     config = cast(LoraConfig, model.peft_config["default"])
     config.base_model_name_or_path = str(base)

@@ -28,7 +28,7 @@ def recover(
     params: TuneParams,
     state_folder: Path,
 ) -> tuple[Progress, dict[str, int | float]]:
-    """Train what of `model` requires gradients, in place; return what the run reached and its metrics.
+    """Train the parameters of `model` that require gradients, in place; return the progress and the metrics.
 
     Losses are means over loss tokens, in nats, without dropout: the objective's over as many training examples as the
     validation has, the same before and after; that of the validation is always of the next token, so that what
@@ -79,7 +79,7 @@ def held_out_loss_rose(progress: Progress) -> bool:
 
 
 def warning(progress: Progress) -> str:
-    """Return one line that says what a rising held-out loss means and what was done about it."""
+    """Return one line on the meaning of a rising held-out loss and its consequence."""
     best, last = progress.best_step, progress.step
     losses = progress.validation_loss
     return (
@@ -126,7 +126,7 @@ def part_loss(model: PreTrainedModel, objective: Objective, examples: list[Examp
 
 
 def seen(examples: list[Example], batches: Batches, params: TuneParams) -> dict[str, int | float]:
-    """Return what the steps trained on: sequences, tokens, those that carry a loss, and the share of padding."""
+    """Return the amount of training data seen: sequences, tokens, tokens with a loss, and the share of padding."""
     learnt = [loss_tokens(example) for example in examples]
     tokens = learnt_tokens = cells = 0
     for step in range(params.steps):

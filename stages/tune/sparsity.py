@@ -60,12 +60,12 @@ def adapted_layers(model: PeftModel) -> list[Any]:
 
 
 def masked_delta(delta, mask: torch.Tensor, adapter: str) -> torch.Tensor:
-    """Return what the adapter adds to a matrix, where the matrix is not zero."""
+    """Return the adapter's change of a matrix, at the weights that are not zero."""
     return delta(adapter) * mask
 
 
 def forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
-    """Return what the matrix with its masked adapter makes of `x`, dropout and dtypes as PEFT has them."""
+    """Return the output of the matrix with its masked adapter for `x`, with PEFT's dropout and dtypes."""
     output = layer.base_layer(x)
     (adapter,) = layer.active_adapters
     delta = layer.get_delta_weight(adapter)

@@ -35,7 +35,7 @@ class Tuned(NamedTuple):
 
 
 def tune(stage: str, start: Path, params: TuneParams) -> Tuned:
-    """Return the model in `start` tuned; what an interrupted run of `stage` has reached is gone on from."""
+    """Return the model in `start`, tuned; an interrupted run of `stage` is resumed."""
     run = load_section("run", RunParams)
     device = setup_torch(run, params.seed)
     method = METHODS[params.method]
@@ -54,7 +54,7 @@ def tune(stage: str, start: Path, params: TuneParams) -> Tuned:
 
 
 def make_objective(model: PreTrainedModel, params: TuneParams) -> Objective:
-    """Return what is trained for; the base is read only to be distilled from."""
+    """Return the objective; the base is loaded only for distillation."""
     if params.objective == "next_token":
         return next_token_loss
     base = load_model(BASE, model.device)
