@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao run threads show export chat samples test test-fast lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
+.PHONY: help setup llamacpp torchao run threads show page export chat samples test test-fast lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,13 @@ threads: setup ## Measure the fastest number of CPU threads, and print the line 
 
 show: setup ## Print the comparison of the last run again
 	python -m stages.report.show
+
+page: setup ## Serve the pages of the run and the studies on this machine only: make page [PORT=8000]
+	@test -f reports/index.html || { echo "espalier: page: reports/index.html is missing; \`make run\` writes it" >&2; exit 2; }
+	@echo "the run: http://127.0.0.1:$(or $(PORT),8000)/"
+	@cd reports && for page in */index.html; do test ! -f $$page || \
+	echo "study: http://127.0.0.1:$(or $(PORT),8000)/$${page%index.html}"; done
+	python -m http.server $(or $(PORT),8000) --bind 127.0.0.1 --directory reports
 
 export: setup ## Export models in the formats of export.formats in params.yaml to models/export
 	dvc repro export

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from analysis.page.study_data import Origin, study_data
+from analysis.page.write import write_page
 from analysis.params import ReportParams
 from analysis.study_page import study_page
 from analysis.study_plots import draw_all
@@ -15,19 +17,24 @@ from stages.common.params import load_section
 from stages.common.stage import run
 from studies.experiments import find_experiments
 from studies.measured import read_study
+from studies.origins import origins_of
 from studies.study import load_study
 
 REPORTS = Path("reports")
 
 
-def write_report(report: StudyReport) -> Path:
-    """Write reports/<study>/, tables, figures and the page, and return the page's path."""
+def write_report(report: StudyReport, origins: dict[str, Origin] | None = None) -> Path:
+    """Write reports/<study>/: tables, figures and both pages; return the path of the Markdown page.
+
+    `origins` say where the experiments come from, by name.
+    """
     with staged(REPORTS / report.name) as folder:
         folder.mkdir()
         for title, numbers in (("quality", report.quality), ("cost", report.costs)):
             write_table(folder, title, numbers, report.texts[title], f"Study {report.name}: {title}")
         plots = draw_all(folder / "plots", report.base, report.rows, report.chances)
         (folder / "study.md").write_text(study_page(report, plots), encoding="utf-8")
+        write_page(folder / "index.html", study_data(report, origins or {}))
     return REPORTS / report.name / "study.md"
 
 
@@ -44,8 +51,9 @@ def main() -> None:
         raise UserError("no study has been run for this commit; `make sweep STUDY=studies/demo.yaml` runs one")
     for study in started or studies:
         report = read_study(study, commits, load_section("report", ReportParams))
-        page = write_report(report)
-        print(f"{text_markdown(report.texts['quality'], LEFT)}\n\nreport: {page}")
+        page = write_report(report, origins_of(study, commits))
+        table = text_markdown(report.texts["quality"], LEFT)
+        print(f"{table}\n\nreport: {page}\npage: {page.with_name('index.html')}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.common.stage import FAILURE, run
 from studies.experiments import baseline, find_experiments
+from studies.live import LivePage
 from studies.progress import Progress
 from studies.study import Study, Variant, load_study
 from studies.workspace import FOLDER, Workspace
@@ -40,6 +41,7 @@ class Sweep:
         needed = [study.needs(each) for each in study.experiments]
         missing = [each for each in study.experiments if each.name not in self.done]
         self.waiting = sorted(missing, key=lambda each: -needed.count(each))  # what others need goes first
+        self.page = LivePage(study.name, FOLDER / f"{study.name}-page.log")
 
     def run(self) -> None:
         """Return when every experiment is done or has failed."""
@@ -50,8 +52,12 @@ class Sweep:
                 self.start_jobs()
                 states = [(job.workspace.variant, job.started, job.workspace.stage()) for job in self.running]
                 self.progress.show(states, self.waiting)
+                self.page.proceed()
                 time.sleep(POLL_SECONDS)
+            if self.page.finish():
+                self.progress.say(f"page: {self.page.path}")
         finally:
+            self.page.stop()
             self.stop_jobs()
             self.progress.end()
 
@@ -75,6 +81,7 @@ class Sweep:
             workspace.release()
             self.done.add(variant.name)
             self.progress.finished(variant, None)
+            self.write_page()
             return
         worker = min(set(range(self.jobs)) - {job.worker for job in self.running})
         environment = {"CUDA_VISIBLE_DEVICES": self.gpus[worker % len(self.gpus)]} if self.gpus else {}
@@ -92,6 +99,7 @@ class Sweep:
             if made:
                 self.done.add(variant.name)
                 self.progress.finished(variant, time.monotonic() - job.started)
+                self.write_page()
             else:
                 self.fail(variant, job.workspace.reason())
 
@@ -99,6 +107,15 @@ class Sweep:
         """Note why a variant is not there."""
         self.failed[variant.name] = reason
         self.progress.failed(variant, reason)
+        self.write_page()
+
+    def write_page(self) -> None:
+        """Have the study's page written again, once a variant is there that it can compare with the base."""
+        if any(variant.name in self.done for variant in self.study.variants):
+            labels = {each.name: each.label for each in self.study.experiments}
+            running = {job.workspace.variant.label: job.workspace.stage() for job in self.running}
+            failed = {labels[name]: reason for name, reason in self.failed.items()}
+            self.page.update({"running": running, "failed": failed})
 
     def stop_jobs(self) -> None:
         """Stop the running variants; the next sweep runs them again, and training resumes."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest_plugins = ["project", "stub_project"]
+pytest_plugins = ["browser", "project", "stub_project"]
 
 # The same examples on every run, and no limit on their time: a busy machine is no bug.
 settings.register_profile("espalier", derandomize=True, deadline=None)

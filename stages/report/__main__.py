@@ -7,6 +7,8 @@ import pandas as pd
 from analysis.contrasts import ACCURACY, PERPLEXITY
 from analysis.further import further_section
 from analysis.outcomes import read_table
+from analysis.page.run_data import run_data
+from analysis.page.write import write_page
 from analysis.params import Pruning, ReportParams, Window
 from analysis.quality import plot_rows
 from analysis.recovery import recovered_metric
@@ -16,7 +18,7 @@ from analysis.run_page import run_page
 from analysis.run_plots import draw_all
 from analysis.run_report import RunReport
 from stages.common.outputs import staged, write_details, write_metrics
-from stages.common.params import ModelsParams, load_section
+from stages.common.params import ModelsParams, load_section, read_params_file
 from stages.common.stage import run_stage
 
 METRICS, OUTCOMES, TASKS, REPORTS = Path("metrics"), Path("metrics/outcomes"), Path("data/tasks"), Path("reports")
@@ -54,6 +56,7 @@ def main() -> None:
         page = run_page(report, plots, further_section(further, METRICS, folder))
     with staged(REPORTS / "study.md") as file:
         file.write_text(page, encoding="utf-8")
+    write_page(REPORTS / "index.html", run_data(report, TASKS, read_params_file()))
     for name, metric, place in (("perplexity", PERPLEXITY, "set"), ("accuracy", ACCURACY, "task")):
         with staged(METRICS / "plots" / f"{name}.csv") as file:
             pd.DataFrame(plot_rows(report.runs, metric, place, name)).to_csv(file, index=False)

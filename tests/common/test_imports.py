@@ -125,3 +125,7 @@ def test_a_stages_deps_are_the_code_that_it_imports(name):
     package = stage["cmd"].split()[2].split(".")[:2]
     deps = {path for path in stage["deps"] if file_of(path.removesuffix(".py").replace("/", "."))}
     assert deps == code_of(ROOT.joinpath(*package))
+
+
+def test_the_reports_deps_hold_what_its_page_is_made_of():
+    assert "analysis/page/assets" in pipeline()["report"]["deps"]

@@ -76,6 +76,7 @@ def test_everything_is_written_and_repeats_to_the_byte(study_folder):
         "metrics/details/report.json",
         "metrics/plots/accuracy.csv",
         "metrics/plots/perplexity.csv",
+        "reports/index.html",
         "reports/study.md",
         *(f"reports/plots/{name}.png" for name in PLOTS),
     }

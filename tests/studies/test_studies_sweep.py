@@ -33,6 +33,14 @@ def test_a_failing_variant_is_named_and_stops_nothing(swept):
     assert "3/4 done, 1 failed" in printed and re.search(r"\d running, about \d+ (s|min) left", printed)
 
 
+def test_the_page_is_written_as_variants_end_and_names_what_failed(swept):
+    project, printed = swept
+    assert "page: reports/small/index.html" in printed
+    page = (project.folder / "reports/small/index.html").read_text()
+    assert '"label":"taylor 0.3"' in page and '"failed":{"taylor-0.9":"prune: prune.ratio = 0.9' in page
+    assert f"dvc exp apply {experiments(project)['taylor-0.3']}" in page
+
+
 def test_nothing_is_made_twice(swept):
     project, _ = swept
     stages = ("data", "base", "evaluate@base", "profile@base", "evaluate@pruned", "tune")
