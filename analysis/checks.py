@@ -4,11 +4,13 @@ A row of a table is one model, or the mean of several, so it is checked against 
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from analysis.arithmetic import Shape, exact_macs, parameters, shape_of, stored_mib
+from analysis.arithmetic import exact_macs, parameters, shape_of, stored_mib
 from analysis.audit import (
     CONTRADICTION,
     Finding,
@@ -17,7 +19,7 @@ from analysis.audit import (
     check_known,
     check_share,
 )
-from analysis.averages import chance_corrected
+from analysis.averages import chance_corrected, mean
 from analysis.contrasts import ACCURACY, PERPLEXITY
 from analysis.quality import AVERAGE, CORRECTED, Measure, measures, tasks_of
 from analysis.results import Metrics
@@ -49,14 +51,9 @@ def contradictions(
     findings = check_quality(quality, runs, chances) + check_spread(quality, runs, chances) + check_kept(quality, runs)
     if norms is not None:
         findings += check_accuracies(norms.round(DECIMALS), runs, list(norms), "acc_norm")
-    shapes = {row: [shape_of(run.config) for run in each if run.config] for row, each in runs.items()}
-    # The size of a GGUF's weights is that of its tensors, which no config.json gives.
-    dense = {row: [run for run in each if run.config and "gguf" not in run.model] for row, each in runs.items()}
-    stored = {row: [stored_mib(run.config) for run in each] for row, each in dense.items()}
-    on_cuda = {row for row, each in runs.items() if any(run.profile.get("memory_on_cuda") for run in each)}
-    findings += check_costs(costs, shapes, tokens) + check_weights(costs, stored, on_cuda)
+    findings += check_costs(costs, runs, tokens) + check_weights(costs, runs)
     if sizes is not None:
-        findings += check_sizes(sizes, shapes)
+        findings += check_sizes(sizes, runs)
     return [finding for finding in findings if finding.kind == CONTRADICTION]
 
 
@@ -72,8 +69,8 @@ def check_quality(table: pd.DataFrame, runs: Runs, chances: Metrics) -> list[Fin
     findings += check_accuracies(table, runs, tasks, "acc")
     for each in columns:
         if each.metric == PERPLEXITY:
-            known = {row: [perplexity(run.windows, each.name) for run in group] for row, group in runs.items()}
-            findings += check_known(table, each.column, by_row(table, known), "losses in windows.parquet", DECIMALS)
+            known = means(table, runs, partial(perplexity, text=each.name))
+            findings += check_known(table, each.column, known, "losses in windows.parquet", DECIMALS)
     return findings
 
 
@@ -81,9 +78,9 @@ def check_accuracies(table: pd.DataFrame, runs: Runs, tasks: list[str], metric: 
     """Return what in the columns `tasks` is not the share of right answers by `metric`, acc or acc_norm."""
     findings = []
     for task in tasks:
-        known = {row: [accuracy(run.questions, task, metric) for run in group] for row, group in runs.items()}
+        known = means(table, runs, partial(accuracy, task=task, metric=metric))
         reason = f"share of right answers by {metric} in questions.parquet"
-        findings += check_known(table, task, by_row(table, known), reason, DECIMALS)
+        findings += check_known(table, task, known, reason, DECIMALS)
     return findings
 
 
@@ -94,19 +91,19 @@ def check_spread(table: pd.DataFrame, runs: Runs, chances: Metrics) -> list[Find
     repeated = {row: group for row, group in runs.items() if len(group) > 1}
     for each in columns if repeated else ():
         values = {row: [recomputed(run, each, tasks, chances) for run in group] for row, group in repeated.items()}
-        known = {row: [float(np.std(each, ddof=1))] for row, each in values.items()}
+        known = pd.Series({row: np.std(found, ddof=1) for row, found in values.items()}, dtype=float)
         reason = "standard deviation of the runs"
-        findings += check_known(table, each.spread, by_row(table, known), reason, DECIMALS)
+        findings += check_known(table, each.spread, known.reindex(table.index), reason, DECIMALS)
     return findings
 
 
 def recomputed(run: Result, measure: Measure, tasks: list[str], chances: Metrics) -> float:
     """Return one run's value in a column of the quality table, from its answers and losses."""
     if measure.metric == PERPLEXITY:
-        return perplexity(run.windows, measure.name)
+        return perplexity(run, measure.name)
     if measure.metric == ACCURACY:
-        return accuracy(run.questions, measure.name, "acc")
-    scores = pd.Series({task: accuracy(run.questions, task, "acc") for task in tasks}, dtype=float)
+        return accuracy(run, measure.name, "acc")
+    scores = pd.Series({task: accuracy(run, task, "acc") for task in tasks}, dtype=float)
     if measure.metric == AVERAGE:
         return float(scores.mean())
     return chance_corrected(scores, 100 * pd.Series(chances, dtype=float).reindex(tasks))
@@ -116,13 +113,11 @@ def check_kept(table: pd.DataFrame, runs: Runs) -> list[Finding]:
     """Return what in the column of parameters kept is not as the models' shapes say."""
     if "kept_percent" not in table:
         return []
-    (base,) = next(iter(runs.values()))
-    whole = parameters(shape_of(base.config))
-    kept = {row: [100 * parameters(shape_of(run.config)) / whole for run in each] for row, each in runs.items()}
-    return check_known(table, "kept_percent", by_row(table, kept), "the shapes in config.json", DECIMALS)
+    counted = means(table, runs, count)
+    return check_known(table, "kept_percent", 100 * counted / counted.iloc[0], "the shapes in config.json", DECIMALS)
 
 
-def check_costs(table: pd.DataFrame, shapes: dict[str, list[Shape]], tokens: int) -> list[Finding]:
+def check_costs(table: pd.DataFrame, runs: Runs, tokens: int) -> list[Finding]:
     """Return what in the cost table contradicts its own quotients or the closed formulas for the models' shapes.
 
     The first row is the base.
@@ -132,29 +127,23 @@ def check_costs(table: pd.DataFrame, shapes: dict[str, list[Shape]], tokens: int
         if metric in table:
             whole = table.assign(base=table[metric].iloc[0])
             findings += check_share(whole, f"{metric}_percent", metric, "base", DECIMALS, decimals)
-    counted = {row: [float(parameters(shape)) for shape in each] for row, each in shapes.items()}
-    findings += check_known(table, "parameters", by_row(table, counted), "the shape in config.json", 0)
-    computed = {row: [exact_macs(shape, tokens) / 1e9 for shape in each] for row, each in shapes.items()}
-    reason = f"the shape in config.json, {tokens} tokens"
-    return findings + check_known(table, "gmacs", by_row(table, computed), reason, 4, MAC_TOLERANCE)
+    findings += check_known(table, "parameters", means(table, runs, count), "the shape in config.json", 0)
+    gmacs = means(table, runs, lambda run: exact_macs(shape_of(run.config), tokens) / 1e9 if run.config else math.nan)
+    return findings + check_known(table, "gmacs", gmacs, f"the shape in config.json, {tokens} tokens", 4, MAC_TOLERANCE)
 
 
-def check_weights(table: pd.DataFrame, stored: dict[str, list[float]], on_cuda: set[str]) -> list[Finding]:
-    """Return the rows whose weights are not as large as their parameters are `stored`, by config.json, in MiB.
-
-    Those that were measured, `on_cuda`, may be somewhat more.
-    """
-    if "weights_mib" not in table:
-        return []
+def check_weights(table: pd.DataFrame, runs: Runs) -> list[Finding]:
+    """Return the rows whose weights are not as large as config.json says; on CUDA they may be somewhat more."""
     findings = []
-    for measured, tolerance in ((True, BLOCK_TOLERANCE), (False, BUFFER_TOLERANCE)):
-        known = by_row(table, {row: sizes for row, sizes in stored.items() if (row in on_cuda) == measured})
+    for on_cuda, tolerance in ((True, BLOCK_TOLERANCE), (False, BUFFER_TOLERANCE)):
+        alike = {row: group for row, group in runs.items() if any(map(measured_on_cuda, group)) == on_cuda}
         reason = f"shape and dtype in config.json, {tolerance:.1%} allowed for the rest"
-        findings += check_known(table, "weights_mib", known, reason, DECIMALS, tolerance)
+        if "weights_mib" in table:
+            findings += check_known(table, "weights_mib", means(table, alike, stored), reason, DECIMALS, tolerance)
     return findings
 
 
-def check_sizes(table: pd.DataFrame, shapes: dict[str, list[Shape]]) -> list[Finding]:
+def check_sizes(table: pd.DataFrame, runs: Runs) -> list[Finding]:
     """Return what in the table of parameters before and after pruning contradicts its row or the models' shapes."""
     if table.empty:
         return []
@@ -162,25 +151,39 @@ def check_sizes(table: pd.DataFrame, shapes: dict[str, list[Shape]]) -> list[Fin
     if "nonzero" in table:
         findings += check_share(table, "nonzero_percent", "nonzero", "before", DECIMALS, 0)
     for column, model in (("before", "base"), ("after", "pruned")):
-        known = by_row(table, {"pruned": [float(parameters(shape)) for shape in shapes.get(model, [])]})
+        known = means(table, {"pruned": runs[model]}, count)
         findings += check_known(table, column, known, f"the {model} model's shape in config.json", 0)
     return findings
 
 
-def by_row(table: pd.DataFrame, values: dict[str, list[float]]) -> pd.Series:
-    """Return the means of the values as a column of `table`, NaN where a row has none."""
-    means = {row: float(np.mean(each)) if each else math.nan for row, each in values.items()}
-    return pd.Series(means, dtype=float).reindex(table.index)
+def means(table: pd.DataFrame, runs: Runs, value: Callable[[Result], float]) -> pd.Series:
+    """Return the mean of `value` over the runs of each row of `table`, NaN where it has none."""
+    return pd.Series({row: mean([value(run) for run in group]) for row, group in runs.items()}).reindex(table.index)
 
 
-def accuracy(questions: pd.DataFrame, task: str, metric: str) -> float:
+def count(run: Result) -> float:
+    """Return the parameters that a model's config.json describes, NaN without one."""
+    return float(parameters(shape_of(run.config))) if run.config else math.nan
+
+
+def stored(run: Result) -> float:
+    """Return the size of the weights in MiB that config.json describes; NaN of a GGUF's, which are its tensors'."""
+    return stored_mib(run.config) if run.config and "gguf" not in run.model else math.nan
+
+
+def measured_on_cuda(run: Result) -> bool:
+    """Return whether CUDA's allocator measured the weights."""
+    return bool(run.profile.get("memory_on_cuda"))
+
+
+def accuracy(run: Result, task: str, metric: str) -> float:
     """Return the share of right answers in percent, NaN where there is none."""
-    return 100 * float(questions.loc[questions["task"] == task, metric].astype(float).mean())
+    return 100 * float(run.questions.loc[run.questions["task"] == task, metric].astype(float).mean())
 
 
-def perplexity(windows: pd.DataFrame, name: str) -> float:
-    """Return the perplexity over the windows of set `name`, NaN if there are none."""
-    chosen = windows[windows["set"] == name]
+def perplexity(run: Result, text: str) -> float:
+    """Return the perplexity over the windows of `text`, NaN if there are none."""
+    chosen = run.windows[run.windows["set"] == text]
     if chosen.empty:
         return math.nan
     return float(np.exp(mean_loss(chosen[["loss"]].to_numpy(dtype=float), chosen["tokens"].to_numpy(dtype=float))[0]))

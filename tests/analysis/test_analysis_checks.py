@@ -8,6 +8,7 @@ import pytest
 from cells import answered
 
 from analysis.arithmetic import (
+    Shape,
     exact_macs,
     parameters,
     stored_mib,
@@ -30,12 +31,22 @@ EVALUATE = {
     "tuned": {},
 }
 CHANCES = {"a": 0.5, "b": 0.25}
-SHAPES = {"base": [TINYLLAMA], "pruned": [prune_like_llm_pruner(TINYLLAMA, 0.3, THESIS_LAYERS)]}
-STORED = {model: [parameters(shape) / 2**19] for model, (shape,) in SHAPES.items()}  # in bfloat16
+SHAPES = {"base": TINYLLAMA, "pruned": prune_like_llm_pruner(TINYLLAMA, 0.3, THESIS_LAYERS)}
 PROFILE = {
     model: {"parameters": parameters(s), "gmacs": exact_macs(s, 64) / 1e9, "weights_mib": parameters(s) / 2**19}
-    for model, (s,) in SHAPES.items()
+    for model, s in SHAPES.items()
 }
+CONFIG = {
+    "model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "head_dim": 64, "num_hidden_layers": 22,
+    "num_attention_heads": 32, "num_key_value_heads": 4, "intermediate_size": 5632, "dtype": "bfloat16",
+}  # fmt: skip
+
+
+def config_of(shape: Shape) -> dict:
+    """Return the config.json of a model of this shape."""
+    keys = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+    own = [dict(zip(keys, (each.heads, each.kv_heads, each.mlp), strict=True)) for each in shape.layers]
+    return CONFIG | {"per_layer_config": {str(index): widths for index, widths in enumerate(own)}}
 
 
 RIGHT = {"base": [1, 1, 1, 0, 1, 1, 0, 0], "pruned": [1, 0, 0, 0, 1, 0, 0, 0], "tuned": []}
@@ -52,7 +63,8 @@ def result(model: str) -> Result:
         "answer": None,
     }
     (run,) = answered(model, pd.DataFrame(right), pd.DataFrame({"set": "text", "loss": LOSSES[model], "tokens": 9}))
-    return replace(run, evaluate=EVALUATE[model], profile=PROFILE.get(model, {}))
+    config = config_of(SHAPES[model]) if model in SHAPES else {}
+    return replace(run, evaluate=EVALUATE[model], profile=PROFILE.get(model, {}), config=config)
 
 
 RUNS = {model: [result(model)] for model in EVALUATE}
@@ -104,34 +116,32 @@ def test_our_cost_table_is_checked(column, percent):
     table = cost_table()
     if column:
         table.loc["pruned", f"{column}_percent" if percent else column] *= 1.01
-    found = places(check_costs(table, SHAPES, 64) + check_weights(table, STORED, set()))
+    found = places(check_costs(table, RUNS, 64) + check_weights(table, RUNS))
     changed = {("pruned", f"{column}_percent")} | (set() if percent else {("pruned", column)})
     assert found == (changed if column else set())
 
 
 def test_weights_measured_on_cuda_may_be_somewhat_more():
-    table = cost_table()
+    table, (pruned,) = cost_table(), RUNS["pruned"]
+    on_cuda = RUNS | {"pruned": [replace(pruned, profile=pruned.profile | {"memory_on_cuda": 1})]}
     table.loc["pruned", "weights_mib"] *= 1.01
-    assert not check_weights(table, STORED, {"pruned"})
+    assert not check_weights(table, on_cuda)
+    assert places(check_weights(table, RUNS)) == {("pruned", "weights_mib")}
     table.loc["pruned", "weights_mib"] *= 1.05
-    assert places(check_weights(table, STORED, {"pruned"})) == {("pruned", "weights_mib")}
-    assert check_weights(table.drop(columns="weights_mib"), STORED, set()) == []
+    assert places(check_weights(table, on_cuda)) == {("pruned", "weights_mib")}
+    assert check_weights(table.drop(columns="weights_mib"), RUNS) == []
 
 
 def test_the_size_of_weights_follows_the_dtype():
-    config = {
-        "model_type": "llama", "vocab_size": 32000, "hidden_size": 2048, "num_hidden_layers": 22,
-        "num_attention_heads": 32, "num_key_value_heads": 4, "intermediate_size": 5632, "dtype": "bfloat16",
-    }  # fmt: skip
-    assert stored_mib(config) == STORED["base"][0] == stored_mib(config | {"dtype": "float32"}) / 2
-    assert math.isnan(stored_mib(config | {"quantization_config": {}}))
+    assert stored_mib(CONFIG) == PROFILE["base"]["weights_mib"] == stored_mib(CONFIG | {"dtype": "float32"}) / 2
+    assert math.isnan(stored_mib(CONFIG | {"quantization_config": {}}))
 
 
 def test_our_table_of_sizes_is_checked():
     counts = {"parameters_before": 1_100_048_384, "parameters": 921_651_200}
     table = size_table(counts)
-    assert check_sizes(table, SHAPES) == []
+    assert check_sizes(table, RUNS) == []
     assert table.loc["pruned", "kept_percent"] == 83.78
     table.loc["pruned", "before"] = 1_261_529_088
-    assert places(check_sizes(table, SHAPES)) == {("pruned", "before"), ("pruned", "kept_percent")}
-    assert check_sizes(size_table({}), SHAPES) == []
+    assert places(check_sizes(table, RUNS)) == {("pruned", "before"), ("pruned", "kept_percent")}
+    assert check_sizes(size_table({}), RUNS) == []
