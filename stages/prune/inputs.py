@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from stages.prune.activations import Activations
 
 DAMPING = 0.01  # of the mean diagonal: keeps the Hessian invertible when tokens are few or channels dead
+# The same where weights are solved for towards the dense model's stream: a solution that fits the windows alone loses
+# more of other text. docs/methods-measured.md has the measurements.
+DAMPING_TOWARDS_DENSE = 0.3
 ZERO = 1e-3  # an activation this small beside the root mean square of all counts as zero
 
 
@@ -75,11 +78,16 @@ class Inputs:
         threshold = ZERO * self.moments[1].mean().sqrt()
         return torch.stack([(x.abs() <= threshold).double().sum(0) for x in self.batches()]).sum(0) / self.tokens
 
+    @property
+    def damping(self) -> float:
+        """The share of the Hessian's mean diagonal that is added to it."""
+        return DAMPING_TOWARDS_DENSE if self.activations.targets else DAMPING
+
     @cached_property
     def hessian(self) -> torch.Tensor:
-        """H = X'X / n + 0.01 mean(diag) I, shape (in, in)."""
+        """H = X'X / n + d mean(diag) I, shape (in, in), with d the damping."""
         hessian = finite(products(self.batches(), self.batches()) / self.tokens, self.matrices)
-        hessian.diagonal().add_(damping(hessian))
+        hessian.diagonal().add_(damping(hessian, self.damping))
         return hessian
 
     @cached_property
@@ -97,8 +105,8 @@ class Inputs:
         bias, scale = 0 if self.linear.bias is None else self.linear.bias, self.activations.half.scale
         streams = zip(self.activations.targets, self.activations.hidden, strict=True)
         cross = products(((target - stream) / scale - bias for target, stream in streams), self.batches())
-        undamped = self.hessian.diagonal().mean() / (1 + DAMPING)
-        return cross / self.tokens + DAMPING * undamped * self.linear.weight.double()
+        undamped = self.hessian.diagonal().mean() / (1 + self.damping)
+        return cross / self.tokens + self.damping * undamped * self.linear.weight.double()
 
 
 @torch.no_grad()
@@ -112,9 +120,9 @@ def products(left: Iterable[torch.Tensor], right: Iterable[torch.Tensor]) -> tor
     return sum(sums, start=torch.zeros((), dtype=torch.float64))
 
 
-def damping(hessian: torch.Tensor) -> float:
+def damping(hessian: torch.Tensor, share: float) -> float:
     """Return what is added to the diagonal; where all inputs are zero, any number will do."""
-    return DAMPING * hessian.diagonal().mean().item() or 1.0
+    return share * hessian.diagonal().mean().item() or 1.0
 
 
 def finite(statistics: torch.Tensor, matrices: SharedInput) -> torch.Tensor:

@@ -35,7 +35,8 @@ def test_gradients_are_those_of_the_drawn_tokens_log_likelihood(family, windows,
         likelihood = logits.log_softmax(-1).gather(1, tokens[:, None]).sum()
         wanted = torch.autograd.grad(likelihood, list(outputs.values()))
         for key, gradient in zip(outputs, wanted, strict=True):
-            torch.testing.assert_close(got[key][draw], gradient.flatten(0, 1), rtol=1e-4, atol=1e-5)
+            rounded = gradient.flatten(0, 1).bfloat16()
+            torch.testing.assert_close(got[key][draw], rounded, rtol=2**-7, atol=1e-5)  # its last bit may differ
 
 
 @pytest.mark.parametrize("kind", ["attention", "mlp"])

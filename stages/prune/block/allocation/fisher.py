@@ -24,7 +24,10 @@ TOKENS_OF_LOGITS = 256  # a vocabulary is many times as wide as a layer
 class Fisher(Sensitivity):
     def losses(self, task: Task) -> list[dict[int, float]]:
         """Return for every module the predicted loss by the number of units removed from it alone."""
-        gradients = output_gradients(task.model, first_windows(task.windows), task.params.seed)
+        wanted = {(module.layer, module.kind) for module in task.modules}
+        every = output_gradients(task.model, first_windows(task.windows), task.params.seed)
+        gradients = {place: every.pop(place) for place in wanted}
+        every.clear()
         return losses_by_level(task, lambda here: predicted_loss(here, gradients[here.layer, here.kind]))
 
 
@@ -35,20 +38,24 @@ def predicted_loss(activations: Activations, gradients: torch.Tensor) -> Loss:
     `gradients` are those of the half's output, shape (draws, tokens, hidden), on the first tokens of the windows.
     """
     output = activations.output
-    x = torch.cat([each.flatten(0, 1) for each in activations.read_by_output()])[: gradients.shape[1]]
+    batches, tokens = activations.read_by_output(), gradients.shape[1]
+    enough = -(-tokens // batches[0].shape[:2].numel())
+    x = torch.cat([each.flatten(0, 1) for each in batches[:enough]])[:tokens]
     dense = output.weight.detach().clone()
 
     def loss() -> float:
         change = x.float() @ (output.weight - dense).float().T
-        return 0.5 * (gradients * change).sum(-1).square().mean().item()
+        return 0.5 * (gradients.float() * change).sum(-1).square().mean().item()
 
     return torch.no_grad()(loss)
 
 
 def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -> dict[tuple[int, str], torch.Tensor]:
-    """Return by layer and half the gradients of the log-likelihood at its output, (draws, tokens, hidden), float32.
+    """Return by layer and half the gradients of the log-likelihood at its output, (draws, tokens, hidden), bfloat16.
 
     Layer by layer from the last one: the forward pass keeps each layer's input, from which the layer is computed again.
+    All gradients together are the largest thing held: bfloat16 halves them, and its error of 0.4 % is far below that of
+    two draws.
     """
     activations = Activations(model, windows)
     inputs = [torch.cat(activations.hidden)]
@@ -63,7 +70,7 @@ def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -
         rows = [torch.autograd.grad(end, (*outputs.values(), stream), each, retain_graph=True) for each in slopes]
         *found, slopes = (torch.stack(each) for each in zip(*rows, strict=True))
         for kind, gradients in zip(outputs, found, strict=True):
-            result[layer, kind] = gradients.flatten(1, 2).float()
+            result[layer, kind] = gradients.flatten(1, 2).bfloat16()
     return result
 
 
