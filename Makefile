@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao run threads show page export chat samples test test-fast lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
+.PHONY: help setup llamacpp torchao ray slurm run threads show page export chat samples test test-fast test-cluster lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,12 @@ llamacpp: setup ## Install llama.cpp, to check and profile GGUF exports in it (b
 
 torchao: setup ## Install torchao, for exports in torch's own 8 bits
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-torchao.txt -c constraints.txt
+
+ray: setup ## Install Ray, for make sweep EXECUTOR=ray
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ray.txt -c constraints.txt
+
+slurm: setup ## Install submitit, for make sweep EXECUTOR=slurm
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-slurm.txt -c constraints.txt
 
 run: setup ## Run the pipeline (dvc repro) and print base, pruned and tuned side by side
 	@python -m stages.check.cores
@@ -71,6 +77,9 @@ test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
 	pytest $(WORKERS) -m "not slow"
 
+test-cluster: setup ray slurm ## Sweep on a Ray and a Slurm of this machine (root, Debian's slurm-wlm and munge)
+	pytest -m cluster -rs tests/studies
+
 faults: setup ## Run the whole fault campaign; docs/reliability-measured.md has the figures
 	ESPALIER_FAULTS=large pytest tests/faults
 
@@ -83,8 +92,8 @@ format: setup ## Format the code and fix what ruff can
 	ruff format .
 	ruff check --fix .
 
-sweep: setup ## Run the missing variants of a study: make sweep STUDY=studies/demo.yaml [JOBS=2] [GPUS=0,1]
-	python -m studies.sweep $(STUDY) $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS))
+sweep: setup ## Run the missing variants of a study: make sweep STUDY=studies/demo.yaml [JOBS=2] [GPUS=0,1] [EXECUTOR=ray|slurm]
+	python -m studies.sweep $(STUDY) $(if $(EXECUTOR),--executor $(EXECUTOR)) $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS))
 
 compare: setup ## Compare a study's variants in reports/<study>/; without STUDY=..., all studies that have some
 	python -m studies.compare $(STUDY)

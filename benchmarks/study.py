@@ -15,6 +15,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from studies.executors.local import LocalExecutor
 from studies.experiments import baseline
 from studies.progress import Progress
 from studies.study import Study, Variant, load_study
@@ -30,7 +31,7 @@ def measure(study: Study) -> dict[tuple[str, ...], float]:
     assert pruned is not None
     parts = Study(study.name, study.bases, [pruned, tuned])
     progress = Progress(len(parts.experiments), 1)
-    Sweep(parts, baseline(), 1, [], progress).run()
+    Sweep(parts, LocalExecutor(parts, baseline(), 1, []), progress).run()
     return {models: seconds for models, (seconds,) in progress.seconds.items()}
 
 

@@ -1,20 +1,21 @@
-"""python -m studies.sweep STUDY [--jobs N] [--gpus 0,1]: run the missing variants of a study as DVC experiments."""
+"""python -m studies.sweep STUDY [--executor local] [--jobs N] [--gpus 0,1]: run the missing variants of a study.
+
+Each variant is a DVC experiment. The executor runs them: on this machine (local) or on a cluster (ray, slurm).
+"""
 
 import argparse
-import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.common.stage import FAILURE, run
+from studies.executors.choose import EXECUTORS, new_executor
+from studies.executors.protocol import Executor, Run
 from studies.experiments import baseline, find_experiments
 from studies.live import LivePage
 from studies.progress import Progress
 from studies.study import Study, Variant, load_study
-from studies.workspace import FOLDER, Workspace
+from studies.workspace import FOLDER
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10
@@ -22,19 +23,17 @@ GRACE_SECONDS = 10
 
 @dataclass
 class Job:
-    """A variant that is being run: by `process`, in `workspace`, as worker number `worker`."""
+    """A run and when it was started."""
 
-    workspace: Workspace
-    process: subprocess.Popen
-    worker: int
+    run: Run
     started: float = field(default_factory=time.monotonic)
 
 
 class Sweep:
-    """Run the experiments of a study, `jobs` at a time, each after the one that it needs."""
+    """Run the experiments of a study by an executor, each after the one that it needs."""
 
-    def __init__(self, study: Study, start: str, jobs: int, gpus: list[str], progress: Progress):
-        self.study, self.start, self.jobs, self.gpus, self.progress = study, start, jobs, gpus, progress
+    def __init__(self, study: Study, executor: Executor, progress: Progress):
+        self.study, self.executor, self.progress = study, executor, progress
         self.done = set(find_experiments(study.experiments))
         self.failed: dict[str, str] = {}
         self.running: list[Job] = []
@@ -49,8 +48,9 @@ class Sweep:
         try:
             while self.waiting or self.running:
                 self.finish_jobs()
-                self.start_jobs()
-                states = [(job.workspace.variant, job.started, job.workspace.stage()) for job in self.running]
+                with self.executor.batch():
+                    self.start_jobs()
+                states = [(job.run.variant, job.started, job.run.stage()) for job in self.running]
                 self.progress.show(states, self.waiting)
                 self.page.proceed()
                 time.sleep(POLL_SECONDS)
@@ -68,40 +68,38 @@ class Sweep:
             if needed and needed.name in self.failed:
                 self.waiting.remove(variant)
                 self.fail(variant, f"not run, since it needs {needed.label}")
-            elif (needed is None or needed.name in self.done) and len(self.running) < self.jobs:
+            elif (needed is None or needed.name in self.done) and len(self.running) < self.executor.jobs:
                 self.start_job(variant)
 
     def start_job(self, variant: Variant) -> None:
         """Start one variant, unless another sweep has it or has finished it."""
-        workspace = Workspace(variant, self.start)
-        if not workspace.claim():
+        run = self.executor.run_of(variant)
+        if not run.claim():
             return
         self.waiting.remove(variant)
-        if workspace.collect():
-            workspace.release()
+        if run.collect():
+            run.release()
             self.done.add(variant.name)
             self.progress.finished(variant, None)
             self.write_page()
             return
-        worker = min(set(range(self.jobs)) - {job.worker for job in self.running})
-        environment = {"CUDA_VISIBLE_DEVICES": self.gpus[worker % len(self.gpus)]} if self.gpus else {}
         needed = self.study.needs(variant)
-        commit = find_experiments([needed])[needed.name] if needed else None
-        self.running.append(Job(workspace, workspace.start(environment, commit), worker))
+        run.start(find_experiments([needed])[needed.name] if needed else None)
+        self.running.append(Job(run))
 
     def finish_jobs(self) -> None:
         """Take in the experiments that have ended."""
-        for job in [job for job in self.running if job.process.poll() is not None]:
+        for job in [job for job in self.running if job.run.ended()]:
             self.running.remove(job)
-            variant = job.workspace.variant
-            made = job.workspace.collect()
-            job.workspace.release()
+            variant = job.run.variant
+            made = job.run.collect()
+            job.run.release()
             if made:
                 self.done.add(variant.name)
                 self.progress.finished(variant, time.monotonic() - job.started)
                 self.write_page()
             else:
-                self.fail(variant, job.workspace.reason())
+                self.fail(variant, job.run.reason())
 
     def fail(self, variant: Variant, reason: str) -> None:
         """Note why a variant is not there."""
@@ -113,33 +111,30 @@ class Sweep:
         """Have the study's page written again, once a variant is there that it can compare with the base."""
         if any(variant.name in self.done for variant in self.study.variants):
             labels = {each.name: each.label for each in self.study.experiments}
-            running = {job.workspace.variant.label: job.workspace.stage() for job in self.running}
+            running = {job.run.variant.label: job.run.stage() for job in self.running}
             failed = {labels[name]: reason for name, reason in self.failed.items()}
             self.page.update({"running": running, "failed": failed})
 
     def stop_jobs(self) -> None:
         """Stop the running variants; the next sweep runs them again, and training resumes."""
         for job in self.running:
-            os.killpg(job.process.pid, signal.SIGINT)
+            job.run.interrupt()
         for job in self.running:
-            try:
-                job.process.wait(GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(job.process.pid, signal.SIGKILL)
+            job.run.kill(GRACE_SECONDS)
 
 
 def main() -> int:
     """Run the sweep and return the exit code: 0 when all is there, 1 when something failed."""
     parser = argparse.ArgumentParser(prog="python -m studies.sweep", description=__doc__)
     parser.add_argument("study", type=Path, help="studies/<name>.yaml")
+    parser.add_argument("--executor", choices=EXECUTORS, default="local", help="where they run; cluster.yaml says more")
     parser.add_argument("--jobs", type=positive, help="experiments at a time; default: one per GPU named, else one")
     parser.add_argument("--gpus", type=names, default=[], help="CUDA devices, dealt out to the workers in turn: 0,1")
     arguments = parser.parse_args()
     study, start = load_study(arguments.study), baseline()
-    jobs = arguments.jobs or len(arguments.gpus) or 1
-    warn_of_threads(study, jobs)
-    progress = Progress(len(study.experiments), jobs)
-    sweep = Sweep(study, start, jobs, arguments.gpus, progress)
+    executor = new_executor(arguments.executor, arguments.study, study, start, arguments.jobs, arguments.gpus)
+    executor.prepare()
+    sweep = Sweep(study, executor, Progress(len(study.experiments), executor.jobs))
     sweep.run()
     for name, reason in sweep.failed.items():
         print(f"failed: {name}: {reason}")
@@ -158,18 +153,6 @@ def positive(text: str) -> int:
 def names(text: str) -> list[str]:
     """Return the GPUs of a list like 0,1."""
     return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def warn_of_threads(study: Study, jobs: int) -> None:
-    """Say so when the workers want more CPU threads than there are cores; params are not changed for that."""
-    threads = max(variant.params["run"]["threads"] for variant in study.experiments)
-    cores = len(os.sched_getaffinity(0))
-    if jobs > 1 and jobs * threads > cores:
-        print(
-            f"{jobs} jobs of run.threads = {threads} share {cores} cores; fewer threads per job may be faster, "
-            "but are other results: every result is bit-identical for one number of threads only",
-            file=sys.stderr,
-        )
 
 
 if __name__ == "__main__":

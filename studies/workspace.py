@@ -16,6 +16,7 @@ from typing import IO
 from dvc.config import Config
 from dvc.config_schema import RelPath
 from dvc.repo import Repo
+from dvc.stage import Stage
 
 from stages.common.errors import shown
 from stages.common.outputs import remove
@@ -27,14 +28,11 @@ from studies.study import Variant
 FOLDER = Path(".dvc/tmp/sweep")
 
 
-class Workspace:
-    """Where a variant is run: `project` in the clone `folder`; `log` holds what DVC and the stages print."""
+class Claimed:
+    """A variant that one sweep or worker at a time may run, and the log of its run."""
 
-    def __init__(self, variant: Variant, baseline: str):
-        self.variant, self.baseline = variant, baseline
-        self.folder, self.log = FOLDER.resolve() / variant.name, FOLDER / f"{variant.name}.log"
-        # The project may be a folder of a larger repository.
-        self.project = self.folder / git("rev-parse", "--show-prefix")
+    def __init__(self, variant: Variant):
+        self.variant, self.log = variant, FOLDER / f"{variant.name}.log"
         self.lock: IO | None = None
 
     def claim(self) -> bool:
@@ -49,15 +47,44 @@ class Workspace:
             self.lock.close()
             self.lock = None
 
+    def reason(self) -> str:
+        """Return the one line of the log that says why the experiment failed."""
+        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
+        for start in ("espalier: ", "ERROR: "):
+            found = [line for line in lines if line.startswith(start)]
+            if found:
+                return found[-1].removeprefix(start)
+        return lines[-1] if lines else "it printed nothing"
+
+    def stage(self) -> str:
+        """Return the stage that is running."""
+        marks = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("Running stage")]
+        return marks[-1].split("'")[1] if marks else "dvc"
+
+
+class Workspace(Claimed):
+    """Where a variant is run: `project` in the clone `folder`; `log` holds what DVC and the stages print."""
+
+    def __init__(self, variant: Variant, baseline: str, flags: tuple[str, ...] = ()):
+        super().__init__(variant)
+        self.baseline, self.flags = baseline, flags  # `flags` are those of dvc exp run
+        self.folder = FOLDER.resolve() / variant.name
+        # The project may be a folder of a larger repository.
+        self.project = self.folder / git("rev-parse", "--show-prefix")
+
     def collect(self) -> bool:
         """Return whether the experiment is there, fetched from the clone if it was finished in it."""
         reference = reference_of(self.baseline, self.variant.name)
-        if (self.folder / ".git").is_dir() and git("for-each-ref", reference, folder=self.folder):
+        if self.has(reference):
             git("fetch", "-q", str(self.folder), f"{reference}:{reference}")
         remove(self.folder)
         return self.variant.name in find_experiments([self.variant])
 
-    def start(self, environment: dict[str, str], needed: str | None) -> subprocess.Popen:
+    def has(self, reference: str) -> bool:
+        """Return whether the clone has the reference: that of the experiment once it is finished."""
+        return (self.folder / ".git").is_dir() and bool(git("for-each-ref", reference, folder=self.folder))
+
+    def launch(self, environment: dict[str, str], needed: str | None) -> subprocess.Popen:
         """Make the clone and start the experiment in it, from the results of the commit `needed` if there is one."""
         self.clone()
         if needed:
@@ -65,7 +92,7 @@ class Workspace:
             git("checkout", "-q", self.baseline, "--", "params.yaml", folder=self.project)
         write_settings(self.project / "params.yaml", self.variant.settings)
         keep_only(self.project, self.variant.targets)
-        command = ["dvc", *command_of(self.variant)]
+        command = ["dvc", *command_of(self.variant, self.flags)]
         environment = {**environment, "DVC_SITE_CACHE_DIR": str(self.site_cache)}
         with self.log.open("w", encoding="utf-8") as log:
             print(shlex.join(command), file=log)
@@ -105,20 +132,6 @@ class Workspace:
         """DVC's site cache, one for each clone, so that clones do not wait for each other."""
         return self.project / ".dvc/tmp/site"
 
-    def reason(self) -> str:
-        """Return the line of the log with the reason of the failure."""
-        lines = [line.strip() for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines()]
-        for start in ("espalier: ", "ERROR: "):
-            found = [line for line in lines if line.startswith(start)]
-            if found:
-                return found[-1].removeprefix(start)
-        return lines[-1] if lines else "it printed nothing"
-
-    def stage(self) -> str:
-        """Return the stage that is running."""
-        marks = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("Running stage")]
-        return marks[-1].split("'")[1] if marks else "dvc"
-
 
 def claim(path: Path) -> IO | None:
     """Return the lock file, locked; None if a process holds it. It is free again when every holder has closed it."""
@@ -131,9 +144,9 @@ def claim(path: Path) -> IO | None:
     return lock
 
 
-def command_of(variant: Variant) -> list[str]:
+def command_of(variant: Variant, flags: tuple[str, ...] = ()) -> list[str]:
     """Return the arguments of dvc that run the variant where params.yaml holds its settings."""
-    return ["exp", "run", "-n", variant.name, *variant.targets]
+    return ["exp", "run", "-n", variant.name, *flags, *variant.targets]
 
 
 def keep_only(folder: Path, targets: list[str]) -> None:
@@ -142,10 +155,15 @@ def keep_only(folder: Path, targets: list[str]) -> None:
     They were made with other params: an experiment that keeps them would show another model's metrics as its own.
     """
     with Repo(str(folder)) as repo:
-        graph = repo.index.graph
-        wanted = [stage for stage in graph if stage.name in targets]
-        for stage in wanted:  # grows as it goes
-            wanted += [before for before in graph.successors(stage) if before not in wanted]
-        for stage in set(graph) - set(wanted):
+        for stage in set(repo.index.graph) - set(stages_of(repo, targets)):
             for out in stage.outs:
                 remove(Path(out.fs_path))
+
+
+def stages_of(repo: Repo, targets: list[str]) -> list[Stage]:
+    """Return the stages `targets` and those before them."""
+    graph = repo.index.graph
+    wanted = [stage for stage in graph if stage.name in targets]
+    for stage in wanted:  # grows as it goes
+        wanted += [before for before in graph.successors(stage) if before not in wanted]
+    return wanted

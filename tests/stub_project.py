@@ -1,6 +1,7 @@
 """Projects whose stages are `stub_stage`, run by the real dvc."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,19 @@ points:
 """
 LABELS = {"base", "taylor-0.3", "taylor-0.3-tuned"}  # taylor-0.9 fails
 SWEEP = ("python", "-m", "studies.sweep", "studies/small.yaml")
+RETRIES = 20
 COMPARE = ("python", "-m", "studies.compare", "studies/small.yaml")
 
 
 @pytest.fixture(scope="session")
 def stub_project(tmp_path_factory) -> Project:
     """A committed project that nothing has been run in. Tests take a `copy`."""
-    project = new_project(tmp_path_factory.mktemp("stub") / "project")
+    return new_stub_project(tmp_path_factory.mktemp("stub") / "project", STUDY)
+
+
+def new_stub_project(folder: Path, study: str) -> Project:
+    """Return a project of stub stages in `folder`, with a study small."""
+    project = new_project(folder)
     stub = Path(__file__).with_name("stub_stage.py")
     for stage in STAGES:
         shutil.copy(stub, project.folder / "stages" / stage / "__main__.py")
@@ -32,7 +39,7 @@ def stub_project(tmp_path_factory) -> Project:
     for stage in set(pipeline["stages"]) - {"check", *STAGES}:
         del pipeline["stages"][stage]
     YAML().dump(pipeline, project.folder / "dvc.yaml")
-    (project.folder / "studies/small.yaml").write_text(STUDY)
+    (project.folder / "studies/small.yaml").write_text(study)
     (project.folder / "metrics/evaluate").mkdir(parents=True)
     (project.folder / "metrics/evaluate/tuned.json").write_text('{"prose_ppl": 1}')  # of another model, as HEAD's is
     project.commit("Stages without models")
@@ -58,3 +65,16 @@ def tables(project: Project) -> list[bytes]:
     """Return the tables of the study's comparison."""
     project.run(*COMPARE)
     return [(project.folder / f"reports/small/{name}.csv").read_bytes() for name in ("quality", "cost")]
+
+
+def use_remotes(project: Project, folder: Path, **settings: dict) -> None:
+    """Give the project a git remote, a DVC remote and a cluster.yaml for workers on this machine."""
+    project.run("git", "init", "-q", "--bare", str(folder / "bare.git"))
+    project.run("git", "remote", "add", "origin", str(folder / "bare.git"))
+    project.run("dvc", "remote", "add", "--local", "-d", "storage", str(folder / "storage"))
+    file = project.folder / "cluster.yaml"
+    content = YAML(typ="safe").load(file)
+    content |= {"folder": str(folder / "work"), "python": sys.executable, "retries": RETRIES}
+    for section, keys in settings.items():
+        content[section] |= keys
+    YAML(typ="safe").dump(content, file)

@@ -1,0 +1,1 @@
+"""Where a sweep runs its variants: on this machine, or on a cluster by Ray or Slurm. One file for each."""

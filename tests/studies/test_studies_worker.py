@@ -1,0 +1,100 @@
+"""`studies.worker` by the real dvc: from nothing but a git repository and a DVC remote to an experiment on both."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from project import BIN, Project
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Remotes:
+    """A bare git repository and the folder of a DVC remote, and the project that they serve."""
+
+    project: Project
+    git: Path
+    storage: Path
+    commit: str
+
+    def worker(self, variant: str, folder: str, **changes: str):
+        """Run the worker's file, alone, as another machine would; `folder` stands for the machine."""
+        options = {
+            "repository": str(self.git), "commit": self.commit, "remote": str(self.storage),
+            "python": str(BIN / "python"), "folder": str(self.git.parent / folder), **changes,
+        }  # fmt: skip
+        arguments = [text for key, value in options.items() for text in (f"--{key}", value)]
+        command = ["python", str(ROOT / "studies/worker.py"), "studies/small.yaml", variant, *arguments]
+        elsewhere = Project(self.git.parent)
+        done = elsewhere.run(*command, check=False)
+        return done.returncode, done.stdout.splitlines()[-1], done.stdout
+
+    def experiments(self) -> set[str]:
+        """Return the labels of the experiments on the git remote."""
+        lines = self.project.run("git", "ls-remote", str(self.git), "refs/exps/*/small-*").stdout.splitlines()
+        return {line.rpartition("/")[2].removeprefix("small-").rpartition("-")[0] for line in lines}
+
+
+def files_in(folder: Path) -> set[str]:
+    """Return the hashes of the files that DVC keeps in a cache or a remote."""
+    return {file.parent.name + file.name for file in folder.glob("files/md5/*/*")}
+
+
+@pytest.fixture
+def remotes(stub_project, tmp_path) -> Remotes:
+    """Remotes that have the stub project and no experiment."""
+    project = stub_project.copy(tmp_path / "project")
+    project.run("git", "init", "-q", "--bare", str(tmp_path / "bare.git"))
+    project.run("git", "push", "-q", str(tmp_path / "bare.git"), "main")
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    return Remotes(project, tmp_path / "bare.git", tmp_path / "storage", commit)
+
+
+def test_a_variant_runs_from_nothing_and_is_on_both_remotes_or_named(remotes):
+    # A reference of that name leaves no room for any below it.
+    blocked = remotes.git / "refs/exps" / remotes.commit[:2] / remotes.commit[2:]
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text(f"{remotes.commit}\n")
+    code, last, output = remotes.worker("0", "machine A")
+    assert code == 2 and f"the git remote {remotes.git} did not take refs/exps/" in last, output
+    assert "Running stage 'evaluate@base'" in output and remotes.experiments() == set()
+
+    blocked.unlink()  # what is finished is pushed and not run again
+    code, last, output = remotes.worker("base", "machine A")
+    assert code == 0 and last.startswith("espalier: worker: small-base-") and last.endswith(" s and pushed"), output
+    assert "Running stage" not in output
+    made, pushed = (files_in(folder) for folder in (remotes.git.parent / "machine A/cache", remotes.storage))
+    assert pushed < made and len(made - pushed) == 2  # evaluate's and profile's metrics, which are in git
+
+    # Another machine has none of it, and makes nothing that is on the remote.
+    code, last, output = remotes.worker("taylor-0.3", "machine B")
+    assert code == 0 and last.endswith(" s and pushed"), output
+    ran = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+    assert ran == {"check", "prune", "evaluate@pruned", "profile@pruned"}
+    assert remotes.experiments() == {"base", "taylor-0.3"}
+    assert list((remotes.git.parent / "machine B").rglob("sweep/small-taylor-0.3-*/.git")) == []
+
+    code, last, output = remotes.worker("1", "machine A")
+    assert code == 0 and last.endswith(": is there already"), output
+
+    code, last, output = remotes.worker("taylor-0.9", "machine A")
+    assert code == 1, output
+    assert last.endswith(": failed: prune: prune.ratio = 0.9 is not allowed; expected less, in this test")
+    assert remotes.experiments() == {"base", "taylor-0.3"}
+
+
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ({"repository": "/nowhere.git"}, "git clone -q --no-checkout /nowhere.git"),
+        ({"commit": "1" * 40}, "git fetch -q origin 1111"),
+        ({"project": "docs"}, "--project docs is no DVC project of commit"),
+    ],
+)
+def test_what_keeps_a_worker_from_starting_is_its_last_line(remotes, change, answer):
+    code, last, output = remotes.worker("base", "machine A", **change)
+    assert code == 2, output
+    assert last.startswith("espalier: worker: base: ") and answer in last
+    assert not list((remotes.git.parent / "machine A").rglob("*.partial/.git/config.lock"))
