@@ -132,7 +132,7 @@ def test_a_format_of_a_study_is_exported_evaluated_and_compared(stub_project, tm
     [
         ("dirty", "espalier: sweep: uncommitted changes in params.yaml: experiments start from the last commit"),
         ("unborn", "espalier: sweep: there is no commit yet, and experiments start from one"),
-        ("no git", "espalier: sweep: this is no git repository"),
+        ("no git", "espalier: sweep: this is not a git repository"),
     ],
 )
 def test_a_state_without_a_baseline_is_one_line(stub_project, tmp_path, state, answer):
