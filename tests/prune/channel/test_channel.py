@@ -70,9 +70,8 @@ def test_removing_channels_equals_zeroing_them(family, tied, bias, seed, data):
     torch.testing.assert_close(logits(rebuild(model), tokens), logits(dense, tokens), rtol=2e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("family", ["llama", "qwen3", "granite", "olmo2"])
+@pytest.mark.parametrize(("family", "tied"), [("llama", False), ("qwen3", True), ("olmo2", False), ("gemma2", True)])
 def test_every_architecture_and_criterion_gives_a_checkpoint_that_loads(family, criterion, tied, windows, tmp_path):
     pruned, metrics = prune(tiny_family(family, tied=tied), windows, channel_params(criterion=criterion))
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
