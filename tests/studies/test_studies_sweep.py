@@ -155,7 +155,7 @@ def test_a_detached_head_is_named_and_its_experiments_are_found(swept, tmp_path)
     project.run("git", "checkout", "-q", "--detach")
     done = project.run(*SWEEP, check=False).stdout
     assert f"HEAD is detached: the experiments belong to commit {head[:7]}" in done
-    assert "3 of them are there" in done
+    assert "4 experiments, 3 done, 1 to run" in done
 
 
 def test_what_a_dvc_user_does_with_variants_works(swept, tmp_path):
