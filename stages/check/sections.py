@@ -78,7 +78,8 @@ def check_base(base: BaseParams, prune: PruneParams, tune: TuneParams, export: E
         return
     check_family(prune, model_type)
     family = FAMILIES[model_type]
-    unknown = [name for name in tune.target_modules if name not in family.linears]
+    named = [] if tune.target_modules == "all-linear" else tune.target_modules
+    unknown = [name for name in named if name not in family.linears]
     if unknown and tune.method == "lora":
         raise UserError(
             f"tune.target_modules = {tune.target_modules}: {', '.join(unknown)} is not a linear layer of model_type = "

@@ -3,7 +3,7 @@
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.parts import family_of
 from stages.tune.dropout import Dropout
 from stages.tune.params import TuneParams
 from stages.tune.sparsity import adapted_layers, mask_adapters, say_masked
@@ -23,13 +24,12 @@ def prepare(model: PreTrainedModel, params: TuneParams) -> PeftModel:
 
     Its random half is drawn from the global seed. Raises UserError for a target that names no linear layer.
     """
-    check_targets(model, params.target_modules)
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=params.lora_rank,
         lora_alpha=params.lora_alpha,
         lora_dropout=params.lora_dropout,
-        target_modules=params.target_modules,
+        target_modules=targets(model, params.target_modules),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that it has given up
@@ -59,20 +59,27 @@ def forward(layer: Linear, x: torch.Tensor) -> torch.Tensor:
     return output
 
 
-def check_targets(model: PreTrainedModel, targets: list[str]) -> None:
-    """Raise UserError unless every target names a linear layer of the model that an adapter can be merged into."""
+def targets(model: PreTrainedModel, chosen: Literal["all-linear"] | list[str]) -> list[str]:
+    """Return the names of the linear layers to adapt: those `chosen`, or all but the head, as PEFT's word means.
+
+    Raises UserError for a name of no linear layer of the model that an adapter can be merged into.
+    """
     tied = model.get_output_embeddings() if model.config.tie_word_embeddings else None
-    names = [
+    names = dict.fromkeys(
         name.split(".")[-1]
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and module is not tied
-    ]
-    unknown = [target for target in targets if target not in names]
+    )
+    if chosen == "all-linear":
+        family = family_of(model.config)
+        return [name for name in names if name in family.linears and name != family.head]
+    unknown = [target for target in chosen if target not in names]
     if unknown:
         raise UserError(
-            f"tune.target_modules = {targets}: {', '.join(unknown)} is not a linear layer of this model; "
-            f"expected one of: {', '.join(dict.fromkeys(names))}"
+            f"tune.target_modules = {chosen}: {', '.join(unknown)} is not a linear layer of this model; "
+            f"expected one of: {', '.join(names)}"
         )
+    return chosen
 
 
 def trained(model: PeftModel) -> PreTrainedModel:

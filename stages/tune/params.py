@@ -1,10 +1,10 @@
 """Section `tune` of params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from stages.common.params import Positive, Rate, Section, Seed, Share, one_of
+from stages.common.params import Positive, Rate, Section, Seed, Share
 from stages.models.families import FAMILIES
 
 # Of every supported model; that it has them, a head of its own included, is checked when it is there.
@@ -30,7 +30,7 @@ class TuneParams(Section):
     lora_rank: Positive
     lora_alpha: Positive
     lora_dropout: Share
-    target_modules: Annotated[list[Annotated[str, one_of(LINEAR_LAYERS)]], Field(min_length=1)]
+    target_modules: Literal["all-linear"] | list[str]
     window: Annotated[int, Field(ge=2)]
     batch_size: Positive
     micro_batch_size: Positive
@@ -40,6 +40,15 @@ class TuneParams(Section):
     learning_rate: Rate
     validate_every: Positive
     validation_sequences: Positive
+
+    @field_validator("target_modules", mode="before")
+    @classmethod
+    def check_target_modules(cls, targets: Any) -> Any:
+        """Answer in one line where pydantic would report every member of the union."""
+        names = isinstance(targets, list) and targets and all(name in LINEAR_LAYERS for name in targets)
+        if targets != "all-linear" and not names:
+            raise ValueError(f"is not allowed; expected all-linear, or a list of: {', '.join(LINEAR_LAYERS)}")
+        return targets
 
     @model_validator(mode="after")
     def warm_up_fits(self):

@@ -13,7 +13,7 @@ from stages.models.families import FAMILIES
 
 def check(folder, model_type, source="path", method="l2", targets=("q_proj",), formats=()):
     (folder / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
-    tune = SimpleNamespace(method="lora", target_modules=list(targets))
+    tune = SimpleNamespace(method="lora", target_modules=targets if targets == "all-linear" else list(targets))
     export = SimpleNamespace(models=["pruned"], formats=list(formats))
     check_base(SimpleNamespace(source=source, path=str(folder)), prune_params(method=method), tune, export)
 
@@ -38,5 +38,6 @@ def test_it_is_named(settings, words, tmp_path):
 def test_what_is_allowed_or_not_known_yet_passes(tmp_path):
     check(tmp_path, "granite", method="channel_l2", formats=["gguf-f16"])
     check(tmp_path, "gpt_neox", targets=FAMILIES["gpt_neox"].linears)
+    check(tmp_path, "gpt_neox", targets="all-linear")
     check(tmp_path, "cohere", source="hub", method="channel_l2")
     check(tmp_path, "nonesuch", method="channel_l2")

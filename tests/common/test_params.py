@@ -87,7 +87,7 @@ def test_the_projects_own_params_are_valid(params):
         (
             "tune.target_modules",
             ["q_proj", "foo"],
-            r"tune.target_modules.1 = 'foo' is not allowed; expected one of: q_proj, k",
+            r"tune.target_modules = \['q_proj', 'foo'\] is not allowed; expected all-linear, or a list of: \w+, \w+",
         ),
         (
             "data.tasks",

@@ -13,7 +13,7 @@ from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.parts import Parts
 from stages.prune.block.pruning import prune
-from stages.tune.lora import merge, prepare, save_adapter
+from stages.tune.lora import merge, prepare, save_adapter, targets
 
 KINDS = [(kind, tied) for kind in ("plain", "pruned") for tied in (False, True)]
 TOKENS = torch.randint(0, VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(5))
@@ -147,6 +147,13 @@ def test_a_target_that_names_no_linear_layer(targets, tied, named):
     assert named in line
     assert "expected one of: q_proj, k_proj" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["llama", "starcoder2", "gpt_neox"])
+def test_all_linear_layers_but_the_head_are_targets(name):
+    model = tiny_family(name)
+    linears = {path.split(".")[-1] for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert set(targets(model, "all-linear")) == linears - {"lm_head"}
 
 
 def test_an_untied_output_layer_can_be_a_target():

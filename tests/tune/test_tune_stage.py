@@ -175,7 +175,7 @@ def empty(file: str, **columns) -> None:
         ({"target_modules": []}, "tune.target_modules = [] is not allowed; expected "),
         (
             {"target_modules": ["c_attn"]},
-            "tune.target_modules.0 = 'c_attn' is not allowed; expected one of: q_proj, k_proj",
+            "tune.target_modules = ['c_attn'] is not allowed; expected all-linear, or a list of: ",
         ),
         ({"objective": "kl"}, "tune.objective = 'kl' is not allowed; expected 'next_token' or 'distillation'"),
         ({"temperature": 0.0}, "tune.temperature = 0.0 is not allowed; expected a value greater than 0"),
