@@ -9,7 +9,8 @@ import pytest
 from matplotlib import image
 from scipy.stats import binomtest
 
-from analysis.contrasts import PERPLEXITY, Contrast, average_contrast
+from analysis.contrasts import PERPLEXITY, Contrast, average_contrast, pooled
+from analysis.estimates import Estimate
 from analysis.knee import Knee, find_knee, sentence
 from analysis.losses import draw_runs
 from analysis.params import ReportParams
@@ -152,6 +153,13 @@ def test_contrasts_with_the_base_agree_with_a_naive_reference(seeds):
         assert found[key].p_holm == pytest.approx(max(p_values))
         assert found[key].significant == all(p < 0.05 for p in p_values)
     assert {each.significant for each in found.values()} == {True, False}
+
+
+def test_a_row_with_seeds_differs_where_each_of_its_runs_does():
+    one = Contrast("base", "l2 0.3", "acc", "gap", Estimate(-0.25), True, p=0.01, p_holm=0.02, lost=6, won=1)
+    (found,) = pooled([one, replace(one, estimate=Estimate(0.0), significant=False, p=0.5, p_holm=1.0)])
+    assert not found.significant and (found.p, found.p_holm, found.estimate.value) == (0.5, 1.0, -0.125)
+    assert pooled([one, one])[0].significant and pooled([one]) == [one]
 
 
 def answers_of(run, task: str) -> np.ndarray:
