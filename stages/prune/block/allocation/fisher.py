@@ -24,7 +24,7 @@ TOKENS_OF_LOGITS = 256  # a vocabulary is many times as wide as a layer
 class Fisher(Sensitivity):
     def losses(self, task: Task) -> list[dict[int, float]]:
         """Return for every module the predicted loss by the number of units removed from it alone."""
-        wanted = {(module.layer, module.kind) for module in task.modules}
+        wanted: set[tuple[int, str]] = {(module.layer, module.kind) for module in task.modules}
         every = output_gradients(task.model, first_windows(task.windows), task.params.seed)
         gradients = {place: every.pop(place) for place in wanted}
         every.clear()
