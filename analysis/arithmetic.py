@@ -11,7 +11,9 @@ class Layer:
 
     heads: int
     kv_heads: int
-    mlp: int
+    mlp: int  # of an expert, where there are experts
+    experts: int = 0
+    chosen: int = 0  # experts of one token
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class Shape:
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TRAITS: dict[str, dict[str, Any]] = {
     "qwen3": {"head_norms": "shared"},
+    "qwen3_moe": {"head_norms": "shared"},
     "olmo2": {"head_norms": "own"},
+    "olmoe": {"head_norms": "own"},
     "starcoder2": {"norms": 4, "last_norm": 2, "gated": False},  # their biases too
     "cohere": {"norms": 1},
     "gemma2": {"norms": 4},
@@ -49,7 +53,10 @@ def shape_of(config: dict) -> Shape:
     for index in range(config["num_hidden_layers"]):
         own = config | per_layer.get(index, {})
         heads = own["num_attention_heads"]
-        layers.append(Layer(heads, own.get("num_key_value_heads") or heads, own["intermediate_size"]))
+        experts = own.get("num_local_experts") or own.get("num_experts") or 0
+        width = own.get("moe_intermediate_size") or own["intermediate_size"]
+        kv_heads = own.get("num_key_value_heads") or heads
+        layers.append(Layer(heads, kv_heads, width, experts, own["num_experts_per_tok"] if experts else 0))
     traits = TRAITS.get(config["model_type"].removeprefix("pruned_"), {})
     if config.get("use_qk_norm"):
         traits = traits | {"head_norms": "own"}
@@ -80,13 +87,16 @@ def biases_of(config: dict) -> frozenset[str]:
     return frozenset(biases)
 
 
-def linear_weights(shape: Shape) -> int:
-    """Return the number of weights in all linear layers, lm_head included: the multiplications of one token."""
-    matrices = 3 if shape.gated else 2
-    layers = sum(
-        2 * (layer.heads + layer.kv_heads) * shape.head_dim * shape.hidden + matrices * shape.hidden * layer.mlp
-        for layer in shape.layers
-    )
+def linear_weights(shape: Shape, of_a_token: bool = False) -> int:
+    """Return the number of weights in all matrices, lm_head included.
+
+    `of_a_token`: without the experts that the router does not choose for a token, so the multiplications of one.
+    """
+    matrices, layers = 3 if shape.gated else 2, 0
+    for layer in shape.layers:
+        experts = (layer.chosen if of_a_token else layer.experts) if layer.experts else 1
+        layers += 2 * (layer.heads + layer.kv_heads) * shape.head_dim * shape.hidden
+        layers += shape.hidden * (matrices * layer.mlp * experts + layer.experts)  # the router has a row for each
     return layers + shape.vocab * shape.hidden
 
 
@@ -122,4 +132,4 @@ def exact_macs(shape: Shape, tokens: int) -> int:
     Causality is not discounted; element-wise work and the rotary angles are left out.
     """
     attention = sum(2 * layer.heads * shape.head_dim * tokens**2 for layer in shape.layers)
-    return tokens * linear_weights(shape) + attention
+    return tokens * linear_weights(shape, of_a_token=True) + attention

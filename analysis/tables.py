@@ -130,11 +130,14 @@ def sizes_markdown(table: pd.DataFrame, goal: str) -> str:
 def layers_markdown(layers: pd.DataFrame) -> str:
     """Return what pruning left of each layer, before -> after."""
     rows = []
+    headings = {"query_heads": "query heads", "kv_heads": "KV heads", "experts": "experts", "mlp_width": "MLP width"}
+    shown = [name for name in headings if name in layers]  # experts in mixtures alone
     for _, layer in layers.iterrows():
-        widths = [f"{layer[f'{name}_before']} → {layer[name]}" for name in ("query_heads", "kv_heads", "mlp_width")]
+        widths = [f"{layer[f'{name}_before']} → {layer[name]}" for name in shown]
         kept = [100 * layer[name] / layer[f"{name}_before"] for name in ("mlp_width", "parameters_nonzero")]
         rows.append([str(layer["layer"]), *widths, *(number(share, 1) for share in kept)])
-    return markdown(["layer", "query heads", "KV heads", "MLP width", "MLP kept (%)", "nonzero parameters (%)"], rows)
+    columns = ["layer", *(headings[name] for name in shown), "MLP kept (%)", "nonzero parameters (%)"]
+    return markdown(columns, rows)
 
 
 def findings_markdown(findings: list[Finding]) -> str:

@@ -18,13 +18,19 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
+    OlmoeConfig,
+    OlmoeForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
     SmolLM3Config,
     SmolLM3ForCausalLM,
     Starcoder2Config,
@@ -128,12 +134,45 @@ def tiny_family(
         **COMMON,
         **settings,
     )
-    model = random_model(model_class, config, seed)
+    return varied_norms(random_model(model_class, config, seed))
+
+
+def varied_norms(model: PreTrainedModel) -> PreTrainedModel:
+    """Return `model` with random weights of every norm."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
                 parameter.uniform_(0.5, 1.5)
     return model
+
+
+# Mixtures of experts: the keys of their experts, and a router that normalises the weights of those chosen or does not.
+EXPERTS = {
+    "mixtral": (MixtralForCausalLM, MixtralConfig, {"num_local_experts": 6, "intermediate_size": 12}),
+    "qwen3_moe": (Qwen3MoeForCausalLM, Qwen3MoeConfig, {"num_experts": 6, "moe_intermediate_size": 12}),
+    "qwen3_moe normalised": (
+        Qwen3MoeForCausalLM, Qwen3MoeConfig, {"num_experts": 6, "moe_intermediate_size": 12, "norm_topk_prob": True},
+    ),
+    "olmoe": (OlmoeForCausalLM, OlmoeConfig, {"num_experts": 6, "intermediate_size": 12}),
+}  # fmt: skip
+
+
+def tiny_experts(family: str, chosen=2, layers=3, vocab=64, tied=False, seed=0) -> PreTrainedModel:
+    """Return a random mixture of six experts, one of EXPERTS, `chosen` of them for each token."""
+    model_class, config_class, settings = EXPERTS[family]
+    config = config_class(
+        vocab_size=vocab,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        num_experts_per_tok=chosen,
+        tie_word_embeddings=tied,
+        **COMMON,
+        **settings,
+    )
+    return varied_norms(random_model(model_class, config, seed))
 
 
 def random_model(model_class, config, seed: int) -> PreTrainedModel:

@@ -57,6 +57,7 @@ def check_together(sections: dict[str, Any]) -> None:
     base, prune, data, evaluate = (sections[name] for name in ("base", "prune", "data", "evaluate"))
     if base.source == "train":  # the layers of any other base are known once it is there
         pruned_layers(prune, base.layers)
+        check_family(prune, "llama")
     check_base(base, prune, sections["tune"], sections["export"])
     check_control(sections["tune"], sections["models"])
     check_tasks(data)

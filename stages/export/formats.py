@@ -13,11 +13,20 @@ from stages.common.errors import UserError
 from stages.export.gguf_model import FILE, write_gguf
 from stages.export.padded import pad
 from stages.models.checkpoint import save_checkpoint
+from stages.models.parts import Parts
 
 
 def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: str, folder: Path) -> None:
-    """Write `model` to `folder` in format `kind` of params.yaml, with its config and tokenizer."""
+    """Write `model` to `folder` in format `kind` of params.yaml, with its config and tokenizer.
+
+    Raises UserError, naming what is in the way, for a model that the format cannot hold.
+    """
     family, _, detail = kind.partition("-")
+    if family != "safetensors" and Parts(model).has_experts:
+        raise UserError(
+            f"export.formats = {kind} does not hold a mixture of experts (model_type = {model.config.model_type}); "
+            "expected one of: safetensors-float32, safetensors-float16, safetensors-bfloat16"
+        )
     if family == "padded":
         save_checkpoint(pad(model), tokenizer, folder)
     elif family == "safetensors":

@@ -35,6 +35,7 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
     groups, group_size, mlp = padded_widths(model)
     parts = Parts(model)
     family, head_dim, plain_type = parts.family, parts.head_dim, plain_class(parts.family)
+    assert isinstance(family.mlp, Mlp), "a mixture of experts is refused before"
     settings = {key: value for key, value in model.config.to_dict().items() if key not in RAGGED}
     settings |= {
         "num_attention_heads": groups * group_size,

@@ -80,6 +80,26 @@ class Logits:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """A layer's MLP as a mixture of experts: its module and the norm before it, named in the layer.
+
+    `router` is a module whose weight has a row for each expert; `stack` is one whose tensors `gate_up`, (experts,
+    2 width, hidden), and `output`, (experts, hidden, width), hold all of them. Both are named in the module.
+    """
+
+    module: str
+    norm: str
+    count_key: str  # of the config: the number of experts
+    width_key: str  # of the config: the MLP channels of an expert
+    router: str
+    stack: str
+    gate_up: str
+    output: str
+    file_module: str  # what files of weights call the module
+    file_matrices: tuple[str, str, str]  # and an expert's gate, up and output there, each a tensor of its own
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A causal language model of transformers; what is not inside a layer is named in the model."""
 
@@ -90,7 +110,7 @@ class Architecture:
     rotary: str
     head: str
     attention: Attention
-    mlp: Mlp
+    mlp: Mlp | Experts
     norm: Norm = Norm()
     logits: Logits = Logits()
     activation_key: str = "hidden_act"  # of the config
@@ -101,6 +121,7 @@ class Architecture:
     biased: bool = False  # every matrix of a layer has a bias, whatever the config says
     heads_divide_hidden_size: bool = False  # the config refuses other numbers of query heads
     heads_fill_hidden_size: bool = False  # the plain class has as many heads as fill the hidden size
+    fixed_heads: bool = False  # the class takes no other heads than those that make up the hidden size
     layer_keys: tuple[str, ...] = ()  # of the config, lists with an entry for each layer
     saved_head: str | None = None  # what checkpoints of transformers call the head, where that is another name
     gguf: str | None = None  # llama.cpp's architecture for layers of one width, None where it has none for these
@@ -121,4 +142,5 @@ class Architecture:
     def linears(self) -> tuple[str, ...]:
         """The names of the matrices of a layer and of the head, which LoRA can adapt."""
         attention, mlp = self.attention, self.mlp
-        return *attention.inputs, attention.output, *mlp.inputs, mlp.output, self.head
+        matrices = () if isinstance(mlp, Experts) else (*mlp.inputs, mlp.output)
+        return *attention.inputs, attention.output, *matrices, self.head

@@ -17,6 +17,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from stages.common.errors import UserError
+from stages.models.architecture import Experts
 from stages.models.folder import ADAPTER_CONFIG, CONFIG, one_line, read_json
 from stages.models.parts import FAMILIES, PRUNED, family_of, pruned_class
 from stages.models.unknown import how_to_add
@@ -25,7 +26,8 @@ SUPPORTED_MODEL_TYPES = (*FAMILIES, *(f"{PRUNED}{name}" for name in FAMILIES))
 LAYERS_LIMIT = 10_000
 SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "head_dim", "max_position_embeddings",
+    "num_key_value_heads", "head_dim", "max_position_embeddings", "num_experts", "num_local_experts",
+    "num_experts_per_tok", "moe_intermediate_size",
 )  # fmt: skip
 
 for family in FAMILIES.values():
@@ -100,6 +102,7 @@ def config_problems(config: PreTrainedConfig) -> Iterator[str]:
             yield f"rope_theta = {theta!r}; expected a number above 0"
     if not (config.dtype is None or (isinstance(config.dtype, torch.dtype) and config.dtype.is_floating_point)):
         yield f"dtype = {config.dtype!r}; expected a floating-point type, such as float32 or bfloat16"
+    yield from expert_problems(config)
     yield from token_problems(config, config.vocab_size)
 
 
@@ -107,6 +110,21 @@ def rope_settings(config: PreTrainedConfig) -> list[dict[str, Any]]:
     """Return the settings of the rotary embedding: of all layers alike, or of each type of layer."""
     rope = getattr(config, "rope_parameters", None) or {}
     return list(rope.values()) if all(isinstance(value, dict) for value in rope.values()) else [rope]
+
+
+def expert_problems(config: PreTrainedConfig) -> Iterator[str]:
+    """Yield what is wrong with the experts of a config, if its family has any."""
+    names = family_of(config).mlp
+    if not isinstance(names, Experts):
+        return
+    layers, chosen = config.per_layer_config if config.is_heterogeneous else [config], config.num_experts_per_tok
+    fewest = min(getattr(layer, names.count_key) for layer in layers)
+    if not 1 <= chosen <= fewest:
+        yield f"num_experts_per_tok = {chosen}; expected 1 to {names.count_key} = {fewest}"
+    if getattr(config, "mlp_only_layers", None):
+        yield f"mlp_only_layers = {config.mlp_only_layers}; expected [], experts in every layer"
+    if getattr(config, "decoder_sparse_step", 1) != 1:
+        yield f"decoder_sparse_step = {config.decoder_sparse_step}; expected 1, experts in every layer"
 
 
 def token_problems(settings: Any, vocab_size: int) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from stages.common.errors import UserError
-from stages.models.architecture import Architecture
+from stages.models.architecture import Architecture, Experts
 from stages.models.gguf_header import Header, Tensor, read_header
 
 ROTATED = ("attn_q", "attn_k")
@@ -33,9 +33,9 @@ def names(family: Architecture) -> dict[str, str]:
     """
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
-    if family.gguf is None:
-        return {}
     attention, mlp = family.attention, family.mlp
+    if family.gguf is None or isinstance(mlp, Experts):
+        return {}
     matrices = (*attention.inputs, attention.output, attention.query_norm, attention.key_norm)
     norms = (attention.norm, mlp.norm, attention.after, mlp.after)
     inside = [

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from stages.models import modeling_pruned
-from stages.models.architecture import Architecture, Attention, Mlp
+from stages.models.architecture import Architecture, Attention, Experts, Mlp
 from stages.models.families import FAMILIES, PRUNED
 
 
@@ -96,6 +96,38 @@ class Head:
         return scale if self.cap is None else scale * (1 - (logits / self.cap).square())
 
 
+@dataclass(frozen=True)
+class Mixture:
+    """A layer's MLP as a mixture of experts, the experts along the first dimension of each tensor."""
+
+    module: Any
+    norm: Any
+    router: Any  # its weight has shape (experts, hidden)
+    stack: Any
+    tensors: dict[str, nn.Parameter]  # of the stack, by name
+    scale: float = 1.0  # as of a Half
+    together: bool = False
+
+    @property
+    def experts(self) -> int:
+        """The number of experts."""
+        return len(self.router.weight)
+
+    @property
+    def expert_size(self) -> int:
+        """The parameters of one expert, without its row of the router."""
+        return sum(tensor[0].numel() for tensor in self.tensors.values())
+
+    @property
+    def output(self) -> Any:
+        """What writes to the residual stream: the module as a whole, which reads what the norm puts out."""
+        return self.module
+
+    def result(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return what is added to the residual stream when the module reads `inputs`."""
+        return self.module(inputs)
+
+
 class Parts:
     """The parts of one model."""
 
@@ -148,7 +180,8 @@ class Parts:
         return half(layer, self.family.attention, self.scale)
 
     def mlp(self, layer: nn.Module) -> Half:
-        """Return the MLP of a decoder layer."""
+        """Return the MLP of a decoder layer, in a family without experts."""
+        assert not isinstance(self.family.mlp, Experts), "a family with experts has mixtures instead"
         return half(layer, self.family.mlp, self.scale)
 
     @property
@@ -176,18 +209,59 @@ class Parts:
         return getattr(self.model.config, key) if key else 1.0
 
     @property
+    def has_experts(self) -> bool:
+        """Whether the MLPs are mixtures of experts."""
+        return isinstance(self.family.mlp, Experts)
+
+    def mixture(self, layer: nn.Module) -> Mixture:
+        """Return the mixture of experts of a decoder layer."""
+        names = self.family.mlp
+        assert isinstance(names, Experts), "a family without experts has MLPs instead"
+        module = layer.get_submodule(names.module)
+        stack = module.get_submodule(names.stack)
+        tensors = {name: stack.get_parameter(name) for name in (names.gate_up, names.output)}
+        return Mixture(module, layer.get_submodule(names.norm), module.get_submodule(names.router), stack, tensors)
+
+    def second(self, layer: nn.Module) -> Half | Mixture:
+        """Return what follows the attention of a decoder layer: the MLP or the mixture of experts."""
+        return self.mixture(layer) if self.has_experts else self.mlp(layer)
+
+    @property
+    def idle_parameters(self) -> int:
+        """The parameters that a token does not pass: those of the experts that the router does not choose for it."""
+        if not self.has_experts:
+            return 0
+        chosen = self.model.config.num_experts_per_tok
+        mixtures = (self.mixture(layer) for layer in self.layers)
+        return sum((each.experts - chosen) * each.expert_size for each in mixtures)
+
+    @property
     def widths(self) -> list[dict[str, int]]:
         """The widths of every layer, read from its weights and keyed as in config.json."""
         names, head_dim = self.family.attention, self.head_dim
-        pairs = [(self.attention(layer), self.mlp(layer)) for layer in self.layers]
         return [
             {
                 "num_attention_heads": attention.output.in_features // head_dim,
                 "num_key_value_heads": attention.inputs[names.key].out_features // head_dim // attention.fused,
-                "intermediate_size": mlp.output.in_features,
+                **self.mlp_widths(layer),
             }
-            for attention, mlp in pairs
+            for layer in self.layers
+            for attention in [self.attention(layer)]
         ]
+
+    def mlp_widths(self, layer: nn.Module) -> dict[str, int]:
+        """Return the MLP channels of a decoder layer, or its experts and their channels, keyed as in config.json."""
+        names, width = self.family.mlp, self.mlp_width(layer)
+        if isinstance(names, Experts):
+            return {names.count_key: self.mixture(layer).experts, names.width_key: width}
+        return {"intermediate_size": width}
+
+    def mlp_width(self, layer: nn.Module) -> int:
+        """Return the number of MLP channels of a decoder layer, or of each of its experts."""
+        names = self.family.mlp
+        if isinstance(names, Experts):
+            return self.mixture(layer).tensors[names.output].shape[2]
+        return self.mlp(layer).output.in_features
 
 
 def family_of(config: PreTrainedConfig) -> Architecture:

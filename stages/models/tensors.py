@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.models.config import empty_model
+from stages.models.expert_tensors import stacked
 from stages.models.folder import GGUF, listed, note_ignored, weight_files
 from stages.models.gguf_file import gguf_weights
 from stages.models.gguf_header import read_header
@@ -40,7 +41,8 @@ def model_tensors(
     config.dtype = dtype or config.dtype or own_dtype(contents[0])
     model = empty_model(config, folder)
     wanted = model.state_dict()
-    found = {own_name(name, config): tensor for each in contents for name, tensor in each.items()}
+    named = {own_name(name, config): tensor for each in contents for name, tensor in each.items()}
+    found = stacked(folder, named, family_of(config))
     tensors = by_parameter(folder, found, wanted)
     check_tensors(folder, tensors, wanted)
     if config.tie_word_embeddings:

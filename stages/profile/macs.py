@@ -2,7 +2,8 @@
 
 Attention is eager, because ptflops does not count the two matrix products in scaled_dot_product_attention. Its aten
 backend counts each matrix product once. Every pair of positions counts, causal or not. Tests compare the counts with
-torch's FlopCounterMode and with closed formulas.
+torch's FlopCounterMode and with closed formulas. Of a mixture of experts, those that the router chooses
+count: gathered for each token, their products have shapes that no value changes.
 """
 
 from copy import deepcopy
@@ -26,7 +27,9 @@ def count_macs(model: PreTrainedModel, sequence_length: int) -> int:
     for settings in rope_settings(config):
         settings["rope_type"] = "default"
     with torch.device("meta"):
-        copy = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+        copy = AutoModelForCausalLM.from_config(
+            config, attn_implementation="eager", experts_implementation="batched_mm"
+        )
 
     def inputs(_: tuple[int, ...]) -> dict[str, Any]:
         return {

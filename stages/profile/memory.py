@@ -8,16 +8,23 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.models.checkpoint import stored
+from stages.models.parts import Parts
 
 MIB = 2**20
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def parameter_counts(model: PreTrainedModel) -> dict[str, int]:
-    """Return all parameters, a tied one counted once, and those that are not zero, a quantised one by its value."""
-    parameters = list(model.parameters())
+    """Return all parameters, a tied one counted once, and those that are not zero, a quantised one by its value.
+
+    Of a mixture of experts also `active_parameters`, those that one token passes.
+    """
+    parameters, parts = list(model.parameters()), Parts(model)
+    count = sum(parameter.numel() for parameter in parameters)
+    active = {"active_parameters": count - parts.idle_parameters} if parts.has_experts else {}
     return {
-        "parameters": sum(parameter.numel() for parameter in parameters),
+        "parameters": count,
+        **active,
         "parameters_nonzero": sum(int(torch.count_nonzero(parameter.dequantize())) for parameter in parameters),
     }
 

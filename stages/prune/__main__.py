@@ -63,14 +63,15 @@ def main() -> None:
 
 def layer_sizes(model: PreTrainedModel) -> list[dict[str, int]]:
     """Return the widths and the parameters that are not zero of every layer."""
-    sizes = []
-    for widths, layer in zip(Parts(model).widths, Parts(model).layers, strict=True):
+    sizes, parts = [], Parts(model)
+    for widths, layer in zip(parts.widths, parts.layers, strict=True):
         bring_in(layer)
         sizes.append(
             {
                 "query_heads": widths["num_attention_heads"],
                 "kv_heads": widths["num_key_value_heads"],
-                "mlp_width": widths["intermediate_size"],
+                **({"experts": parts.mixture(layer).experts} if parts.has_experts else {}),
+                "mlp_width": parts.mlp_width(layer),  # of an expert, where there are experts
                 "parameters_nonzero": nonzero_parameters(layer),
             }
         )

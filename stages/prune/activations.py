@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from stages.common.torch_setup import arithmetic
 from stages.models.paging import bring_in
-from stages.models.parts import Half, Parts
+from stages.models.parts import Half, Mixture, Parts
 from stages.prune.inputs import Inputs, SharedInput
 from stages.prune.units import Kind
 
@@ -85,10 +85,10 @@ class Activations:
         return self.reference_before or self.reference
 
     @property
-    def half(self) -> Half:
+    def half(self) -> Half | Mixture:
         """The half that the windows are at."""
         layer = self.layers[self.layer]
-        return self.parts.attention(layer) if self.kind == "attention" else self.parts.mlp(layer)
+        return self.parts.attention(layer) if self.kind == "attention" else self.parts.second(layer)
 
     @property
     def norm(self) -> nn.Module:
@@ -99,7 +99,7 @@ class Activations:
 
     @property
     def output(self) -> nn.Linear:
-        """The matrix that writes this half's result to the residual stream."""
+        """What writes this half's result to the residual stream: a matrix, or a mixture of experts as a whole."""
         return self.half.output
 
     @torch.no_grad()

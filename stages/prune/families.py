@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.common.errors import UserError
+from stages.models.architecture import Architecture, Experts
 from stages.models.families import FAMILIES, PRUNED
 
 if TYPE_CHECKING:
@@ -14,13 +15,56 @@ if TYPE_CHECKING:
 def check_family(params: PruneParams, model_type: str) -> None:
     """Raise UserError where a model of this `model_type`, one of FAMILIES or its pruned class, cannot be pruned so."""
     family, chosen = FAMILIES[model_type.removeprefix(PRUNED)], params.chosen
+    if isinstance(family.mlp, Experts):
+        check_mixture(params, model_type)
+        return
+    if chosen.structure == "expert":
+        raise UserError(
+            f"prune.structure = expert is not allowed for model_type = {model_type!r}, which has no experts; expected "
+            f"one of: block, channel, layer, weight; or a base of one of: {', '.join(mixtures())}"
+        )
     if chosen.structure == "channel" and family.norm.centred:
         raise UserError(
             f"prune.structure = channel is not allowed for model_type = {model_type!r}, whose norms subtract the mean "
             "over all channels; expected one of: block, layer, weight"
         )
-    if chosen.update == "realign" and (family.attention.after or family.mlp.after):
+    if chosen.update == "realign" and has_norms_after(family):
         raise UserError(
             f"prune.update = realign is not allowed for model_type = {model_type!r}, which has norms between the "
             "output matrices and the residual stream; expected one of: none, bias, refit"
         )
+
+
+def check_mixture(params: PruneParams, model_type: str) -> None:
+    """Raise UserError where a mixture of experts cannot be pruned so: its MLPs have neither channels nor matrices."""
+    chosen = params.chosen
+    beside = f"for model_type = {model_type!r}, whose MLPs are mixtures of experts"
+    if chosen.structure == "channel":
+        raise UserError(
+            f"prune.structure = channel is not allowed {beside}; expected one of: block, expert, layer, weight"
+        )
+    if chosen.structure == "layer" and chosen.criterion == "taylor":
+        raise UserError(
+            f"prune.criterion = taylor of layers is not allowed {beside}; expected one of: first, influence, last"
+        )
+    if chosen.structure == "block" and FAMILIES[model_type.removeprefix(PRUNED)].fixed_heads:
+        raise UserError(
+            f"prune.structure = block is not allowed {beside}, with norms as wide as all heads; "
+            "expected one of: expert, layer, weight"
+        )
+    if chosen.structure in ("block", "weight") and params.mlp_layers is not None:
+        found = f"prune.mlp_layers = {params.mlp_layers} with prune.structure = {chosen.structure}"
+        raise UserError(f"{found} is not allowed {beside}; expected null: the attention alone")
+    if chosen.update == "bias":
+        raise UserError(f"prune.update = bias is not allowed {beside}; expected one of: none, realign, refit")
+
+
+def has_norms_after(family: Architecture) -> bool:
+    """Return whether there are norms between the output matrices and the residual stream."""
+    mlp = family.mlp
+    return bool(family.attention.after or (not isinstance(mlp, Experts) and mlp.after))
+
+
+def mixtures() -> list[str]:
+    """Return the families whose MLPs are mixtures of experts."""
+    return [name for name, family in FAMILIES.items() if isinstance(family.mlp, Experts)]

@@ -141,9 +141,10 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
     """
     parts = Parts(model)
     layers = parts.layers
+    dense = [] if parts.has_experts else layers  # the operators of experts are none of PRODUCTS
     # The last product's result is the next layer's input, which is kept anyway.
-    again = [parts.mlp(layer).output.weight for layer in layers]
-    for layer in layers:
+    again = [parts.mlp(layer).output.weight for layer in dense]
+    for layer in dense:
         if not any(parameter.requires_grad for parameter in layer.parameters()):
             again += [linear.weight for linear in parts.mlp(layer).units]
     places = {weight.data_ptr() for weight in again}

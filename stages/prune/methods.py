@@ -50,4 +50,9 @@ METHODS = {
     "channel_l2": Method("channel", "l2", "uniform", "none"),
     "channel_norm": Method("channel", "activation_norm", "uniform", "none"),
     "channel_random": Method("channel", "random", "uniform", "none"),
+    "reap": Method("expert", "reap", "uniform", "none"),
+    "expert_frequency": Method("expert", "frequency", "uniform", "none"),
+    "expert_taylor": Method("expert", "taylor", "uniform", "none"),
+    "expert_l2": Method("expert", "l2", "uniform", "none"),
+    "expert_random": Method("expert", "random", "uniform", "none"),
 }

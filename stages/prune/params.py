@@ -70,9 +70,11 @@ class PruneParams(Section):
     def with_ranges(self, layers: int) -> Self:
         """Return these params for a model with `layers` layers: `auto` becomes the range that it stands for there.
 
-        With `layout: uniform`, which prunes all layers alike, that is every layer.
+        With `layout: uniform`, which prunes all layers alike, that is every layer; with structure expert too, so that
+        uniform allocation gives a plain class.
         """
-        stands_for = [0, layers] if self.layout == "uniform" else auto_range(layers)
+        everywhere = self.layout == "uniform" or self.chosen.structure == "expert"
+        stands_for = [0, layers] if everywhere else auto_range(layers)
         keys = ("attention_layers", "mlp_layers")
         return self.model_copy(update={key: stands_for for key in keys if getattr(self, key) == "auto"})
 

@@ -8,13 +8,20 @@ from transformers import PreTrainedModel
 from stages.models.parts import Parts
 from stages.prune.block import pruning as block
 from stages.prune.channel import pruning as channel
+from stages.prune.expert import pruning as expert
 from stages.prune.families import check_family
 from stages.prune.layer import pruning as layer
 from stages.prune.params import PruneParams
 from stages.prune.weight import pruning as weight
 
 Prune = Callable[[PreTrainedModel, torch.Tensor, PruneParams], tuple[PreTrainedModel, dict[str, float]]]
-ROOMS: dict[str, Prune] = {"block": block.prune, "channel": channel.prune, "layer": layer.prune, "weight": weight.prune}
+ROOMS: dict[str, Prune] = {
+    "block": block.prune,
+    "channel": channel.prune,
+    "expert": expert.prune,
+    "layer": layer.prune,
+    "weight": weight.prune,
+}
 
 
 def prune(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stages.prune.block import BLOCK, budget
 from stages.prune.channel import CHANNEL
+from stages.prune.expert import EXPERT
 from stages.prune.layer import LAYER
 from stages.prune.structure import Structure, refuse
 from stages.prune.weight import WEIGHT
@@ -13,7 +14,13 @@ from stages.prune.weight import WEIGHT
 if TYPE_CHECKING:
     from stages.prune.params import PruneParams
 
-STRUCTURES: dict[str, Structure] = {"block": BLOCK, "channel": CHANNEL, "layer": LAYER, "weight": WEIGHT}
+STRUCTURES: dict[str, Structure] = {
+    "block": BLOCK,
+    "channel": CHANNEL,
+    "expert": EXPERT,
+    "layer": LAYER,
+    "weight": WEIGHT,
+}
 
 
 def every(choice: str) -> list[str]:

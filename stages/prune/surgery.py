@@ -12,8 +12,6 @@ from stages.models.paging import hand_over
 from stages.models.parts import Parts, plain_class, pruned_class
 from stages.prune.units import BLOCK, Prunable
 
-WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
-
 
 @torch.no_grad()
 def keep_units(module: Prunable, keep: torch.Tensor) -> None:
@@ -82,7 +80,7 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
                 settings["head_matrices"] = parts.family.head_matrices
             settings["allow_global_per_layer_attribute_access"] = True
             settings["per_layer_config"] = {
-                i: each for i, each in enumerate(widths) if any(settings[key] != each[key] for key in WIDTHS)
+                i: each for i, each in enumerate(widths) if any(settings[key] != each[key] for key in each)
             }
             rebuilt = pruned(pruned.config_class(**settings))
     hand_over(model, rebuilt)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from evaluate_helpers import TOKENIZER, VOCABULARY, assert_same, stock, text, text_requests, tiny_model
-from helpers import FAMILIES, tiny_family
+from helpers import EXPERTS, FAMILIES, tiny_experts, tiny_family
 from lm_eval.models.huggingface import HFLM
 
 from stages.common.errors import UserError
@@ -108,11 +108,11 @@ def test_half_precision_is_summed_in_float32():
     assert any(total != torch.tensor(total).bfloat16().item() for total in single)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *EXPERTS])
 @pytest.mark.parametrize(("attention", "longest"), [("sdpa", 40), ("eager", 5)])
 def test_same_as_hflm_for_every_architecture(family, attention, longest):
     """A sliding window is 6 tokens: requests of up to 40 do not fit it, those of up to 5 and an answer of one do."""
-    model = tiny_family(family, vocab=VOCABULARY)
+    model = tiny_experts(family, vocab=VOCABULARY) if family in EXPERTS else tiny_family(family, vocab=VOCABULARY)
     if model._supports_sdpa:  # transformers refuses it for Gemma 2, whose scores have a soft cap
         model.set_attn_implementation(attention)
     requests = token_requests(seed=7, max_context=longest)

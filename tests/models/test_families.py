@@ -4,7 +4,7 @@ import re
 
 import pytest
 import transformers
-from helpers import FAMILIES, LIMITS, ROOT, prune_params, tiny_family
+from helpers import EXPERTS, FAMILIES, LIMITS, ROOT, prune_params, tiny_experts, tiny_family
 from torch import nn
 
 from stages.common.errors import UserError
@@ -28,14 +28,15 @@ def test_nothing_else_names_a_matrix():
 
 
 def test_every_family_is_tested():
-    assert {name.split()[0] for name in FAMILIES} == set(ARCHITECTURES) == set(LIMITS)
+    mixtures = {name.split()[0] for name in EXPERTS}
+    assert {name.split()[0] for name in FAMILIES} == set(ARCHITECTURES) - mixtures == set(LIMITS)
 
 
 COLUMNS = ("channel", "realign", "gguf")
 ASKED = {"channel": {"method": "channel_l2"}, "realign": {"method": "obs_realign"}}
 
 
-@pytest.mark.parametrize("model_type", ARCHITECTURES)
+@pytest.mark.parametrize("model_type", LIMITS)
 def test_what_an_architecture_does_not_allow_is_refused_by_name(model_type):
     """Before a model is read, and for its pruned class too."""
     for what, changes in ASKED.items():
@@ -55,14 +56,19 @@ def test_the_table_in_the_docs_says_what_the_tests_do():
     assert found == {name: limits for name, limits in LIMITS.items() if name in found} and len(found) == len(LIMITS)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*FAMILIES, *EXPERTS])
 def test_a_description_names_what_is_there(name):
-    model = tiny_family(name)
+    model = tiny_experts(name) if name in EXPERTS else tiny_family(name)
     family = ARCHITECTURES[model.config.model_type]
     assert type(model) is plain_class(family) is getattr(transformers, family.model_class)
     assert pruned_class(family).config_class.model_type == f"pruned_{model.config.model_type}"
     parts = Parts(model)
-    halves = [half for layer in parts.layers for half in (parts.attention(layer), parts.mlp(layer))]
+    halves = [parts.attention(layer) for layer in parts.layers]
+    if parts.has_experts:
+        stacked = {tensor for layer in parts.layers for tensor in parts.mixture(layer).tensors.values()}
+        assert stacked == {weight for weight in model.parameters() if weight.ndim == 3}
+    else:
+        halves += [parts.mlp(layer) for layer in parts.layers]
     linears = {id(linear) for half in halves for linear in (*half.inputs.values(), half.output)}
     assert linears == {id(module) for module in model.get_decoder().modules() if isinstance(module, nn.Linear)}
     assert parts.embeddings is model.get_input_embeddings()

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from helpers import FAMILIES, ROOT, prune_params, tiny_family
+from helpers import EXPERTS, FAMILIES, ROOT, prune_params, tiny_experts, tiny_family
 from peft import PeftModel
 from peft.tuners.lora import Linear
 from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, trainable, tune_params
@@ -95,6 +95,18 @@ def test_every_architecture_once_pruned_is_tuned_and_merged(tmp_path, family):
     expected = tuned(input_ids=TOKENS).logits
     save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path)
     torch.testing.assert_close(load_model(tmp_path)(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", EXPERTS)
+def test_a_mixture_of_experts_is_tuned_in_its_attention_and_merged(tmp_path, family):
+    tuned = trained_adapter(tiny_experts(family, vocab=VOCABULARY), target_modules="all-linear")
+    adapted = {name.split(".lora_")[0].split(".")[-1] for name, _ in tuned.named_parameters() if ".lora_" in name}
+    assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj"}
+    expected = tuned(input_ids=TOKENS).logits
+    save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path)
+    torch.testing.assert_close(load_model(tmp_path)(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-4)
+    with pytest.raises(UserError, match="up_proj is not a linear layer of this model; expected one of: q_proj, k_proj"):
+        prepare(tiny_experts(family), tune_params(target_modules=["up_proj"]))
 
 
 def test_a_bfloat16_model_stays_one(tmp_path):

@@ -9,7 +9,7 @@ FAMILY = replace(
     llama.FAMILY,
     model_class="CohereForCausalLM",
     attention=replace(llama.FAMILY.attention, query_norm="q_norm", key_norm="k_norm", unit_norms="own"),
-    mlp=replace(llama.FAMILY.mlp, norm="input_layernorm"),
+    mlp=replace(llama.MLP, norm="input_layernorm"),
     norm=Norm(eps_key="layer_norm_eps", centred=True),
     logits=Logits(factor="logit_scale"),
     parallel=True,

@@ -9,7 +9,7 @@ FAMILY = replace(
     llama.FAMILY,
     model_class="Gemma2ForCausalLM",
     attention=replace(llama.FAMILY.attention, after="post_attention_layernorm"),
-    mlp=replace(llama.FAMILY.mlp, norm="pre_feedforward_layernorm", after="post_feedforward_layernorm"),
+    mlp=replace(llama.MLP, norm="pre_feedforward_layernorm", after="post_feedforward_layernorm"),
     norm=Norm(offset=1.0),
     logits=Logits(cap="final_logit_softcapping"),
     activation_key="hidden_activation",

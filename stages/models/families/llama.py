@@ -2,6 +2,7 @@
 
 from stages.models.architecture import Architecture, Attention, Mlp
 
+MLP = Mlp("mlp", norm="post_attention_layernorm", gate="gate_proj", up="up_proj", output="down_proj")
 FAMILY = Architecture(
     model_class="LlamaForCausalLM",
     embeddings="model.embed_tokens",
@@ -12,7 +13,7 @@ FAMILY = Architecture(
     attention=Attention(
         "self_attn", norm="input_layernorm", query="q_proj", key="k_proj", value="v_proj", output="o_proj"
     ),
-    mlp=Mlp("mlp", norm="post_attention_layernorm", gate="gate_proj", up="up_proj", output="down_proj"),
+    mlp=MLP,
     bias_keys=("attention_bias", "mlp_bias"),
     heads_divide_hidden_size=True,
     gguf="llama",

@@ -15,7 +15,7 @@ FAMILY = replace(
         unit_norms="together",
         after="post_attention_layernorm",
     ),
-    mlp=replace(llama.FAMILY.mlp, norm=None, after="post_feedforward_layernorm"),
+    mlp=replace(llama.MLP, norm=None, after="post_feedforward_layernorm"),
     bias_keys=(),
     heads_divide_hidden_size=False,
     gguf=None,  # llama.cpp's olmo2 has as many query rows as hidden channels, which pruned heads do not fill

@@ -85,6 +85,10 @@ def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[
     linears = [each for each in model.modules() if isinstance(each, nn.Linear)]
     weights = sum(parameter.numel() for linear in linears for parameter in linear.parameters())
     parts = Parts(model)
+    if parts.has_experts:  # no linear layers
+        mixtures = [parts.mixture(layer).module for layer in parts.layers]
+        weights += sum(parameter.numel() for mixture in mixtures for parameter in mixture.parameters())
+        weights -= parts.idle_parameters
     heads = parts.head_dim * sum(widths["num_attention_heads"] for widths in parts.widths)
     total = length * weights + 2 * length**2 * heads
     queries = [

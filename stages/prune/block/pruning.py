@@ -28,7 +28,8 @@ def prune(
     """
     layers = len(Parts(model).layers)
     attention, mlp = pruned_layers(params, layers)
-    check_layout(params, block_modules(model, range(layers), range(layers)), layers)
+    mlps = range(0 if Parts(model).has_experts else layers)
+    check_layout(params, block_modules(model, range(layers), mlps), layers)
     before = model.num_parameters()
     original = block_modules(model, attention, mlp)
     costs = costs_of(params, model, original, before)

@@ -82,7 +82,7 @@ def outputs_of(
     module, parts = activations.layers[layer], activations.parts
     hooks = [
         half.output.register_forward_hook(lambda _, args, output, kind=kind: caught.update({kind: output}))
-        for kind, half in (("attention", parts.attention(module)), ("mlp", parts.mlp(module)))
+        for kind, half in (("attention", parts.attention(module)), ("mlp", parts.second(module)))
     ]
     try:
         end = module(stream, **activations.settings[layer])
