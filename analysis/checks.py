@@ -137,7 +137,7 @@ def check_weights(table: pd.DataFrame, runs: Runs) -> list[Finding]:
     findings = []
     for on_cuda, tolerance in ((True, BLOCK_TOLERANCE), (False, BUFFER_TOLERANCE)):
         alike = {row: group for row, group in runs.items() if any(map(measured_on_cuda, group)) == on_cuda}
-        reason = f"shape and dtype in config.json, {tolerance:.1%} allowed for the rest"
+        reason = f"shape and dtype in config.json, {tolerance:.1%} tolerance"
         if "weights_mib" in table:
             findings += check_known(table, "weights_mib", means(table, alike, stored), reason, DECIMALS, tolerance)
     return findings

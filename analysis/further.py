@@ -33,8 +33,9 @@ def further_section(folders: dict[str, str], metrics: Path, plots: Path) -> str:
         rows.append(row)
     headings = ["model", f"{sets[0]} PPL" if sets else "", "average accuracy (%)", *(title for _, title, _ in SHOWN)]
     text = (
-        "## Further models\n\nThose of section `models` beside the three. A GGUF is evaluated with its weights "
-        "dequantised; its size is that of its tensors, and its memory and speed are llama.cpp's, the others' torch's."
+        "## Further models\n\nThe models of section `models`, besides base, pruned and tuned. A GGUF is evaluated with "
+        "its weights dequantised; its size is that of its tensors, and its memory and speed are llama.cpp's, the "
+        "others' torch's."
         f"\n\n{markdown(headings, rows)}"
     )
     if sets and draw(evaluate, profile, sets[0], plots):

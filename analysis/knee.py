@@ -57,7 +57,7 @@ def crossings(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def sentence(name: str, knee: Knee | None, removed: list[float], ratios: list[float], confidence: float) -> str:
     """Return what the knee says, for the report. `ratios` are the specified ratios at `removed`, both ascending."""
     if knee is None:
-        return f"**{name}**: no knee: finding one takes the base and two ratios of different sizes."
+        return f"**{name}**: no knee: at least two ratios of different sizes are needed."
     start, first, last = (f"{cost:.2f} %" for cost in knee.costs)
     costs = f"it costs {start} at the base, {first} at ratio {ratios[1]:g} and {last} at {ratios[-1]:g}"
     bounds = f"{100 * confidence:g} % interval {percent(knee.low)} to {percent(knee.high)}"

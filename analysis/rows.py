@@ -85,7 +85,7 @@ class Row:
 
     @cached_property
     def line(self) -> str:
-        """The name of the line in a plot that the cell is a point of."""
+        """The name of the line in a plot that the row is a point of."""
         return ", ".join([self.method, *(["tuned"] if self.tuned else []), *([self.format] if self.format else [])])
 
     @property

@@ -88,7 +88,7 @@ def perplexity_differences(contrasts: list[Contrast], level: float) -> str:
     interval = interval_name(level)
     return f"""Perplexity: ratio of the two models' perplexities, with the {interval} of a bootstrap over windows that
 draws the same windows for both; significant where the interval leaves out 1 (not adjusted for the number of intervals).
-Windows count as independent, also those of one document.
+Windows are treated as independent, even those of the same document.
 
 {markdown(["contrast", "text", "perplexity ratio", interval, "significant"], rows, left=2)}"""
 
@@ -102,7 +102,7 @@ def recovered(recoveries: list[Recovery], level: float) -> str:
     rows = [[each.text, each.won_by, *cells(each.share.scaled(100), 2)] for each in recoveries]
     text = "Share of the log-perplexity lost by pruning that tuning won back."
     for own in (each.text for each in recoveries if each.own_domain):
-        text += f" {own} is of the domain that the\nmodel was tuned on, so its share is adaptation as well."
+        text += f" {own} is from the domain that the\nmodel was tuned on, so its share includes adaptation."
     if net:
         headings += ["net of adaptation (%)", interval_name(level)]
         for row, each in zip(rows, recoveries, strict=True):

@@ -1,4 +1,4 @@
-"""reports/study.md: what pruning did to the model, what recovery brought back, and how sure that is."""
+"""reports/run.md: what pruning did to the model, what recovery brought back, and how sure that is."""
 
 import math
 
@@ -39,7 +39,7 @@ def run_page(report: RunReport, plots: list[str], further: str) -> str:
     pruning = report.pruning
     compared = differences(report.comparison, list(report.results), report.params.level)
     sections = [
-        f"# Pruning study: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
+        f"# Pruning run: {pruning.method}, {pruning.goal}{'' if pruning.budget else ' ' + UNITS[pruning.ratio_of]}",
         summary(report),
         quality(report, plots),
         compared if any(report.evaluate.values()) else "",
@@ -64,23 +64,23 @@ def summary(report: RunReport) -> str:
         lines.append(f"Pruning left {kept:.2f} % of the base's parameters ({after:,.0f}).")
     if "parameters_nonzero" in report.costs:
         shares = [
-            f"of the {model} model {100 - report.costs.loc[model, 'parameters_nonzero_percent']:.2f} %"
+            f"{100 - report.costs.loc[model, 'parameters_nonzero_percent']:.2f} % of them in the {model} model"
             for model in ("pruned", "tuned")
             if not math.isnan(report.costs.loc[model, "parameters_nonzero_percent"])
         ]
-        lines.append(f"Set to zero, and still stored and multiplied, are {', '.join(shares)} of the base's parameters.")
+        lines.append(f"Parameters set to zero are still stored and multiplied: {', '.join(shares)}.")
     texts = [each.name for each in report.measures if each.metric == PERPLEXITY]
     recoveries = {each.text: each for each in report.comparison.recoveries}
     for name in other_domains_first(texts, report.own_domain):
         base, pruned, tuned = (report.quality.loc[model, f"{name}_ppl"] for model in MODELS)
         if math.isnan(base + pruned):
             continue
-        line = f"Perplexity on {name} went from {base:,.2f} to {pruned:,.2f} by pruning"
+        line = f"Pruning changed the perplexity on {name} from {base:,.2f} to {pruned:,.2f}"
         if not math.isnan(tuned):
-            line += f", and to {tuned:,.2f} by {won_by(name == report.own_domain)}"
+            line += f"; {won_by(name == report.own_domain)} changed it to {tuned:,.2f}"
         if name in recoveries:
             share = share_text(recoveries[name].share, report.params.confidence)
-            line += f", which won back {share} of the lost log-perplexity"
+            line += f", winning back {share} of the lost log-perplexity"
         lines.append(f"{line}.")
     lines += verdicts(report.comparison.accuracies)
     return "\n".join(f"- {line}" for line in lines)
@@ -107,7 +107,7 @@ def quality(report: RunReport, plots: list[str]) -> str:
     section = f"""## Quality
 
 Perplexity over windows of {report.evaluated_tokens} tokens: lower is better. Accuracy in percent ± one standard error:
-higher is better.{in_precision(report)} The averages are of the row's tasks, raw and chance-corrected:
+higher is better.{in_precision(report)} The averages are over the row's tasks, raw and chance-corrected:
 (accuracy - chance) / (1 - chance), so 0 is guessing and 100 is perfect. \\* differs from the base, † differs from the
 pruned model (McNemar's exact test, Holm-adjusted, level {report.params.level:g}). {MISSING}: does not apply, or was not
 measured.

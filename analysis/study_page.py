@@ -22,13 +22,13 @@ CAPTIONS = {
 }
 
 
-def winners(base: Result, cells: list[Row], params: ReportParams) -> list[str]:
+def winners(base: Result, rows: list[Row], params: ReportParams) -> list[str]:
     """Return one sentence per ratio: the best in perplexity and, where there are tasks, in accuracy; by how much."""
     sentences = []
     name = perplexity_sets({"base": base.evaluate})[0]
-    for ratio in sorted({cell.ratio for cell in cells}):
-        here = [cell for cell in cells if cell.ratio == ratio]
-        by_perplexity = sorted(here, key=lambda cell: mean_perplexity(cell, name))
+    for ratio in sorted({row.ratio for row in rows}):
+        here = [row for row in rows if row.ratio == ratio]
+        by_perplexity = sorted(here, key=lambda row: mean_perplexity(row, name))
         best = by_perplexity[0]
         lower = f", {lower_than(best, by_perplexity[1], name, params)}" if len(here) > 1 else ""
         sentences.append(
@@ -41,9 +41,9 @@ def winners(base: Result, cells: list[Row], params: ReportParams) -> list[str]:
     return sentences
 
 
-def most_accurate(base: Result, cells: list[Row], params: ReportParams) -> str:
-    """Return the sentence on the best of `cells` in average accuracy."""
-    accurate, *others = sorted(cells, key=lambda cell: -mean_accuracy(cell))
+def most_accurate(base: Result, rows: list[Row], params: ReportParams) -> str:
+    """Return the sentence on the best of `rows` in average accuracy."""
+    accurate, *others = sorted(rows, key=lambda row: -mean_accuracy(row))
     higher = f", {higher_than(accurate, others[0], params)}" if others else ""
     return (
         f"**{accurate.line}** has the highest average accuracy, {mean_accuracy(accurate):.2f} against the base's "
@@ -51,14 +51,14 @@ def most_accurate(base: Result, cells: list[Row], params: ReportParams) -> str:
     )
 
 
-def mean_perplexity(cell: Row, name: str) -> float:
-    """Return the mean perplexity on text `name` over the cell's runs."""
-    return float(np.mean(cell.values("evaluate", f"{name}_ppl")))
+def mean_perplexity(row: Row, name: str) -> float:
+    """Return the mean perplexity on text `name` over the row's runs."""
+    return float(np.mean(row.values("evaluate", f"{name}_ppl")))
 
 
-def mean_accuracy(cell: Row) -> float:
-    """Return the mean average accuracy over the cell's runs, in percent."""
-    return float(np.mean([run.average for run in cell.runs]))
+def mean_accuracy(row: Row) -> float:
+    """Return the mean average accuracy over the row's runs, in percent."""
+    return float(np.mean([run.average for run in row.runs]))
 
 
 def lower_than(best: Row, following: Row, name: str, params: ReportParams) -> str:
@@ -82,45 +82,45 @@ def higher_than(best: Row, following: Row, params: ReportParams) -> str:
     return f"{judged} {following.line}'s ({points.value:+.2f} points, {points.low:+.2f} to {points.high:+.2f})"
 
 
-def knees(base: Result, cells: list[Row], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
+def knees(base: Result, rows: list[Row], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
     """Return every line's knee on text `name`, and its sentence; a format removes nothing, so its line has none."""
     result = {}
-    for line in dict.fromkeys(cell.line for cell in cells if not cell.format):
-        points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
-        losses = mean_losses({"base": [base]} | {cell.label: cell.runs for cell in points}, name, params)
-        removed = np.array([0.0, *(1 - cell.kept for cell in points)])
+    for line in dict.fromkeys(row.line for row in rows if not row.format):
+        points = sorted((row for row in rows if row.line == line), key=lambda row: -row.kept)
+        losses = mean_losses({"base": [base]} | {row.label: row.runs for row in points}, name, params)
+        removed = np.array([0.0, *(1 - row.kept for row in points)])
         knee = find_knee(removed, losses.measured, losses.drawn, params.confidence)
-        ratios = [0.0, *(cell.ratio for cell in points)]
+        ratios = [0.0, *(row.ratio for row in points)]
         result[line] = knee, sentence(line, knee, list(removed), ratios, params.confidence)
     return result
 
 
 def study_page(report: StudyReport, plots: list[str]) -> str:
     """Return the page as Markdown; `plots` are the figures that were drawn."""
-    base, cells, params = report.base, report.rows, report.params
+    base, rows, params = report.base, report.rows, report.params
     tables = {title: text_markdown(text, LEFT) for title, text in report.texts.items()}
     level = f"{100 * params.confidence:g} %"
     lacking = f"\nNot there yet: {', '.join(report.missing)}.\n" if report.missing else ""
-    seeds = max(len(cell.runs) for cell in cells)
+    seeds = max(len(row.runs) for row in rows)
     repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
     and_seeds, every_seed = (" and seeds", ", in every seed") if seeds > 1 else ("", "")
     knee_text = "\n\n".join(
-        f"On {name}:\n\n" + "\n".join(f"- {text}" for _, text in knees(base, cells, name, params).values())
+        f"On {name}:\n\n" + "\n".join(f"- {text}" for _, text in knees(base, rows, name, params).values())
         for name in perplexity_sets({"base": base.evaluate})
     )
-    in_llama_cpp = any(cell.format.startswith("gguf") for cell in cells)
+    in_llama_cpp = any(row.format.startswith("gguf") for row in rows)
     engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if in_llama_cpp else ""
     figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)
     return f"""# Study {report.name}
 {lacking}
 ## Which method at which ratio
 
-{chr(10).join(f"- {answer}" for answer in winners(base, cells, params))}
+{chr(10).join(f"- {answer}" for answer in winners(base, rows, params))}
 
 ## The knee
 
-Where one more percent removed starts to cost more than it saves: one percent of the base's parameters saved for one
-percent of perplexity lost. Between the ratios studied the curve is a monotone cubic through the measured points.
+The knee is the share removed beyond which one more percent of the base's parameters costs more than one percent of
+perplexity. Between the ratios studied the curve is a monotone cubic through the measured points.
 Intervals hold {level} of a bootstrap over windows{and_seeds}; they do not cover what the curve does between the
 ratios, which finer ratios show.
 
@@ -143,7 +143,8 @@ Perplexity as a ratio with its {level} interval, accuracy in points.
 
 ## Cost
 
-Percent of the base's beside each quantity. Speeds and peak memory are those of the machine that ran the variants.
+The percentage of the base's value stands beside each quantity. Speeds and peak memory are those of the machine that
+ran the variants.
 {engines}
 {tables["cost"]}
 

@@ -33,29 +33,29 @@ COSTS = (
 WIDTHS = (("query_heads", "query heads"), ("mlp_width", "MLP channels"))
 
 
-def draw_all(folder: Path, base: Result, cells: list[Row], chances: Metrics) -> list[str]:
+def draw_all(folder: Path, base: Result, rows: list[Row], chances: Metrics) -> list[str]:
     """Draw every figure into `folder` and return their names."""
     drawn = {}
     with plt.rc_context(STYLE):
         if perplexity_sets({"base": base.evaluate}):
-            drawn["perplexity"] = draw_perplexities(base, cells)
+            drawn["perplexity"] = draw_perplexities(base, rows)
         if task_names({"base": base.evaluate}):
-            drawn["accuracy"] = draw_average(base, cells, chances)
-            drawn["tasks"] = draw_tasks(base, cells, chances)
+            drawn["accuracy"] = draw_average(base, rows, chances)
+            drawn["tasks"] = draw_tasks(base, rows, chances)
         if perplexity_sets({"base": base.evaluate}):
-            drawn["pareto"] = draw_pareto(base, cells)
-        drawn["layers"] = draw_layers([cell for cell in cells if not cell.format])
+            drawn["pareto"] = draw_pareto(base, rows)
+        drawn["layers"] = draw_layers([row for row in rows if not row.format])
         return figures.save(drawn, folder, svg=True)
 
 
-def styles(cells: list[Row]) -> dict[str, dict]:
+def styles(rows: list[Row]) -> dict[str, dict]:
     """Return how each line is drawn: a colour and a marker a method and format, open and dashed where it was tuned."""
-    kinds = list(dict.fromkeys((cell.method, cell.format) for cell in cells))
+    kinds = list(dict.fromkeys((row.method, row.format) for row in rows))
     result = {}
-    for cell in cells:
-        number, tuned = kinds.index((cell.method, cell.format)), cell.tuned
+    for row in rows:
+        number, tuned = kinds.index((row.method, row.format)), row.tuned
         colour = COLOURS[number % len(COLOURS)]
-        result[cell.line] = {
+        result[row.line] = {
             "color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 9, "linewidth": 1.8,
             "markerfacecolor": "white" if tuned else colour, "markeredgewidth": 1.8,
             "linestyle": "--" if tuned else ("-", "-.", ":")[number // len(COLOURS) % 3],
@@ -63,13 +63,13 @@ def styles(cells: list[Row]) -> dict[str, dict]:
     return result
 
 
-def draw_lines(axes: Axes, base: Result, cells: list[Row], value: Value) -> None:
+def draw_lines(axes: Axes, base: Result, rows: list[Row], value: Value) -> None:
     """Draw `value` against the parameters kept: a line a method from the base on, a bar of one deviation for seeds."""
-    style = styles(cells)
+    style = styles(rows)
     for line in style:
-        points = sorted((cell for cell in cells if cell.line == line), key=lambda cell: -cell.kept)
-        kept = [100 * cell.kept for cell in points]
-        measured = [[value(run) for run in cell.runs] for cell in points]
+        points = sorted((row for row in rows if row.line == line), key=lambda row: -row.kept)
+        kept = [100 * row.kept for row in points]
+        measured = [[value(run) for run in row.runs] for row in points]
         deviations = [float(np.std(each, ddof=1)) if len(each) > 1 else 0.0 for each in measured]
         means = [float(np.mean(each)) for each in measured]
         if not points[0].tuned:
@@ -89,18 +89,18 @@ def evaluated(run: Result, metric: str, scale: float = 1) -> float:
 def legend(figure: Figure, axes: Axes) -> None:
     """Put the legend above the figure, where it hides nothing, in as few rows as its width allows."""
     handles, labels = axes.get_legend_handles_labels()
-    rows = ceil(len(labels) * LEGEND_INCHES / figure.get_figwidth())
-    figure.legend(handles, labels, loc="outside upper center", ncols=ceil(len(labels) / rows))
+    height = ceil(len(labels) * LEGEND_INCHES / figure.get_figwidth())
+    figure.legend(handles, labels, loc="outside upper center", ncols=ceil(len(labels) / height))
 
 
-def draw_perplexities(base: Result, cells: list[Row]) -> Figure:
+def draw_perplexities(base: Result, rows: list[Row]) -> Figure:
     """Draw perplexity, on a logarithmic axis, against the parameters kept; a panel a text."""
     names = perplexity_sets({"base": base.evaluate})
     figure, panels = plt.subplots(
         1, len(names), figsize=(max(8, 6 * len(names)), 5), squeeze=False, layout="constrained"
     )
     for axes, name in zip(panels[0], names, strict=True):
-        draw_lines(axes, base, cells, partial(evaluated, metric=f"{name}_ppl"))
+        draw_lines(axes, base, rows, partial(evaluated, metric=f"{name}_ppl"))
         axes.set_yscale("log")
         axes.set(ylabel=f"perplexity on {name} (logarithmic)")
         plain_log_ticks(axes.yaxis)
@@ -108,10 +108,10 @@ def draw_perplexities(base: Result, cells: list[Row]) -> Figure:
     return figure
 
 
-def draw_average(base: Result, cells: list[Row], chances: Metrics) -> Figure:
+def draw_average(base: Result, rows: list[Row], chances: Metrics) -> Figure:
     """Draw the average accuracy against the parameters kept."""
     figure, axes = plt.subplots(figsize=(10, 5.4), layout="constrained")
-    draw_lines(axes, base, cells, attrgetter("average"))
+    draw_lines(axes, base, rows, attrgetter("average"))
     tasks = task_names({"base": base.evaluate})
     if set(tasks) <= set(chances):
         axes.axhline(
@@ -122,16 +122,16 @@ def draw_average(base: Result, cells: list[Row], chances: Metrics) -> Figure:
     return figure
 
 
-def draw_tasks(base: Result, cells: list[Row], chances: Metrics) -> Figure:
+def draw_tasks(base: Result, rows: list[Row], chances: Metrics) -> Figure:
     """Draw the accuracy on every task against the parameters kept; a panel a task."""
     tasks = task_names({"base": base.evaluate})
     columns = min(3, len(tasks))
-    rows = ceil(len(tasks) / columns)
+    height = ceil(len(tasks) / columns)
     figure, panels = plt.subplots(
-        rows, columns, figsize=(max(10, 4.8 * columns), 4.4 * rows + 0.6), squeeze=False, layout="constrained"
+        height, columns, figsize=(max(10, 4.8 * columns), 4.4 * height + 0.6), squeeze=False, layout="constrained"
     )
     for axes, task in zip(panels.flat, tasks, strict=False):
-        draw_lines(axes, base, cells, partial(evaluated, metric=f"{task}_acc", scale=100))
+        draw_lines(axes, base, rows, partial(evaluated, metric=f"{task}_acc", scale=100))
         if task in chances:
             axes.axhline(100 * chances[task], color=GREY, linestyle="--", label="guessing")
         axes.set(title=task, ylabel="accuracy (%)")
@@ -141,24 +141,24 @@ def draw_tasks(base: Result, cells: list[Row], chances: Metrics) -> Figure:
     return figure
 
 
-def draw_pareto(base: Result, cells: list[Row]) -> Figure:
+def draw_pareto(base: Result, rows: list[Row]) -> Figure:
     """Draw perplexity against each cost, and the front: the models that no other beats in both."""
     name = perplexity_sets({"base": base.evaluate})[0]
-    style = styles(cells)
+    style = styles(rows)
     shown = [cost for cost in COSTS if cost[0] in base.profile]
-    rows = ceil(len(shown) / 2)
-    figure, panels = plt.subplots(rows, 2, figsize=(11, 0.6 + 4 * rows), squeeze=False, layout="constrained")
+    height = ceil(len(shown) / 2)
+    figure, panels = plt.subplots(height, 2, figsize=(11, 0.6 + 4 * height), squeeze=False, layout="constrained")
     for axes, (metric, title, unit, more) in zip(panels.flat, shown, strict=False):
         points = [(base.profile[metric] / unit, base.evaluate[f"{name}_ppl"])]
         axes.plot(*points[0], marker="*", markersize=15, color="black", linestyle="none", label="base")
         for line, how in style.items():
             here = [
                 (
-                    float(np.mean(cell.values("profile", metric))) / unit,
-                    float(np.mean(cell.values("evaluate", f"{name}_ppl"))),
+                    float(np.mean(row.values("profile", metric))) / unit,
+                    float(np.mean(row.values("evaluate", f"{name}_ppl"))),
                 )
-                for cell in cells
-                if cell.line == line and cell.values("profile", metric)
+                for row in rows
+                if row.line == line and row.values("profile", metric)
             ]
             axes.plot([x for x, _ in here], [y for _, y in here], label=line, **{**how, "linestyle": "none"})
             points += here
@@ -188,23 +188,23 @@ def pareto_front(points: list[tuple[float, float]], more: bool) -> list[tuple[fl
     return front
 
 
-def draw_layers(cells: list[Row]) -> Figure:
+def draw_layers(rows: list[Row]) -> Figure:
     """Draw what is left of each layer's query heads and MLP channels: a row a variant, a column a layer, in percent."""
-    tables = [cell.runs[0].layers for cell in cells]
-    labels = [f"{cell.line} {cell.ratio:g}" for cell in cells]
+    tables = [row.runs[0].layers for row in rows]
+    labels = [f"{row.line} {row.ratio:g}" for row in rows]
     layers = max(len(table) for table in tables if table is not None)
     figure, panels = plt.subplots(
-        1, 2, figsize=(max(9, 4 + 0.75 * layers), 2 + 0.4 * len(cells)), sharey=True, layout="constrained"
+        1, 2, figsize=(max(9, 4 + 0.75 * layers), 2 + 0.4 * len(rows)), sharey=True, layout="constrained"
     )
     for axes, (column, title) in zip(panels, WIDTHS, strict=True):
-        left = np.full((len(cells), layers), np.nan)
-        for row, table in enumerate(tables):
+        left = np.full((len(rows), layers), np.nan)
+        for place, table in enumerate(tables):
             if table is not None:
-                left[row, : len(table)] = 100 * table[column] / table[f"{column}_before"]
+                left[place, : len(table)] = 100 * table[column] / table[f"{column}_before"]
         image = axes.imshow(left, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         if layers <= 12:
-            for (row, layer), share in np.ndenumerate(left):
-                axes.text(layer, row, number_of(tables[row], column, layer), ha="center", va="center", fontsize=10,
+            for (place, layer), share in np.ndenumerate(left):
+                axes.text(layer, place, number_of(tables[place], column, layer), ha="center", va="center", fontsize=10,
                           color="white" if share < 60 else "black")  # fmt: skip
         axes.set(title=title, xlabel="layer")
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))

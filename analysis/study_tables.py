@@ -15,41 +15,41 @@ from stages.common.outputs import staged
 LEFT = 2  # columns of text: ratio and method
 
 
-def base_cell(base: Result) -> Row:
-    """Return the base as a cell of its own."""
+def base_row(base: Result) -> Row:
+    """Return the base as a row of its own."""
     return Row("base", 0.0, "base", [base], base)
 
 
-def runs_of(base: Result, cells: list[Row]) -> Runs:
+def runs_of(base: Result, rows: list[Row]) -> Runs:
     """Return the runs of every row by its label, the base first."""
-    return {row.label: row.runs for row in [base_cell(base), *cells]}
+    return {row.label: row.runs for row in [base_row(base), *rows]}
 
 
-def quality_numbers(base: Result, cells: list[Row], chances: Metrics) -> pd.DataFrame:
+def quality_numbers(base: Result, rows: list[Row], chances: Metrics) -> pd.DataFrame:
     """Return the scores of analysis/quality.py by row, with ratio, method, the share kept (percent) and the runs."""
-    scores = quality.quality_numbers(runs_of(base, cells), chances)
-    rows = {
+    scores = quality.quality_numbers(runs_of(base, rows), chances)
+    identity = {
         row.label: {"ratio": row.ratio, "method": row.line, "kept_percent": 100 * row.kept, "runs": len(row.runs)}
-        for row in [base_cell(base), *cells]
+        for row in [base_row(base), *rows]
     }
-    for name in scores.index.difference(list(rows), sort=False):  # what takes no model
-        rows[name] = {"ratio": np.nan, "method": name, "kept_percent": np.nan, "runs": 0}
-    return pd.DataFrame.from_dict(rows, orient="index").join(scores)
+    for name in scores.index.difference(list(identity), sort=False):  # what takes no model
+        identity[name] = {"ratio": np.nan, "method": name, "kept_percent": np.nan, "runs": 0}
+    return pd.DataFrame.from_dict(identity, orient="index").join(scores)
 
 
-def cost_numbers(base: Result, cells: list[Row]) -> pd.DataFrame:
+def cost_numbers(base: Result, rows: list[Row]) -> pd.DataFrame:
     """Return the costs of analysis/tables.py by row, with ratio and method; without those that no row has."""
-    costs = tables.cost_numbers(runs_of(base, cells))
+    costs = tables.cost_numbers(runs_of(base, rows))
     unmeasured = [metric for metric, _, _ in COSTS if metric in costs and costs[metric].isna().all()]
     costs = costs.drop(columns=[column for metric in unmeasured for column in (metric, f"{metric}_percent")])
-    rows = {row.label: {"ratio": row.ratio, "method": row.line} for row in [base_cell(base), *cells]}
-    return pd.DataFrame.from_dict(rows, orient="index").join(costs)
+    identity = {row.label: {"ratio": row.ratio, "method": row.line} for row in [base_row(base), *rows]}
+    return pd.DataFrame.from_dict(identity, orient="index").join(costs)
 
 
 def quality_text(numbers: pd.DataFrame, columns: list[quality.Measure], contrasts: list[Contrast]) -> pd.DataFrame:
     """Return the quality table as it is printed: ± spread, ** around the best of a ratio, * for significance.
 
-    `contrasts` are those of the cells with the base.
+    `contrasts` are those of the rows with the base.
     """
     identity = identity_text(numbers)
     identity["kept (%)"] = numbers["kept_percent"].map(lambda value: number(value, DECIMALS))
@@ -78,21 +78,21 @@ def ratio_text(ratio: float) -> str:
     return MISSING if np.isnan(ratio) else f"{100 * ratio:g} %"
 
 
-def difference_text(cells: list[Row], contrasts: list[Contrast]) -> pd.DataFrame:
-    """Return every cell's differences from the base: perplexity as a ratio with its interval, accuracy in points."""
-    rows = []
-    for cell in cells:
-        row = {"ratio": ratio_text(cell.ratio), "method": cell.line}
+def difference_text(rows: list[Row], contrasts: list[Contrast]) -> pd.DataFrame:
+    """Return every row's differences from the base: perplexity as a ratio with its interval, accuracy in points."""
+    lines = []
+    for row in rows:
+        line = {"ratio": ratio_text(row.ratio), "method": row.line}
         for each in contrasts:
-            if each.model == cell.label:
+            if each.model == row.label:
                 mark, found = " *" if each.significant else "", each.estimate
                 if each.metric == PERPLEXITY:
                     interval = span(found.low, found.high, 3)
-                    row[f"{each.name} PPL ratio"] = f"{found.value:.3f} ({interval}){mark}"
+                    line[f"{each.name} PPL ratio"] = f"{found.value:.3f} ({interval}){mark}"
                 else:
-                    row[each.name] = f"{100 * found.value:+.{DECIMALS}f}{mark}"
-        rows.append(row)
-    return pd.DataFrame(rows)
+                    line[each.name] = f"{100 * found.value:+.{DECIMALS}f}{mark}"
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def write_table(folder: Path, name: str, numbers: pd.DataFrame, text: pd.DataFrame, caption: str) -> None:

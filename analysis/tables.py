@@ -11,7 +11,7 @@ from analysis.results import Metrics, is_sparse
 from analysis.rows import Runs
 
 MISSING = "-"
-MAJORITY = "Majority answer: always the one most often right, where a task's questions all have the same choices.\n"
+MAJORITY = "Majority answer: always the most frequent right answer, for tasks whose questions share the same choices.\n"
 DECIMALS = 2  # of perplexities, percentages and sizes in MiB
 # Of what a model costs: the metric, its heading, the digits it is printed with.
 COSTS = (
@@ -101,7 +101,10 @@ def text_markdown(text: pd.DataFrame, left: int = 1) -> str:
 def memory_origin(runs: Runs) -> str:
     """Return how memory was measured in torch for each row."""
     ways = (
-        (0, "by arithmetic, the bytes of all parameters and buffers; the peak adds what the process grew by"),
+        (
+            0,
+            "by arithmetic, the bytes of all parameters and buffers; the peak is that plus the growth of the process",
+        ),
         (1, "measured on CUDA by torch's allocator, as is the peak"),
     )
     # A row's runs were measured alike, so its last says it.
@@ -158,7 +161,7 @@ def checked(tables: str, findings: list[Finding]) -> str:
     text = f"""Every average, ratio, accuracy, perplexity, parameter count, GMac and size of weights in the tables of
 {tables} was computed again: from its row, from the models' answers and losses,
 or from shape and dtype in config.json. Nonzero parameters, peak memory and speeds can only be
-measured, so only their ratios were checked."""
+measured, so only their percentages were checked."""
     if not findings:
-        return f"{text} None contradicts its source by more than rounding explains."
+        return f"{text} None differs from its source by more than rounding or its check's tolerance."
     return f"{text} These do not agree:\n\n{findings_markdown(findings)}"

@@ -37,7 +37,7 @@ def by_arithmetic() -> Ours:
     """Return what takes no weights: the costs of TinyLlama as this pipeline prunes it at the thesis's ratios."""
     origin = (
         "*Ours* are those of this pipeline by arithmetic alone, from TinyLlama's shape in bfloat16, which takes no\n"
-        "weights. What it measured on weights, quality included, `make thesis` writes beside the printed values:\n"
+        "weights. `make thesis` writes what it measured on weights, including quality, beside the printed values:\n"
         "`reports/thesis/thesis.md`."
     )
     return Ours(origin, pd.DataFrame(), counted_costs(read_cost()["ratio"]).assign(source="ours"))
@@ -70,8 +70,8 @@ def against_majority(scores: pd.DataFrame, tasks: pd.DataFrame) -> str:
     sentences = []
     for task, majority in tasks["majority"].dropna().items():
         above = [str(name) for name, score in scores[task].items() if score > majority]
-        place = f"below {', '.join(above)} alone" if above else "above every model here"
-        sentences.append(f"On {task}, always giving the more frequent answer scores {majority:.2f}, {place}.")
+        place = f"only {', '.join(above)} scored higher" if above else "no model here scored higher"
+        sentences.append(f"On {task}, always giving the more frequent answer scores {majority:.2f}; {place}.")
     return " ".join(sentences)
 
 
@@ -138,7 +138,7 @@ def thesis_report(ours: Ours | None = None) -> str:
     measured = ours.quality.reindex(columns=[*SETS, *TASKS])
     scores = pd.concat([quality[TASKS], measured[TASKS].rename(index=lambda name: f"{name} (ours)")])
     absent = [str(name) for name in quality.index if name not in measured.index]
-    lacking = f"Of ours there are not yet: {', '.join(absent)}.\n" if absent and len(measured) else ""
+    lacking = f"Not measured here yet: {', '.join(absent)}.\n" if absent and len(measured) else ""
     return f"""# The thesis's tables, printed, recomputed and ours
 
 *Printed*: Kai Daniel Herbst and Sebastian Viet, "Analyse der Auswirkungen von Pruning an Large Language Models",
@@ -148,14 +148,14 @@ project thesis, FOM Hochschule für Ökonomie & Management, 2025. TinyLlama-1.1B
 
 ## What contradicts itself
 
-A value printed with two digits stands for anything within half a unit of the second. A *contradiction* is what no such
-rounding explains; *last digit* is what it may.
+A value printed with two digits stands for anything within half a unit of the second. Such rounding
+cannot explain a *contradiction*; it can explain a difference in the *last digit*.
 
 {findings_markdown(findings)}
 
 ## Tables 2, 4, 5, 6: quality
 
-Accuracy in percent. The averages recomputed are those of the row's tasks, raw and chance-corrected: mean of
+Accuracy in percent. The recomputed averages are over the row's tasks, raw and chance-corrected: mean of
 (accuracy - chance) / (1 - chance), where 0 is guessing.
 {lacking}{against_majority(scores, tasks)}
 
@@ -171,10 +171,10 @@ printed count before pruning is that of a class without grouped-query attention.
 ## Table 7: computation and memory
 
 Multiply-accumulates of {THESIS_TOKENS} tokens by two conventions. `thesis`, by which its pruned rows were counted: all
-linear weights once a token, and two multiplications per MLP channel. Its base was counted by another,
-{PRINTED_BASE_MACS:,}, so the printed shares compare nothing. `exact`: all linear weights and attention's two products,
-as ptflops counts them by its aten backend with eager attention. Memory recomputed is that of float16 weights alone; the
-printed one holds the activations too.
+linear weights once per token, and two multiplications per MLP channel. Its base was counted by another convention,
+{PRINTED_BASE_MACS:,}, so the printed percentages are not comparable. `exact`: all linear weights and attention's two
+products, as ptflops counts them by its aten backend with eager attention. Memory recomputed is that of float16 weights
+alone; the printed one holds the activations too.
 
 {costs_markdown(cost, ours.costs)}
 """

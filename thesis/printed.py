@@ -99,7 +99,7 @@ def audit_cost(table: pd.DataFrame) -> list[Finding]:
     ):
         findings += check_known(table, column, true[column], reason)
     for column in ("gpu_memory_mib", "gpu_memory_percent"):
-        reason = f"float16 weights of the true shape, {MEMORY_TOLERANCE:.0%} allowed for the rest"
+        reason = f"float16 weights of the true shape, {MEMORY_TOLERANCE:.0%} tolerance"
         findings += check_known(table, column, true[column], reason, tolerance=MEMORY_TOLERANCE)
     return findings
 
@@ -123,7 +123,9 @@ def check_claims(table: pd.DataFrame, claims: pd.DataFrame, tasks: list[str]) ->
         higher = [task for task in tasks if better[task] > worse[task]]
         if set(higher) != set(claim["tasks"].split()):
             printed, expected = ", ".join(claim["tasks"].split()), ", ".join(higher)
-            findings.append(Finding(row, "tasks it is better at", printed, expected, CONTRADICTION, "the rows' scores"))
+            findings.append(
+                Finding(row, "tasks on which it scores higher", printed, expected, CONTRADICTION, "the rows' scores")
+            )
         for name, values in (("better", better), ("worse", worse)):
             stated, printed = claim[f"{name}_average"], values["average"]
             if not math.isnan(stated) and stated != printed:
@@ -137,7 +139,12 @@ def check_ratios(table: pd.DataFrame, claims: pd.DataFrame) -> list[Finding]:
     pruned_at = sorted({ratio for ratio in table["ratio"] if ratio > 0})
     return [
         Finding(
-            str(place), "ratios", ", ".join(claimed.split()), ", ".join(map(str, pruned_at)), CONTRADICTION, "its rows"
+            str(place),
+            "ratios",
+            ", ".join(claimed.split()),
+            ", ".join(map(str, pruned_at)),
+            CONTRADICTION,
+            "the ratios in the table",
         )
         for place, claimed in claims["ratios"].items()
         if sorted(map(float, claimed.split())) != pruned_at

@@ -12,7 +12,7 @@ from analysis.arithmetic import shape_of
 from analysis.params import ReportParams
 from analysis.rows import Row
 from analysis.study_report import StudyReport
-from analysis.study_tables import LEFT, base_cell
+from analysis.study_tables import LEFT, base_row
 from analysis.tables import memory_origin, text_markdown
 from stages.common.outputs import staged
 from stages.common.params import load_section
@@ -46,18 +46,18 @@ def write_page(report: StudyReport) -> Path:
 
 def ours(report: StudyReport) -> Ours:
     """Return the rows of the study's tables that the thesis has too, named as there."""
-    base, cells, quality, costs = report.base, report.rows, report.quality, report.costs
-    rows = [base_cell(base), *cells]
-    names = [row_name(cell) for cell in rows]
+    base, variants, quality, costs = report.base, report.rows, report.quality, report.costs
+    rows = [base_row(base), *variants]
+    names = [row_name(row) for row in rows]
     there = [name in read_quality().index for name in names]
     scores = quality.iloc[: len(rows)].set_axis(names).reindex(columns=[*SETS, *TASKS])
     tokens = report.profiled_tokens
     spent = pd.DataFrame(
         {
             "ratio": costs["ratio"],
-            "source": ["ours", *(f"ours, {cell.line}" for cell in cells)],
+            "source": ["ours", *(f"ours, {row.line}" for row in variants)],
             "parameters": costs["parameters"],
-            "thesis_macs": [np.mean([thesis_macs(shape_of(run.config), tokens) for run in cell.runs]) for cell in rows],
+            "thesis_macs": [np.mean([thesis_macs(shape_of(run.config), tokens) for run in row.runs]) for row in rows],
             "exact_macs": 1e9 * costs["gmacs"],
             "weights_mib": costs["weights_mib"],
         }
@@ -70,12 +70,12 @@ def ours(report: StudyReport) -> Ours:
     return Ours(origin, scores[there], spent[there])
 
 
-def row_name(cell: Row) -> str:
+def row_name(row: Row) -> str:
     """Return what the thesis's tables call the row."""
-    if not cell.ratio:
-        return cell.line
-    recovered = [cell.model] if cell.model != "pruned" else []
-    return " ".join([cell.method, str(cell.ratio), *recovered])
+    if not row.ratio:
+        return row.line
+    recovered = [row.model] if row.model != "pruned" else []
+    return " ".join([row.method, str(row.ratio), *recovered])
 
 
 if __name__ == "__main__":

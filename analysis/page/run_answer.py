@@ -17,13 +17,13 @@ def run_answer(report: RunReport) -> list[str]:
     for name in other_domains_first(perplexity_sets(evaluate), own_domain)[:1]:
         key = f"{name}_ppl"
         if key in base and key in pruned:
-            text = f"Perplexity on {name} went from {base[key]:,.2f} to {pruned[key]:,.2f}"
+            text = f"The perplexity on {name} changed from {base[key]:,.2f} to {pruned[key]:,.2f}"
             if key in tuned:
-                text += f"; {won_by(name == own_domain)} brought it to {tuned[key]:,.2f}"
+                text += f"; {won_by(name == own_domain)} changed it to {tuned[key]:,.2f}"
             for recovery in report.comparison.recoveries:
                 if recovery.text == name:
                     won = share_text(recovery.share, report.params.confidence)
-                    text += f", which won back {won} of the lost log-perplexity"
+                    text += f", winning back {won} of the lost log-perplexity"
             sentences.append(f"{text}.")
     model = "tuned" if tuned else "pruned"
     tests = [each for each in report.comparison.accuracies if (each.reference, each.model) == ("base", model)]

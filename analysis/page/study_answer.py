@@ -10,7 +10,7 @@ from analysis.params import ReportParams
 from analysis.results import perplexity_sets
 from analysis.rows import Result, Row
 from analysis.study_page import knees, mean_perplexity
-from analysis.study_tables import base_cell
+from analysis.study_tables import base_row
 
 
 def study_answer(base: Result, rows: list[Row], params: ReportParams) -> list[str]:
@@ -32,7 +32,7 @@ def study_answer(base: Result, rows: list[Row], params: ReportParams) -> list[st
     knee = knees(base, chosen, name, params).get(line, (None, ""))[0]
     sentences = [f"{text}.", *how_far(knee, params)]
     row = at_knee(chosen, knee)
-    ratio = ratio_of(base_cell(base), row, name, params)
+    ratio = ratio_of(base_row(base), row, name, params)
     cost = f"With {100 * (1 - row.kept):.1f} % of the parameters removed, its perplexity is {change(ratio)}"
     if len(base.questions) and all(len(run.questions) for run in row.runs):
         runs = {"base": [base], "row": row.runs}
@@ -66,11 +66,11 @@ def how_far(knee: Knee | None, params: ReportParams) -> list[str]:
     if knee is None or math.isinf(knee.at):
         return []
     if knee.at == 0:
-        return ["From the first percent removed on, one more costs more than one percent of perplexity."]
+        return ["From the first percent removed, each further percent costs more than one percent of perplexity."]
     low, high = (100 * bound for bound in (knee.low, knee.high))
     bounds = f" ({100 * params.confidence:g} % interval {low:.1f} to {high:.1f})" if math.isfinite(low + high) else ""
     return [
-        f"Beyond {100 * knee.at:.1f} % removed{bounds}, one more percent costs more than one percent of perplexity."
+        f"Beyond {100 * knee.at:.1f} % removed{bounds}, each further percent costs more than one percent of perplexity."
     ]
 
 

@@ -11,7 +11,7 @@ from analysis.page.study_answer import study_answer
 from analysis.page.variants import baselines, measures, variant
 from analysis.results import perplexity_sets, task_names
 from analysis.study_report import StudyReport
-from analysis.study_tables import base_cell
+from analysis.study_tables import base_row
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def study_data(
     `origins` are by experiment; `running` variants have the stage that runs, `failed` ones the reason, by label.
     """
     base, rows, chances = report.base, report.rows, report.chances
-    everything = [base_cell(base), *rows]
+    everything = [base_row(base), *rows]
     evaluate = {"base": base.evaluate}
     sets, tasks, shown = perplexity_sets(evaluate), task_names(evaluate), measures(base, everything)
     common, own = split_params([origins[row.runs[0].run].params for row in everything if row.runs[0].run in origins])

@@ -54,7 +54,7 @@ def main() -> None:
     with staged(REPORTS / "plots") as folder:  # the earlier figures stay where no page can be made
         plots = draw_all(folder, report.evaluate, report.chances, report.layers, report.losses)
         page = run_page(report, plots, further_section(further, METRICS, folder))
-    with staged(REPORTS / "study.md") as file:
+    with staged(REPORTS / "run.md") as file:
         file.write_text(page, encoding="utf-8")
     write_page(REPORTS / "index.html", run_data(report, TASKS, read_params_file()))
     for name, metric, place in (("perplexity", PERPLEXITY, "set"), ("accuracy", ACCURACY, "task")):

@@ -8,7 +8,7 @@ from analysis.recovery import recovered_sentence
 from analysis.results import MODELS, Metrics, is_sparse, perplexity_sets, read_by_model, read_json, task_names
 from stages.common.stage import run
 
-METRICS, REPORT = Path("metrics"), Path("reports/study.md")
+METRICS, REPORT = Path("metrics"), Path("reports/run.md")
 MISSING = "-"
 
 

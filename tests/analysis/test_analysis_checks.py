@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from cells import answered
+from row_helpers import answered
 
 from analysis.arithmetic import (
     Shape,

@@ -4,7 +4,7 @@ from math import exp
 
 import pandas as pd
 import pytest
-from cells import answered
+from row_helpers import answered
 
 from analysis.comparison import average_accuracies, compare
 from analysis.params import ReportParams

@@ -3,9 +3,9 @@
 import json
 import math
 
-import cells as made
 import pandas as pd
 import pytest
+import row_helpers as made
 import yaml
 
 from analysis.contrasts import accuracy_tests, average_contrast
@@ -15,7 +15,7 @@ from analysis.page.questions import flipped
 from analysis.page.study_answer import study_answer
 from analysis.page.write import script_json
 from analysis.params import ReportParams
-from analysis.study_tables import base_cell
+from analysis.study_tables import base_row
 
 PARAMS = ReportParams(bootstrap_samples=100, seed=1, confidence=0.95)
 
@@ -23,7 +23,7 @@ PARAMS = ReportParams(bootstrap_samples=100, seed=1, confidence=0.95)
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)])
 def test_any_pair_is_tested_as_the_report_tests_it(seeds):
     base, cells = made.study(ratios=(0.3, 0.7), methods=("random", "taylor"), seeds=seeds)
-    rows = [base_cell(base), *cells]
+    rows = [base_row(base), *cells]
     report = made.report(base, cells, PARAMS)
     found = contrasts(rows, [row.label for row in rows], report.contrasts, PARAMS)
     assert len(found) == len(rows) * (len(rows) - 1) // 2

@@ -6,9 +6,9 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import cells as made
 import pandas as pd
 import pytest
+import row_helpers as made
 from browser import choose, click, open_page, settle, texts
 
 from analysis.page.study_data import Origin, study_data

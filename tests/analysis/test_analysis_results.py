@@ -4,9 +4,9 @@ import json
 import math
 from dataclasses import replace
 
-import cells as made
 import numpy as np
 import pytest
+import row_helpers as made
 
 from analysis.losses import mean_losses
 from analysis.params import ReportParams

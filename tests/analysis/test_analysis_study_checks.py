@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-import cells as made
 import pytest
+import row_helpers as made
 
 from analysis.checks import contradictions
 from analysis.rows import Row

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import cells as made
 import pandas as pd
 import pytest
+import row_helpers as made
 
 from analysis.params import ReportParams
 from studies.compare import write_report
@@ -26,7 +26,9 @@ def page(tmp_path, monkeypatch, no_figures):
 
 def test_the_page_says_how_memory_was_told(page):
     base, cells = made.study(ratios=(0.3,), methods=("l2", "taylor"))
-    assert "\n\nWeights: by arithmetic, the bytes of all parameters and buffers; the peak adds" in page(base, cells)
+    assert "\n\nWeights: by arithmetic, the bytes of all parameters and buffers; the peak is that plus" in page(
+        base, cells
+    )
     cells[1].runs[0].profile["memory_on_cuda"] = 1
     text = page(base, cells)
     assert "Weights of base, l2 0.3, taylor, tuned 0.3: by arithmetic" in text
@@ -40,7 +42,7 @@ def test_the_quality_table_has_what_takes_no_model_as_its_last_rows(page):
     guessing, majority = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[-2:])
     assert guessing == ["-", "guessing", "-", "-", "50.00", "25.00", "37.50", "0.00"]
     assert majority == ["-", "majority answer", "-", "-", "65.00", "-", "-", "-"]
-    assert "Majority answer: always the one most often right" in text
+    assert "Majority answer: always the most frequent right answer" in text
     table = pd.read_csv("reports/made/quality.csv").set_index("method")
     assert table.loc["guessing", "average"] == 37.5 and table.loc["majority answer", "gap"] == 65
     base.questions["answer"] = None
@@ -50,7 +52,7 @@ def test_the_quality_table_has_what_takes_no_model_as_its_last_rows(page):
 def test_the_page_says_what_the_audit_found(page):
     base, cells = made.study(ratios=(0.3,), methods=("l2",))
     checks = lambda: page(base, cells).split("## Checks")[1].split("## Plots")[0]  # noqa: E731
-    assert "None contradicts its source" in checks()
+    assert "None differs from its source" in checks()
     cells[0].runs[0].evaluate["gap_acc"] += 0.005
     assert "These do not agree" in checks() and "| l2 0.3 | gap" in checks()
 
@@ -66,5 +68,5 @@ def test_a_study_without_tasks(page, seeds):
     assert "has the lowest perplexity on prose" in text
     assert "accuracy" not in text.split("## The knee")[0].lower()
     assert "nan" not in text.lower()
-    assert "None contradicts its source" in text
+    assert "None differs from its source" in text
     assert not {"average", "gap", "chance_corrected"} & set(pd.read_csv("reports/made/quality.csv"))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from cells import NO_QUESTIONS, answered
+from row_helpers import NO_QUESTIONS, answered
 from scipy.stats import binomtest
 
 from analysis.comparison import compare

@@ -63,7 +63,7 @@ def runtime(demo):
 
 
 def test_the_report_shows_its_numbers_and_plots(demo):
-    report = (demo.folder / "reports/study.md").read_text()
+    report = (demo.folder / "reports/run.md").read_text()
     for model in ("base", "pruned", "tuned"):
         assert f"{read(demo, f'evaluate/{model}')['pydocs_ppl']:.2f}" in report
         assert f"{read_measured(demo.folder / 'metrics', 'profile', model)['parameters']:,}" in report

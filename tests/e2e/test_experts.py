@@ -23,5 +23,5 @@ def test_a_mixture_of_experts_runs_through_all_stages(tmp_path):
     assert before["parameters"] - after["parameters"] == 6 * (3 * 32 * 12 + 32)
     assert before["active_parameters"] - after["active_parameters"] == 6 * 32  # the router's rows
     assert json.loads((project.folder / "models/merged/config.json").read_text())["num_local_experts"] == 4
-    report = (project.folder / "reports/study.md").read_text()
-    assert "6 → 4" in report and "None contradicts its source" in report
+    report = (project.folder / "reports/run.md").read_text()
+    assert "6 → 4" in report and "None differs from its source" in report

@@ -56,15 +56,15 @@ def test_the_outputs_agree_with_each_other(finished):
         questions = pd.read_parquet(finished.folder / f"metrics/outcomes/{model}/questions.parquet")
         for task, rows in questions.groupby("task"):
             assert measured[f"{task}_acc"] == pytest.approx(rows["acc"].mean())
-    report = (finished.folder / "reports/study.md").read_text()
+    report = (finished.folder / "reports/run.md").read_text()
     for measured in evaluate.values():
         assert f"{measured['pydocs_ppl']:.2f}" in report
-    assert "None contradicts its source" in report
+    assert "None differs from its source" in report
 
 
 def test_make_run_prints_the_table_and_the_path_of_the_report(finished):
     shown = finished.run("python", "-m", "stages.report.show").stdout
-    assert all(word in shown for word in ("base", "pruned", "tuned", "pydocs, perplexity", "reports/study.md"))
+    assert all(word in shown for word in ("base", "pruned", "tuned", "pydocs, perplexity", "reports/run.md"))
 
 
 def test_an_experiment_reruns_only_what_its_params_touch(project):

@@ -52,7 +52,7 @@ def test_the_pruned_model_still_models_english(real):
 def test_the_base_beats_chance_and_continues_as_a_language_model(real):
     base = read(real, "evaluate/base")
     assert base["pydocs_object_acc"] > 0.4  # of four choices
-    report = (real.folder / "reports/study.md").read_text()
+    report = (real.folder / "reports/run.md").read_text()
     assert "Paris" in report
 
 

@@ -17,6 +17,6 @@ def test_an_export_is_evaluated_and_profiled_beside_the_three(project):
     assert exported["pydocs_ppl"] == pytest.approx(pruned["pydocs_ppl"], rel=1e-3)
     sizes = [read_json(metrics / "profile" / f"{name}.json")["weights_mib"] for name in ("pruned", "pruned-gguf")]
     assert 0.45 < sizes[1] / sizes[0] < 0.6
-    assert "## Further models" in (project.folder / "reports/study.md").read_text()
+    assert "## Further models" in (project.folder / "reports/run.md").read_text()
     assert read_json(metrics / "details/export.json")["pruned_gguf_f16_ppl_ratio"] == pytest.approx(1, rel=1e-3)
     assert ran(project.run("dvc", "repro").stdout) == []

@@ -118,7 +118,7 @@ def write_study(root: Path) -> None:
 
 
 @pytest.fixture
-def study_folder(tmp_path, monkeypatch) -> Path:
+def run_folder(tmp_path, monkeypatch) -> Path:
     """A folder that holds a whole study's files, made the current one."""
     write_study(tmp_path)
     monkeypatch.chdir(tmp_path)

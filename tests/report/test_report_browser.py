@@ -14,26 +14,26 @@ ALERT = "<script>alert(1)</script>"
 
 
 @pytest.fixture
-def page(study_folder):
+def page(run_folder):
     """The page of the made run, whose prompts, continuations and questions hold markup."""
     for model in ("base", "pruned", "tuned"):
         samples = [{"prompt": f"Say {ALERT}", "continuation": f"{ALERT} by {model} <b>bold</b> &amp;"}]
-        (study_folder / f"metrics/outcomes/{model}/samples.json").write_text(json.dumps(samples))
+        (run_folder / f"metrics/outcomes/{model}/samples.json").write_text(json.dumps(samples))
     documents = [
         {"context": f"{ALERT} {i}", "choices": [f"a {ALERT}", "</script><h1>b", "c"], "label": 1} for i in range(600)
     ]
-    pd.DataFrame(documents).to_parquet(study_folder / "data/tasks/gap.parquet")
-    task = yaml.safe_load((study_folder / "data/tasks/gap.yaml").read_text().replace("!function code.text", "context"))
+    pd.DataFrame(documents).to_parquet(run_folder / "data/tasks/gap.parquet")
+    task = yaml.safe_load((run_folder / "data/tasks/gap.yaml").read_text().replace("!function code.text", "context"))
     task |= {"doc_to_choice": "choices", "doc_to_target": "label", "test_split": "test"}
     task["dataset_kwargs"] = {"data_files": {"test": "data/tasks/gap.parquet"}}
-    (study_folder / "data/tasks/gap.yaml").write_text(yaml.safe_dump(task))
-    edit(study_folder / "metrics/details/data.json", own_domain="pydocs")
-    (study_folder / "data/sources.json").write_text(json.dumps([{"name": ALERT, "revision": "1", "sha256": "0"}]))
+    (run_folder / "data/tasks/gap.yaml").write_text(yaml.safe_dump(task))
+    edit(run_folder / "metrics/details/data.json", own_domain="pydocs")
+    (run_folder / "data/sources.json").write_text(json.dumps([{"name": ALERT, "revision": "1", "sha256": "0"}]))
     main()
-    return study_folder / "reports/index.html"
+    return run_folder / "reports/index.html"
 
 
-def test_the_page_shows_the_metrics_and_runs_nothing_from_data(page, chromium, study_folder):
+def test_the_page_shows_the_metrics_and_runs_nothing_from_data(page, chromium, run_folder):
     first = page.read_bytes()
     main()
     assert page.read_bytes() == first
@@ -44,7 +44,7 @@ def test_the_page_shows_the_metrics_and_runs_nothing_from_data(page, chromium, s
     shown = dict(zip(texts(chromium, "tr.variant th.name, tr.base th.name"), range(3), strict=True))
     assert list(shown) == ["base", "pruned", "tuned"]
     for model, row in shown.items():
-        metrics = read(study_folder, f"metrics/evaluate/{model}.json")
+        metrics = read(run_folder, f"metrics/evaluate/{model}.json")
         cells = {
             key: texts(chromium, f"tr[data-variant='{row}'] td[data-key='{key}']")[0] for key in ("pydocs_ppl", "gap")
         }
@@ -56,9 +56,9 @@ def test_the_page_shows_the_metrics_and_runs_nothing_from_data(page, chromium, s
     assert any(ALERT in text for text in texts(chromium, "#samples .written"))
 
 
-def test_flipped_questions_are_those_that_the_outcomes_say(page, chromium, study_folder):
+def test_flipped_questions_are_those_that_the_outcomes_say(page, chromium, run_folder):
     outcomes = {
-        model: pd.read_parquet(study_folder / f"metrics/outcomes/{model}/questions.parquet").query("task == 'gap'")
+        model: pd.read_parquet(run_folder / f"metrics/outcomes/{model}/questions.parquet").query("task == 'gap'")
         for model in ("base", "tuned")
     }
     right = {model: table.set_index("question")["acc"] for model, table in outcomes.items()}
@@ -74,8 +74,8 @@ def test_flipped_questions_are_those_that_the_outcomes_say(page, chromium, study
     assert texts(chromium, "#flips [role=status]") == [f"{len(won)} questions"]
 
 
-def test_two_models_side_by_side_show_the_tests_of_the_report(page, chromium, study_folder):
-    found = read(study_folder, "metrics/details/report.json")
+def test_two_models_side_by_side_show_the_tests_of_the_report(page, chromium, run_folder):
+    found = read(run_folder, "metrics/details/report.json")
     open_page(chromium, page)
     choose(chromium, "A, the reference", "pruned", "#compare")
     choose(chromium, "B", "tuned", "#compare")

@@ -45,31 +45,33 @@ def add_control(folder: Path, gain: float) -> None:
 
 
 @pytest.fixture
-def page(study_folder):
+def page(run_folder):
     """A function that runs the stage and returns the page."""
 
     def run() -> str:
         main()
-        return (study_folder / "reports/study.md").read_text()
+        return (run_folder / "reports/run.md").read_text()
 
     return run
 
 
-def test_another_domain_comes_first_and_the_own_one_is_adaptation_too(study_folder, page):
-    add_exams(study_folder, EXAMS)
+def test_another_domain_comes_first_and_the_own_one_is_adaptation_too(run_folder, page):
+    add_exams(run_folder, EXAMS)
     text = page()
     rows = [row for row in table_rows(section(text, "Differences")) if "recovery" in row[1]]
     assert [row[:2] for row in rows] == [["exams", "recovery"], ["pydocs", "recovery and adaptation to the text"]]
     assert rows[0][2:] == ["20.00", "20.00 to 20.00"]
     assert "net of adaptation" not in text
-    first = "Perplexity on exams went from 7.39 to 12.18 by pruning, and to 11.02 by recovery, which won back 20.0 %"
-    assert 0 < text.index(first) < text.index("Perplexity on pydocs went from")
-    assert read(study_folder, "metrics/comparison.json") == {"exams_recovered": pytest.approx(0.2)}
+    first = (
+        "Pruning changed the perplexity on exams from 7.39 to 12.18; recovery changed it to 11.02, winning back 20.0 %"
+    )
+    assert 0 < text.index(first) < text.index("Pruning changed the perplexity on pydocs from")
+    assert read(run_folder, "metrics/comparison.json") == {"exams_recovered": pytest.approx(0.2)}
 
 
-def test_a_control_stands_in_every_table_and_recovery_is_net_of_its_gain(study_folder, page):
-    add_exams(study_folder, EXAMS)
-    add_control(study_folder, gain=0.05)
+def test_a_control_stands_in_every_table_and_recovery_is_net_of_its_gain(run_folder, page):
+    add_exams(run_folder, EXAMS)
+    add_control(run_folder, gain=0.05)
     text = page()
     for title in ("Quality", "Cost"):
         assert next(row for row in table_rows(section(text, title)) if row[0] == "control"), title
@@ -84,7 +86,7 @@ def test_a_control_stands_in_every_table_and_recovery_is_net_of_its_gain(study_f
     # 1 - (2.4 - 1.95) / (2.5 - 2.0)
     assert rows["exams"][2:] == ["20.00", "20.00 to 20.00", "10.00", "10.00 to 10.00"]
     assert "- control: `" in section(text, "Samples") and "Further models" not in text
-    assert "None contradicts its source" in text
+    assert "None differs from its source" in text
     shown = subprocess.run(
         [sys.executable, "-m", "stages.report.show"],
         env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
@@ -96,14 +98,14 @@ def test_a_control_stands_in_every_table_and_recovery_is_net_of_its_gain(study_f
     assert sentence in shown
 
 
-def test_where_there_is_no_other_domain_the_sentence_says_adaptation(study_folder, page):
+def test_where_there_is_no_other_domain_the_sentence_says_adaptation(run_folder, page):
     text = page()
-    measured = [read_measured(study_folder / "metrics", "evaluate", model)["pydocs_ppl"] for model in EXAMS]
+    measured = [read_measured(run_folder / "metrics", "evaluate", model)["pydocs_ppl"] for model in EXAMS]
     lost, left = (np.log(ppl / measured[0]) for ppl in measured[1:])
-    report = read(study_folder, "metrics/details/report.json")
+    report = read(run_folder, "metrics/details/report.json")
     share = f"{100 * (1 - left / lost):.1f} % (95 % interval "
     assert recovered_sentence(report, ["pydocs"]).startswith(f"recovery and adaptation to the text won back {share}")
-    assert f"by recovery and adaptation to the text, which won back {share}" in text
+    assert f"recovery and adaptation to the text changed it to {measured[2]:,.2f}, winning back {share}" in text
 
 
 def test_nothing_lost_has_no_share_in_metric_or_words():
@@ -117,8 +119,8 @@ def test_nothing_lost_has_no_share_in_metric_or_words():
     assert recovered_metric([], [], None) == {}
 
 
-def test_a_dequantised_base_is_named_first(study_folder, page):
+def test_a_dequantised_base_is_named_first(run_folder, page):
     first = "- The base's weights were dequantised from Q4_1: not the original model.\n"
     assert first not in page()
-    (study_folder / "metrics/details/base.json").write_text('{"dequantised_from": "Q4_1"}')
+    (run_folder / "metrics/details/base.json").write_text('{"dequantised_from": "Q4_1"}')
     assert f"\n\n{first}" in page()

@@ -26,31 +26,29 @@ def cells(page: str, start: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_nonzero_parameters_are_told_where_the_others_do_not_fall(study_folder):
-    make_sparse(study_folder)
+def test_nonzero_parameters_are_told_where_the_others_do_not_fall(run_folder):
+    make_sparse(run_folder)
     main()
-    page = (study_folder / "reports/study.md").read_text()
+    page = (run_folder / "reports/run.md").read_text()
     cost = page.split("## Cost")[1]
-    total = json.loads((study_folder / "metrics/profile/base.json").read_text())["parameters"]
+    total = json.loads((run_folder / "metrics/profile/base.json").read_text())["parameters"]
     assert cells(cost, "pruned")[1:5] == [f"{total:,}", "100.00", f"{round(0.7 * total):,}", "70.00"]
     assert cells(cost, "pruned")[6] == "100.00"  # GMac
     nonzero, removed = f"{round(0.7 * total):,}", cells(page.split("What pruning removed")[1], "50 %")
     assert removed == ["50 %", f"{total:,}", f"{total:,}", "100.00 %", nonzero, "70.00 %"]
-    assert (
-        "Set to zero, and still stored and multiplied, are of the pruned model 30.00 %, of the tuned model 30.00 %"
-        in page
-    )
+    shares = "30.00 % of them in the pruned model, 30.00 % of them in the tuned model"
+    assert f"Parameters set to zero are still stored and multiplied: {shares}." in page
     assert "they lower neither parameters nor GMac nor\nmemory" in cost
-    assert "None contradicts its source" in page
-    profile = read_by_model(study_folder / "metrics", "profile")
+    assert "None differs from its source" in page
+    profile = read_by_model(run_folder / "metrics", "profile")
     assert "nonzero parameters" in compare({}, profile)
 
 
-def test_a_few_zeros_do_not_make_a_model_sparse(study_folder):
-    make_sparse(study_folder, share=0.001)
+def test_a_few_zeros_do_not_make_a_model_sparse(run_folder):
+    make_sparse(run_folder, share=0.001)
     main()
-    page = (study_folder / "reports/study.md").read_text()
+    page = (run_folder / "reports/run.md").read_text()
     assert "of those nonzero" not in page
     assert "Set to zero" not in page
-    assert not any(map(is_sparse, read_by_model(study_folder / "metrics", "profile").values()))
+    assert not any(map(is_sparse, read_by_model(run_folder / "metrics", "profile").values()))
     assert not is_sparse({})

@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PLOTS = ("accuracy", "layers", "loss", "perplexity")
 
 
-def test_tables_hold_the_numbers_of_the_metrics(study_folder):
+def test_tables_hold_the_numbers_of_the_metrics(run_folder):
     main()
-    page = (study_folder / "reports/study.md").read_text()
-    comparison = read(study_folder, "metrics/details/report.json")
+    page = (run_folder / "reports/run.md").read_text()
+    comparison = read(run_folder, "metrics/details/report.json")
     rows = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
     costs = {row[0]: row for row in table_rows(section(page, "Cost"))}
     evaluates, profiles = (read_by_model(Path("metrics"), stage) for stage in ("evaluate", "profile"))
@@ -40,15 +40,15 @@ def test_tables_hold_the_numbers_of_the_metrics(study_folder):
     assert rows["pruned"][1:3] == ["50 %", "taylor"]
     assert rows["guessing"][4:] == ["25.00", "50.00", "25.00", "33.33", "0.00"]
     assert rows["majority answer"][4:] == ["-", "65.00", "-", "-", "-"] and "Majority answer: always" in page
-    assert "None contradicts its source" in section(page, "Checks")
+    assert "None differs from its source" in section(page, "Checks")
     assert "Not measured" not in page
     assert comparison["table_contradictions"] == 0
 
 
-def test_marks_follow_the_adjusted_tests(study_folder):
+def test_marks_follow_the_adjusted_tests(run_folder):
     main()
-    page = (study_folder / "reports/study.md").read_text()
-    comparison = read(study_folder, "metrics/details/report.json")
+    page = (run_folder / "reports/run.md").read_text()
+    comparison = read(run_folder, "metrics/details/report.json")
     quality = {row[0]: row for row in table_rows(section(page, "Quality").split("acc_norm")[0])}
     tests = {(row[0], row[1]): row for row in table_rows(section(page, "Differences"))}
     for reference, model in PAIRS[:3]:
@@ -63,11 +63,11 @@ def test_marks_follow_the_adjusted_tests(study_folder):
     assert {row[-1] for row in tests.values()} >= {"yes", "no"}
 
 
-def test_everything_is_written_and_repeats_to_the_byte(study_folder):
+def test_everything_is_written_and_repeats_to_the_byte(run_folder):
     def written() -> dict[str, bytes]:
-        files = [*study_folder.glob("reports/**/*"), *study_folder.glob("metrics/plots/*")]
-        files += [study_folder / "metrics/comparison.json", study_folder / "metrics/details/report.json"]
-        return {str(path.relative_to(study_folder)): path.read_bytes() for path in files if path.is_file()}
+        files = [*run_folder.glob("reports/**/*"), *run_folder.glob("metrics/plots/*")]
+        files += [run_folder / "metrics/comparison.json", run_folder / "metrics/details/report.json"]
+        return {str(path.relative_to(run_folder)): path.read_bytes() for path in files if path.is_file()}
 
     main()
     first = written()
@@ -77,30 +77,30 @@ def test_everything_is_written_and_repeats_to_the_byte(study_folder):
         "metrics/plots/accuracy.csv",
         "metrics/plots/perplexity.csv",
         "reports/index.html",
-        "reports/study.md",
+        "reports/run.md",
         *(f"reports/plots/{name}.png" for name in PLOTS),
     }
     for name in PLOTS:
         image = first[f"reports/plots/{name}.png"]
         assert image.startswith(b"\x89PNG") and b"tEXt" not in image and b"tIME" not in image
-        assert f"plots/{name}.png".encode() in first["reports/study.md"]
+        assert f"plots/{name}.png".encode() in first["reports/run.md"]
     main()
     assert written() == first
 
 
-def test_a_base_that_was_not_trained_here_has_no_curve(study_folder):
+def test_a_base_that_was_not_trained_here_has_no_curve(run_folder):
     """base.source: hub, path and shape write a table without rows."""
-    (study_folder / "metrics/base_loss.csv").write_text("step,split,loss\n")
+    (run_folder / "metrics/base_loss.csv").write_text("step,split,loss\n")
     main()
-    assert (study_folder / "reports/plots/loss.png").is_file()
-    page = (study_folder / "reports/study.md").read_text()
+    assert (run_folder / "reports/plots/loss.png").is_file()
+    page = (run_folder / "reports/run.md").read_text()
     assert "loss curve" not in page.split("Not measured")[-1]
 
 
-def test_a_training_too_short_for_a_mean_has_the_validations_curve(study_folder):
-    (study_folder / "metrics/base_loss.csv").write_text("step,split,loss\n0,validation,5.5\n8,validation,5.1\n")
+def test_a_training_too_short_for_a_mean_has_the_validations_curve(run_folder):
+    (run_folder / "metrics/base_loss.csv").write_text("step,split,loss\n0,validation,5.5\n8,validation,5.1\n")
     main()
-    assert (study_folder / "reports/plots/loss.png").is_file()
+    assert (run_folder / "reports/plots/loss.png").is_file()
 
 
 def test_plots_of_models_that_do_not_differ(tmp_path):
@@ -110,23 +110,23 @@ def test_plots_of_models_that_do_not_differ(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["accuracy.png", "perplexity.png"]
 
 
-def test_plot_tables_are_long(study_folder):
+def test_plot_tables_are_long(run_folder):
     main()
-    accuracy = pd.read_csv(study_folder / "metrics/plots/accuracy.csv")
+    accuracy = pd.read_csv(run_folder / "metrics/plots/accuracy.csv")
     assert list(accuracy) == ["model", "task", "label", "accuracy"] and len(accuracy) == 9
-    perplexity = pd.read_csv(study_folder / "metrics/plots/perplexity.csv")
+    perplexity = pd.read_csv(run_folder / "metrics/plots/perplexity.csv")
     assert list(perplexity) == ["model", "set", "label", "perplexity"]
     assert list(perplexity["model"]) == list(MODELS)
 
 
-def test_what_is_missing_is_said_and_never_zero(study_folder):
-    edit(study_folder / "metrics/evaluate/tuned.json", gap_acc=None)
-    edit(study_folder / "metrics/profile/pruned.json", peak_memory_mib=None)
-    (study_folder / "metrics/details/profile/tuned.json").unlink()
-    (study_folder / "data/tasks/object.yaml").write_text("task: object\n")
-    (study_folder / "metrics/outcomes/base/samples.json").unlink()
+def test_what_is_missing_is_said_and_never_zero(run_folder):
+    edit(run_folder / "metrics/evaluate/tuned.json", gap_acc=None)
+    edit(run_folder / "metrics/profile/pruned.json", peak_memory_mib=None)
+    (run_folder / "metrics/details/profile/tuned.json").unlink()
+    (run_folder / "data/tasks/object.yaml").write_text("task: object\n")
+    (run_folder / "metrics/outcomes/base/samples.json").unlink()
     main()
-    page = (study_folder / "reports/study.md").read_text()
+    page = (run_folder / "reports/run.md").read_text()
     absent = section(page, "Not measured")
     for line in (
         "tuned: gap_acc (stage evaluate@tuned)",
@@ -142,18 +142,18 @@ def test_what_is_missing_is_said_and_never_zero(study_folder):
     costs = {row[0]: row for row in table_rows(section(page, "Cost"))}
     assert set(costs["tuned"][1:]) == {"-"} and costs["pruned"][7:9] == ["-", "-"]
     assert "nan" not in page
-    comparison = read(study_folder, "metrics/details/report.json")
+    comparison = read(run_folder, "metrics/details/report.json")
     assert "tuned_average_acc" not in comparison and "base_average_acc" in comparison
     assert "base_average_acc_chance_corrected" not in comparison
 
 
-def test_nothing_measured_is_a_report_that_says_so(tmp_path, study_folder, monkeypatch):
+def test_nothing_measured_is_a_report_that_says_so(tmp_path, run_folder, monkeypatch):
     empty = tmp_path / "empty"
     empty.mkdir()
-    (empty / "params.yaml").write_text((study_folder / "params.yaml").read_text())
+    (empty / "params.yaml").write_text((run_folder / "params.yaml").read_text())
     monkeypatch.chdir(empty)
     main()
-    page = (empty / "reports/study.md").read_text()
+    page = (empty / "reports/run.md").read_text()
     for model in MODELS:
         assert f"- {model}: all of stage evaluate@{model}\n" in page
     assert "- loss curve: metrics/base_loss.csv" in page and "nan" not in page and ".png" not in page
@@ -161,23 +161,23 @@ def test_nothing_measured_is_a_report_that_says_so(tmp_path, study_folder, monke
     assert read(empty, "metrics/comparison.json") == {}
 
 
-def test_broken_input_keeps_the_earlier_report(study_folder):
+def test_broken_input_keeps_the_earlier_report(run_folder):
     main()
-    page = (study_folder / "reports/study.md").read_bytes()
-    (study_folder / "metrics/evaluate/base.json").write_text("{")
+    page = (run_folder / "reports/run.md").read_bytes()
+    (run_folder / "metrics/evaluate/base.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics/evaluate/base.json is not valid JSON"):
         main()
-    assert (study_folder / "reports/study.md").read_bytes() == page
+    assert (run_folder / "reports/run.md").read_bytes() == page
 
 
-def test_params_are_checked(study_folder):
-    params = study_folder / "params.yaml"
+def test_params_are_checked(run_folder):
+    params = run_folder / "params.yaml"
     params.write_text(params.read_text().replace("confidence: 0.95", "confidence: 1.5"))
     with pytest.raises(UserError, match=r"report.confidence = 1.5 is not allowed"):
         main()
 
 
-def test_show_prints_the_comparison(study_folder):
+def test_show_prints_the_comparison(run_folder):
     main()
     evaluate, profile = (read_by_model(Path("metrics"), stage) for stage in ("evaluate", "profile"))
     text = subprocess.run(
@@ -191,7 +191,7 @@ def test_show_prints_the_comparison(study_folder):
     cells = [f"{100 * evaluate[model]['gap_acc']:.1f}" for model in MODELS]
     assert next(line.split()[-3:] for line in text.splitlines() if line.startswith("gap")) == cells
     assert f"{evaluate['tuned']['pydocs_ppl']:.2f}" in text and "767,104" in text
-    assert "prune" in text and "2.5" in text and "reports/study.md" in text
+    assert "prune" in text and "2.5" in text and "reports/run.md" in text
 
 
 def test_show_says_what_is_missing():
@@ -208,12 +208,12 @@ def test_start_up_is_light(module, unwanted):
     assert output.strip() == "[]"
 
 
-def test_chances_survive_code_tags(study_folder):
-    assert read_chances(study_folder / "data/tasks") == {"continuation": 0.25, "gap": 0.5, "object": 0.25}
+def test_chances_survive_code_tags(run_folder):
+    assert read_chances(run_folder / "data/tasks") == {"continuation": 0.25, "gap": 0.5, "object": 0.25}
 
 
-def test_samples_cannot_break_the_page(study_folder):
+def test_samples_cannot_break_the_page(run_folder):
     assert inline_code("a ``b``\n\nc") == "``` a ``b`` ↵2 c ```"
     main()
-    page = (study_folder / "reports/study.md").read_text()
+    page = (run_folder / "reports/run.md").read_text()
     assert "\n- tuned: ```` items, ↵ says tuned ↵ ~~~ ↵ ``` ````\n" in section(page, "Samples") + "\n"

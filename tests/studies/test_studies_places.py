@@ -42,7 +42,7 @@ def test_a_shallow_clone_of_a_repository_with_the_project_in_a_folder_of_it_is_s
     assert len(experiments(project)) == 2
     assert [prompts_at(project, commit) for commit in experiments(project)] == [ODD, ODD]
     project.run("python", "-m", "studies.compare", "studies/small.yaml")
-    assert "None contradicts its source" in (project.folder / "reports/small/study.md").read_text()
+    assert "None differs from its source" in (project.folder / "reports/small/study.md").read_text()
     assert "2 experiments need" in project.run("python", "-m", "studies.gc").stdout
 
 

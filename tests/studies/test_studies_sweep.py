@@ -124,7 +124,7 @@ def test_a_format_of_a_study_is_exported_evaluated_and_compared(stub_project, tm
     table = pd.read_csv(project.folder / "reports/small/quality.csv").set_index("method")["prose_ppl"]
     assert list(table.index) == ["base", "taylor, tuned", "taylor, tuned, gguf-q8_0", "guessing"]
     assert table["base"] < table["taylor, tuned"] < table["taylor, tuned, gguf-q8_0"]
-    assert "None contradicts its source" in (project.folder / "reports/small/study.md").read_text()
+    assert "None differs from its source" in (project.folder / "reports/small/study.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -65,16 +65,16 @@ def test_measured_scores_stand_below_the_printed_ones_and_what_lacks_is_named():
     cells = ["15.00", "-", "62.50", "40.00", "40.00", "40.00", "40.00", "44.50", "44.50", "13.00"]
     assert line(page, "Tables 2, 4, 5, 6", "taylor 0.3", "ours") == cells
     assert [row[0] for row in rows(page, "Tables 2, 4, 5, 6") if row[1] == "ours"] == ["taylor 0.3"]
-    assert "Of ours there are not yet: base, l1 0.3," in page and "random 0.7.\nOn boolq" in page
-    assert "scores 62.17, below taylor 0.3 (ours) alone." in page
+    assert "Not measured here yet: base, l1 0.3," in page and "random 0.7.\nOn boolq" in page
+    assert "scores 62.17; only taylor 0.3 (ours) scored higher." in page
 
 
 def test_the_majority_answer_is_told_from_the_scores():
     printed, tasks = read_quality(), read_tasks()
-    told = "On boolq, always giving the more frequent answer scores 62.17, "
-    assert against_majority(printed, tasks) == f"{told}above every model here."
+    told = "On boolq, always giving the more frequent answer scores 62.17; "
+    assert against_majority(printed, tasks) == f"{told}no model here scored higher."
     printed.loc["base", "boolq"] = 62.18
-    assert against_majority(printed, tasks) == f"{told}below base alone."
+    assert against_majority(printed, tasks) == f"{told}only base scored higher."
 
 
 def test_the_page_in_git_is_what_the_command_writes(tmp_path, monkeypatch):

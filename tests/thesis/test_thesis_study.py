@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-import cells as made
 import pandas as pd
 import pytest
+import row_helpers as made
 
 from analysis.arithmetic import exact_macs, parameters, shape_of
 from analysis.params import ReportParams
@@ -72,7 +72,7 @@ def test_what_was_measured_stands_beside_what_is_printed(study):
     assert ours["taylor 0.3 tuned"][:2] == [perplexity] * 2 and ours["taylor 0.3 tuned"][7:9] == [average] * 2
     assert ours["taylor 0.3 tuned"][2] == f"{100 * tuned.evaluate['boolq_acc']:.2f}"
     assert quality["taylor 0.3 tuned", "printed"][2] == "45.75"
-    assert "Of ours there are not yet: l1 0.3, random 0.3, taylor 0.4," in page and "nan" not in page
+    assert "Not measured here yet: l1 0.3, random 0.3, taylor 0.4," in page and "nan" not in page
     assert "Weights: by arithmetic" in page and "taylor 0.6" not in page
 
 

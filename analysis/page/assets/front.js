@@ -79,7 +79,7 @@ function frontSection() {
     redraw();
   };
   const names = (group) => group.map(({ key, label }) => [key, label]);
-  const better = "The dashed line joins the variants that no other beats in both. Bars are intervals of the difference from the base.";
+  const better = "The dashed line joins the variants that no other beats in both. Bars are intervals: of the difference from the base for perplexity and average accuracy, else of the value itself.";
   section(
     "front", "Quality against cost",
     el("p", { class: "note" }, better),
@@ -96,7 +96,7 @@ function ratioSection() {
   if (ratios.size < 3) return;
   const keys = [...data.sets.map((name) => `${name}_ppl`), "average"].filter((key) => measure[key]);
   const boxes = keys.map((key) => [key, chartBox(measure[key].label)]);
-  const level = number(100 * data.confidence, 0);
+  const level = 100 * data.confidence;
   section(
     "ratios", "By ratio",
     el("p", { class: "note" }, `Bands are ${level} % intervals of the difference from the base: perplexity by a bootstrap over the same windows, accuracy paired by question.`),

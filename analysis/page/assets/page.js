@@ -30,7 +30,7 @@ function state() {
 /** Add the section that says where every number comes from, with the params and the data to save. */
 function sourceSection() {
   const rows = data.measures.map(({ key, label, stage, source }) => [
-    label, source === key || source.endsWith("_acc") || source === `${key}` ? `metrics/${stage}/<model>.json: ${source}` : source, `${stage}@<model>`,
+    label, source === key || source.endsWith("_acc") ? `metrics/${stage === "profile" ? "[details/]profile" : stage}/<model>.json: ${source}` : source, `${stage}@<model>`,
   ]);
   const sources = (data.sources || []).map((each) => [each.name || "", each.revision || "", each.sha256 || ""]);
   const params = Object.entries(data.params || {}).map(([key, value]) => [key, JSON.stringify(value)]);
@@ -43,7 +43,7 @@ function sourceSection() {
   const shared = data.kind === "study" ? "Params that all variants share" : "Params";
   section(
     "sources", "Where the numbers come from",
-    el("p", { class: "note" }, "Perplexity, accuracy, parameters and GMac are the same on every run with these params. Speed and memory are those of the machine that ran them."),
+    el("p", { class: "note" }, "Perplexity, accuracy, parameters and GMac are the same on every run with these params. Speed and memory depend on the machine that measured them."),
     table(["number", "file", "stage"], rows, 3),
     sources.length ? [el("h3", {}, "Data"), table(["text", "revision", "SHA-256"], sources, 3)] : null,
     params.length ? el("details", {}, el("summary", {}, `${shared} (${params.length})`), table(["key", "value"], params, 2)) : null,

@@ -30,7 +30,7 @@ function flipSection() {
       ).map((question) => [task, question]));
     const hidden = tasks.filter((task) => !state.task || task === state.task).reduce((sum, task) => sum + data.flips[task].left_out, 0);
     list.replaceChildren(...found.slice(0, state.shown).map((each) => item(...each)));
-    count.textContent = `${found.length} questions${hidden ? `; ${hidden} more that models answer differently did not fit into this page` : ""}`;
+    count.textContent = `${found.length} question${found.length === 1 ? "" : "s"}${hidden ? `; ${hidden} more that models answer differently did not fit into this page` : ""}`;
     more.hidden = found.length <= state.shown;
   };
   const choose = (key) => (value) => { Object.assign(state, { [key]: value, shown: AT_ONCE }); fill(); };
@@ -87,7 +87,7 @@ function stageSection() {
   const total = data.stages.reduce((sum, each) => sum + each.wall_seconds, 0);
   section(
     "stages", "Cost by stage",
-    el("p", { class: "note" }, "Where each stage ran last on this machine, from metrics/runtime; a stage that DVC took from its cache keeps the time of its run."),
+    el("p", { class: "note" }, "The last run of each stage on this machine, from metrics/runtime; a stage that DVC took from its cache keeps the time of its run."),
     table(["stage", "seconds", "peak memory (MiB)"], [...rows, ["all", number(total, 1), "-"]]),
   );
 }

@@ -97,8 +97,8 @@ function tableSection() {
     el("label", { class: "field" }, el("span", {}, "filter by name"), search),
     select("ratio", [["", "all"], ...ratios.map((each) => [each, `${number(100 * each, 1).replace(/\.0$/, "")} %`])], "", (value) => { state.ratio = value; fill(); }),
   ];
-  const level = number(1 - data.confidence, 2);
-  const bold = data.kind === "study" ? " Bold: the best of its ratio." : "";
+  const level = Number((1 - data.confidence).toFixed(6));
+  const bold = data.kind === "study" ? " Bold: the best of its ratio. ±: one standard deviation over seeds, where there are several." : "";
   const note = `* differs from the base at level ${level}: perplexity where the bootstrap interval of the ratio leaves out 1, accuracy by McNemar's exact test on the same questions, Holm-adjusted.${bold} A and B choose what is compared below.`;
   section(
     "variants", data.kind === "run" ? "Models" : "Variants",

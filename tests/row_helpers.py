@@ -1,4 +1,4 @@
-"""Result cells made from a formula, for tests of tables, knees and figures without an experiment."""
+"""Rows made from a formula, for tests of tables, knees and figures without an experiment."""
 
 import numpy as np
 import pandas as pd
