@@ -13,7 +13,8 @@ from analysis.page import questions
 from analysis.page.contrasts import contrasts
 from analysis.page.questions import flipped
 from analysis.page.study_answer import study_answer
-from analysis.page.write import script_json
+from analysis.page.study_data import study_data
+from analysis.page.write import render, script_json
 from analysis.params import ReportParams
 from analysis.study_tables import base_row
 
@@ -46,6 +47,12 @@ def test_any_pair_is_tested_as_the_report_tests_it(seeds):
         assert (shown["lost"], shown["won"], shown["p"]) == (test.lost, test.won, pytest.approx(test.p, 1e-4))
     average = average_contrast(report.runs, first.label, second.label, 0.95).estimate.scaled(100)
     assert by_pair[1, 3]["average"] == pytest.approx([average.value, average.low, average.high], abs=1e-3)
+
+
+def test_fifty_variants_make_a_page_of_less_than_five_megabytes():
+    base, rows = made.study(ratios=[step / 20 for step in range(1, 14)])
+    page = render(study_data(made.report(base, rows, PARAMS), {}))
+    assert len(rows) > 50 and all(row.label in page for row in rows) and len(page.encode()) < 5e6
 
 
 def test_the_answer_names_the_best_method_its_cost_and_how_sure_it_is():
