@@ -104,7 +104,7 @@ def test_it_is_verified_and_its_card_says_what_it_takes(exported):
     assert 0 < found["logits_relative_error"] < 0.1
     assert 0 < abs(found["ppl_ratio"] - 1) < 0.005
     text = loading("pruned-torchao-int8", KIND, "PrunedLlamaForCausalLM", plain=False)
-    assert "trust_remote_code=True" in text and "It takes torchao 0." in text
+    assert "trust_remote_code=True" in text and "It needs torchao 0." in text
 
 
 @needs_torchao
