@@ -44,6 +44,6 @@ def test_missing_instructions_stop_the_run_before_a_model_is_made(own):
     project.set(tune__data="text")
     (line,) = (each for each in done.stdout.splitlines() if each.startswith("espalier: "))
     assert line.startswith(
-        "espalier: data: tune.data = 'both', but data.source = 'files' gives no instructions; expect"
+        "espalier: data: tune.data = 'both', but data.source = 'files' provides no instructions; set"
     )
     assert ran(done.stdout) == ["data"]
