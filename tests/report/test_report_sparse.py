@@ -49,6 +49,6 @@ def test_a_few_zeros_do_not_make_a_model_sparse(run_folder):
     main()
     page = (run_folder / "reports/run.md").read_text()
     assert "of those nonzero" not in page
-    assert "Set to zero" not in page
+    assert "Parameters set to zero" not in page
     assert not any(map(is_sparse, read_by_model(run_folder / "metrics", "profile").values()))
     assert not is_sparse({})
