@@ -42,6 +42,14 @@ def write_random_model(folder):
     return size
 
 
+def address_space_of_the_libraries() -> int:
+    """Return the bytes of addresses that a process takes with what the stage imports: 3.5 GiB with torch for CUDA."""
+    script = "import stages.prune.__main__; print(open('/proc/self/statm').read().split()[0])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    return int(done.stdout) * resource.getpagesize()
+
+
 def drawn(numbers, shape):
     """Return a tensor of `shape` of the random numbers from some place on."""
     start = int(torch.randint(len(numbers) - shape.numel(), ()))
@@ -49,7 +57,8 @@ def drawn(numbers, shape):
 
 
 @pytest.mark.slow
-def test_a_model_of_3_gib_is_pruned_in_2(tmp_path):
+def test_a_model_of_3_gib_is_pruned_in_little_more_than_one(tmp_path):
+    limit = address_space_of_the_libraries() + 9 * GIB // 8
     (tmp_path / "models/base").mkdir(parents=True)
     assert write_random_model(tmp_path / "models/base") > 3 * GIB
     (tmp_path / "data").mkdir()
@@ -68,7 +77,7 @@ def test_a_model_of_3_gib_is_pruned_in_2(tmp_path):
         # Arrow's own allocator would reserve a GiB of addresses at its first byte.
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"},
         # The address space: weights, libraries, mapped files, all that the process has.
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (2 * GIB, 2 * GIB)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
         capture_output=True,
         text=True,
     )

@@ -34,7 +34,7 @@ def test_a_byte_changed_in_place_is_found_and_made_again(stub_project, tmp_path)
         assert "up to date" in project.run("dvc", "status", "base").stdout
         done = project.run(*VERIFY, check=False)
         assert done.returncode == 1 and f"{MODEL} differs from dvc.lock: " in done.stdout
-        advised = done.stdout.splitlines()[0].split("records: ")[1]
+        advised = done.stdout.splitlines()[0].split("dvc.lock: ")[1]
         project.run("bash", "-c", advised)
         assert (project.folder / MODEL).read_bytes() == whole
         project.run(*VERIFY)
