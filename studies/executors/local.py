@@ -64,7 +64,7 @@ class LocalRun(Workspace):
         return True
 
     def interrupt(self) -> None:
-        """Ask DVC and its stage to end; training goes on where it was when the variant is run again."""
+        """Stop DVC and its stage; training resumes from its checkpoint when the variant runs again."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def kill(self, seconds: float) -> None:

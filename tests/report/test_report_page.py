@@ -1,4 +1,4 @@
-"""What reports/run.md says beside its numbers: baselines, how memory was told, what contradicts itself."""
+"""What reports/run.md says besides its numbers: baselines, how memory was measured, what contradicts itself."""
 
 import pandas as pd
 import pytest
