@@ -5,14 +5,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 from analysis.contrasts import ACCURACY, Contrast
 from analysis.losses import MeanLosses, losses_by_text
 from analysis.outcomes import side_by_side
 from analysis.params import ReportParams
 from analysis.rows import Row
-from analysis.significance import holm
+from analysis.significance import holm, mcnemar
 
 Pair = tuple[int, int]  # numbers of the reference and of the model
 Adjusted = dict[tuple[int, int, str], float]  # p by pair and task
@@ -77,23 +77,15 @@ def accuracies(rows: list[Row], adjusted: Adjusted) -> dict[Pair, dict[str, dict
     Rows with seeds are compared seed by seed, and the largest p counts.
     """
     by_task, columns, there = answers(rows)
-    known: dict[Pair, float] = {}
-
-    def p_of(won: int, lost: int) -> float:
-        if (won, lost) not in known:
-            known[won, lost] = float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
-        return known[won, lost]
-
     pairs: dict[Pair, dict[str, dict[str, Any]]] = {}
     for (one, first), (other, second) in combinations(enumerate(there), 2):
         tests = {}
         for task, right in by_task.items():
             both = runs_of(columns[one], columns[other])
-            lost = [int(((right[:, a] == 1) & (right[:, b] == 0)).sum()) for a, b in both]
-            won = [int(((right[:, a] == 0) & (right[:, b] == 1)).sum()) for a, b in both]
-            points = 100 * (sum(won) - sum(lost)) / (len(right) * len(both))
-            p = max(map(p_of, won, lost))
-            tests[task] = {"points": short(points), "lost": sum(lost), "won": sum(won), "p": short(p)}
+            found = [mcnemar(right[:, a], right[:, b]) for a, b in both]
+            lost, won = sum(each.lost for each in found), sum(each.won for each in found)
+            points = 100 * (won - lost) / (len(right) * len(both))
+            tests[task] = {"points": short(points), "lost": lost, "won": won, "p": short(max(each.p for each in found))}
         own = holm([test["p"] for test in tests.values()])
         for (task, test), p in zip(tests.items(), own, strict=True):
             test["p_holm"] = short(adjusted.get((first, second, task), p))
@@ -109,9 +101,9 @@ def runs_of(first: list[int], second: list[int]) -> list[tuple[int, int]]:
 
 
 def averages(rows: list[Row], confidence: float) -> dict[Pair, list[float]]:
-    """Return by how many points every pair's average accuracy differs, low and high: the report's approximation.
+    """Return by how many points every pair's average accuracy differs, low and high, as `average_contrast` does.
 
-    Paired by question, each the mean over the runs; tasks weigh alike.
+    On one array for all rows: that function for each of a thousand pairs would join their tables a thousand times.
     """
     by_task, columns, there = answers(rows)
     if not by_task:
