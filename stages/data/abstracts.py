@@ -5,11 +5,12 @@ No stage trains or calibrates on them: they are a second domain, apart from the 
 
 import re
 
-from stages.data.lm_eval_files import installed_files
+from stages.data.package_files import installed_files
+from stages.data.prose import is_paragraph
 
 NAME = "abstracts"
+DISTRIBUTIONS = ("lm-eval",)
 FOLDER = "tasks"  # inside lm-eval's package
-SHORTEST = 200  # characters of a paragraph: shorter ones are captions, notes and headings
 FENCE = re.compile(r"^\s*```.*?^\s*```", re.DOTALL | re.MULTILINE)  # citations and commands
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")  # [text](address)
 ADDRESS = re.compile(r"https?://\S+|\S+@\S+")
@@ -24,7 +25,7 @@ def documents() -> list[str]:
     """
     seen: set[str] = set()
     texts = []
-    for file in installed_files(NAME, FOLDER, "*/README.md"):
+    for file in installed_files(NAME, "lm_eval", FOLDER, "*/README.md"):
         kept = [each for each in paragraphs(file.read_text(encoding="utf-8", errors="replace")) if each not in seen]
         seen.update(kept)
         texts.append("\n".join(kept))
@@ -39,7 +40,6 @@ def paragraphs(markdown: str) -> list[str]:
             continue
         text = " ".join(ADDRESS.sub("", LINK.sub(r"\1", block)).split())
         text = MARKS.sub("", MARKS.sub("", text)).strip()
-        letters = sum(character.isascii() and (character.isalpha() or character == " ") for character in text)
-        if len(text) >= SHORTEST and text[-1] in ".!?" and letters > 0.93 * len(text):
+        if is_paragraph(text):
             found.append(text)
     return found

@@ -1,22 +1,24 @@
 """data.source = installed or python-docs: text in every installation. No network, no files.
 
 Both use the documentation in every Python installation. With `installed`, pruning calibrates on, and recovery trains
-on, the exam questions that come with lm-eval as well.
+on, exam questions, country profiles and explanations of scientific methods as well, which come with the requirements.
 """
 
 import hashlib
+import itertools
 import platform
 import sys
 
 import pandas as pd
 
-from stages.data import evaluation_data, exams, lm_eval_files, python_docs
+from stages.data import countries, evaluation_data, exams, package_files, python_docs, science
 from stages.data.collected import Collected
 from stages.data.library import Library
 from stages.data.params import DataParams
 from stages.data.splits import deduplicate, split
 
 OWN = "pydocs"  # the held-out documents as a perplexity set
+OTHERS = (exams, countries, science)  # what `installed` adds for calibration and recovery; no part of it is held out
 
 
 def collect(params: DataParams, few_shot: int | None) -> Collected:
@@ -31,14 +33,14 @@ def collect(params: DataParams, few_shot: int | None) -> Collected:
     library.report()
     evaluation_data.check_left(params, others)
     texts = {name: [document.text() for document in part] for name, part in splits.items()}
-    questions = exams.documents() if params.source == "installed" else []
+    added = {part: part.documents() for part in OTHERS} if params.source == "installed" else {}
     instructions = python_docs.alpaca_rows(splits["train"])
     digest = hashlib.sha256("\0".join(document.text() for document in documents).encode()).hexdigest()
-    learnt = [lm_eval_files.source(exams.NAME, questions)] if questions else []
+    learnt = [package_files.source(part.NAME, part.DISTRIBUTIONS, found) for part, found in added.items()]
     source = {"name": "python-docs", "revision": f"Python {platform.python_version()}", "sha256": digest}
     return Collected(
         texts=texts,
-        calibration=balanced(texts["train"], questions) if questions else texts["train"],
+        calibration=balanced(texts["train"], *added.values()),
         instructions=pd.DataFrame(instructions),
         perplexity={OWN: texts["test"], **others.perplexity},
         tasks=others.tasks,
@@ -49,10 +51,11 @@ def collect(params: DataParams, few_shot: int | None) -> Collected:
     )
 
 
-def balanced(documentation: list[str], questions: list[str]) -> list[str]:
-    """Return both texts, the questions again and again until they are as long: calibration reads a small part of it."""
-    times = max(1, round(sum(map(len, documentation)) / sum(map(len, questions))))
-    return documentation + questions * times
+def balanced(documentation: list[str], *others: list[str]) -> list[str]:
+    """Return all texts, the others again and again until each is as long: calibration reads a small part of them."""
+    size = sum(map(len, documentation))
+    repeated = (texts * max(1, round(size / sum(map(len, texts)))) for texts in others)
+    return [*documentation, *itertools.chain.from_iterable(repeated)]
 
 
 def summary(texts: dict[str, list[str]], instructions: int, questions: int, digest: str) -> dict[str, int | float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stages.common.errors import UserError
-from stages.data import abstracts, lm_eval_files, python_docs
+from stages.data import abstracts, package_files, python_docs
 from stages.data.collected import Task
 from stages.data.datasets import named
 from stages.data.definitions import GroupDefinition
@@ -52,7 +52,7 @@ def collect(
     sources = []
     if abstracts.NAME in params.set_names:
         sets[abstracts.NAME] = abstracts.documents()
-        sources.append(lm_eval_files.source(abstracts.NAME, sets[abstracts.NAME]))
+        sources.append(package_files.source(abstracts.NAME, abstracts.DISTRIBUTIONS, sets[abstracts.NAME]))
     return EvaluationData(
         tasks=made | stock,
         perplexity={name: sets[name] for name in params.set_names if name in sets},

@@ -12,9 +12,10 @@ from pathlib import Path
 import yaml
 
 from stages.common.errors import UserError
-from stages.data.lm_eval_files import installed_files
+from stages.data.package_files import installed_files
 
 NAME = "exams"  # in data/sources.json
+DISTRIBUTIONS = ("lm-eval",)
 SAFE = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former, in C, is ten times as fast
 ZERO_WIDTH = "\u200b"  # a blank that is not seen
 FOLDER = "tasks/mmlu/flan_cot_fewshot"  # inside lm-eval's package
@@ -43,7 +44,7 @@ def documents() -> list[str]:
 
 def files() -> list[Path]:
     """Return the task file of each subject, sorted by name."""
-    found = installed_files(NAME, FOLDER, f"{PREFIX}*.yaml")
+    found = installed_files(NAME, "lm_eval", FOLDER, f"{PREFIX}*.yaml")
     return [file for file in found if file.stem.removeprefix(PREFIX) not in LEFT_OUT]
 
 

@@ -6,6 +6,7 @@ FILLED = 50  # characters of a line that is likely to have been wrapped at its e
 MARKER = re.compile(r"\s*(?:(?:[-*+]|\d+[.)])\s+)?")  # indentation and the bullet of a list's item
 LISTING = re.compile(r"^\s*(>>>|\.\.\.|[|=@#+$]|[-*=~^]{2})|::=|\S\s{3,}\S")  # examples, code, tables, grammars
 DOUBLE_SPACE = re.compile(r"(?<=[.!?:;,]) {2}(?=\S)")  # a typist's habit
+SHORTEST = 200  # characters of a paragraph: shorter ones are captions, notes and headings
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(])")
 
 
@@ -34,6 +35,12 @@ def prose(text: str) -> str:
             lines.append(line)
         column = begins if len(line) >= FILLED else None
     return "\n".join(lines).strip("\n")
+
+
+def is_paragraph(line: str) -> bool:
+    """Return whether a line is a paragraph of English prose: long, nearly all letters, and with an end."""
+    letters = sum(character.isascii() and (character.isalpha() or character == " ") for character in line)
+    return len(line) >= SHORTEST and line[-1] in ".!?" and letters > 0.93 * len(line)
 
 
 def sentences(text: str) -> list[str]:

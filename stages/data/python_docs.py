@@ -49,6 +49,12 @@ def collect(root: Path = STANDARD_LIBRARY) -> list[Document]:
     documents = [
         Document(f"topic {name}", (Entry("", "", text),)) for name, raw in topics.items() if (text := prose(raw))
     ]
+    return sorted([*documents, *modules(root)], key=lambda document: document.name)
+
+
+def modules(root: Path) -> list[Document]:
+    """Return a document for every module under `root` that has docstrings, sorted by name."""
+    documents = []
     for path in root.rglob("*.py"):
         relative = path.relative_to(root)
         if not SKIPPED_FOLDERS.intersection(relative.parts):

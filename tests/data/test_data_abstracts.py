@@ -3,7 +3,7 @@
 import pytest
 
 from stages.common.errors import UserError
-from stages.data import abstracts
+from stages.data import abstracts, prose
 
 TEXTS = abstracts.documents()
 
@@ -15,7 +15,7 @@ def test_the_set_is_large_and_of_prose():
     paragraphs = whole.splitlines()
     assert len(set(paragraphs)) == len(paragraphs)
     assert not any(mark in whole for mark in ("```", "://", "**", "](", "@", "  ", "|"))
-    assert all(len(each) >= abstracts.SHORTEST and each[-1] in ".!?" for each in paragraphs)
+    assert all(len(each) >= prose.SHORTEST and each[-1] in ".!?" for each in paragraphs)
 
 
 def test_headings_lists_tables_code_and_other_languages_are_no_prose():

