@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao ray slurm run threads show page export chat samples test test-fast test-cluster lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
+.PHONY: help setup llamacpp torchao ray slurm run threads show page export chat samples test test-fast test-demo test-cluster lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,6 +76,9 @@ test: setup lint ## Run every test, ruff and mypy (under 15 minutes)
 
 test-fast: setup ## Run the tests that need no pipeline or training (under 2 minutes)
 	pytest $(WORKERS) -m "not slow"
+
+test-demo: setup ## Train the demo study's model and check its quality (8 minutes on one core)
+	ESPALIER_DEMO=full pytest tests/e2e/test_demo.py
 
 test-cluster: setup ray slurm ## Sweep on a Ray and a Slurm of this machine (root, Debian's slurm-wlm and munge)
 	pytest -m cluster -rs tests/studies

@@ -1,6 +1,10 @@
-"""The whole pipeline on the small model that studies/demo.yaml trains, by the method that costs most time there."""
+"""The whole pipeline on a small model that it trains, by the method that costs most time in studies/demo.yaml.
+
+`make test-demo` trains that study's model; a part of `make test` trains a smaller one for a third as long.
+"""
 
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -12,6 +16,16 @@ from analysis.results import read_measured
 
 pytestmark = pytest.mark.slow
 
+FULL = os.environ.get("ESPALIER_DEMO") == "full"
+SMALLER = {} if FULL else {
+    "data__questions": 300, "base__vocab_size": 512, "base__hidden_size": 64, "base__intermediate_size": 176,
+    "base__layers": 4, "base__heads": 4, "base__kv_heads": 2, "base__steps": 600, "base__warmup_steps": 40,
+    "base__learning_rate": 0.01, "prune__attention_layers": [1, 4], "prune__mlp_layers": [1, 4], "tune__steps": 60,
+    "tune__warmup_steps": 5, "tune__validate_every": 20, "tune__validation_sequences": 32, "evaluate__tokens": 16384,
+}  # fmt: skip
+# Measured: perplexity 20 and 26.6 of the base; of it, pruned 1.15 (1.29 by taylor) and 1.075; tuned 1.056 and 1.028.
+QUESTIONS, BASE, PRUNED, TUNED, CHANCE = (500, 21, 1.2, 1.075, 0.001) if FULL else (250, 28, 1.12, 1.05, 0.05)
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
@@ -19,7 +33,7 @@ def demo(tmp_path_factory):
     project = new_project(tmp_path_factory.mktemp("demo") / "project", {})
     demo = YAML(typ="safe").load(project.folder / "studies/demo.yaml")["set"]
     project.set(**{key.replace(".", "__"): value for key, value in demo.items()})
-    project.set(run__threads=1, prune__method="knapsack_realign", prune__ratio=0.5)
+    project.set(run__threads=1, prune__method="knapsack_realign", prune__ratio=0.5, **SMALLER)
     project.run("dvc", "repro")
     return project
 
@@ -29,7 +43,7 @@ def read(demo, name: str) -> dict[str, float]:
 
 
 def test_the_base_models_english(demo):
-    assert read(demo, "evaluate/base")["pydocs_ppl"] <= 21
+    assert read(demo, "evaluate/base")["pydocs_ppl"] <= BASE
 
 
 def test_the_base_beats_chance_on_every_task_and_clearly_on_two(demo):
@@ -37,8 +51,8 @@ def test_the_base_beats_chance_on_every_task_and_clearly_on_two(demo):
     clear = 0
     for task, rows in questions.groupby("task"):
         chance = YAML(typ="safe").load(demo.folder / f"data/tasks/{task}.yaml")["metadata"]["chance"]
-        assert len(rows) >= 500
-        assert binomtest(int(rows["acc"].sum()), len(rows), chance, alternative="greater").pvalue < 0.001, task
+        assert len(rows) >= QUESTIONS
+        assert binomtest(int(rows["acc"].sum()), len(rows), chance, alternative="greater").pvalue < CHANCE, task
         clear += rows["acc"].mean() >= chance + 0.1
     assert questions["task"].nunique() == 3
     assert clear >= 2
@@ -47,8 +61,8 @@ def test_the_base_beats_chance_on_every_task_and_clearly_on_two(demo):
 def test_pruning_costs_and_recovery_wins_back_most_of_it(demo):
     base, pruned, tuned = (read(demo, f"evaluate/{model}")["pydocs_ppl"] for model in ("base", "pruned", "tuned"))
     assert base < tuned < pruned
-    assert pruned <= 1.2 * base  # measured: 1.15; 1.29 by taylor
-    assert tuned <= 1.075 * base  # measured: 1.056
+    assert pruned <= PRUNED * base
+    assert tuned <= TUNED * base
     assert read(demo, "details/report")["tuned_pydocs_log_ppl_recovered"] >= 0.5
 
 
