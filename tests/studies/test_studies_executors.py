@@ -60,7 +60,7 @@ def executor_of(project, codes=()) -> Scripted:
 
 
 @pytest.mark.slow
-def test_a_sweep_tries_both_remotes_and_says_so_in_a_line_each(project, tmp_path, capsys):
+def test_a_sweep_tries_both_remotes_and_says_so_in_a_line_each(project, tmp_path, capsys, monkeypatch):
     executor = executor_of(project)
     executor.prepare()
     lines = capsys.readouterr().out.splitlines()
@@ -93,6 +93,10 @@ def test_a_sweep_tries_both_remotes_and_says_so_in_a_line_each(project, tmp_path
     project.run("git", "remote", "rename", "hub", "origin")
     project.run("dvc", "remote", "modify", "--local", "storage", "url", str(project.folder / "params.yaml"))
     with pytest.raises(UserError, match="DVC remote storage cannot be written: "):
+        executor.prepare()
+    monkeypatch.setitem(sys.modules, "dvc_ssh", None)
+    project.run("dvc", "remote", "modify", "--local", "storage", "url", "ssh://nowhere/models")
+    with pytest.raises(UserError, match=r"DVC remote storage: ssh .* requires 'dvc-ssh' .*; `make ssh` installs it"):
         executor.prepare()
     project.run("dvc", "remote", "remove", "--local", "storage")
     with pytest.raises(UserError, match="there is no DVC remote to carry the models; `dvc remote add"):

@@ -7,6 +7,8 @@ import pytest
 from helpers import ROOT
 from project import BIN, Project
 
+from studies import worker
+
 pytestmark = pytest.mark.slow
 
 
@@ -98,3 +100,18 @@ def test_what_keeps_a_worker_from_starting_is_its_last_line(remotes, change, ans
     assert code == 2, output
     assert last.startswith("espalier: worker: base: ") and answer in last
     assert not list((remotes.git.parent / "machine A").rglob("*.partial/.git/config.lock"))
+
+
+def test_an_environment_is_made_once_and_with_what_its_dvc_remote_needs(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(worker, "run", lambda command, folder: commands.append(command[1:-1]))
+    for url in ("/shared/models", "ssh://host/models", "s3://models"):
+        project = tmp_path / url.replace("/", "")
+        (project / ".dvc").mkdir(parents=True)
+        (project / ".dvc/config.local").write_text(f"[remote]\n    url = {url}\n")
+        for name in ("requirements.txt", "requirements-ssh.txt", "requirements-s3.txt"):
+            (project / name).write_text(name)
+        environments = {worker.prepare_environment(project, tmp_path).parent.parent.resolve() for _ in range(2)}
+        assert environments == {(project / ".venv").resolve()}
+    assert commands == [["setup"], ["setup", "ssh"], ["setup", "s3"]]
+    assert len(list(tmp_path.glob("environments/*/ready"))) == 3
