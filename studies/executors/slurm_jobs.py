@@ -74,7 +74,8 @@ class SlurmExecutor(RemoteExecutor):
         found = {run: self.number_file(run).read_text() for run in runs if self.number_file(run).is_file()}
         new = [run for run in runs if found.get(run) not in self.queue]
         works = [
-            Work([sys.executable, worker.__file__, *self.arguments(run.variant)], self.code_file(run)) for run in new
+            Work([sys.executable, worker.__file__, *self.arguments(run.variant)], self.code_file(run), self.limit(run))
+            for run in new
         ]
         for run in new:
             self.code_file(run).unlink(missing_ok=True)
@@ -92,15 +93,24 @@ class SlurmExecutor(RemoteExecutor):
         """Return the code that the job wrote; LOST where it left the queue without."""
         self.look()
         number, output = run.ticket.job_id, run.ticket.paths.stdout
-        if output.is_file():
+        code = int(self.code_file(run).read_text()) if self.code_file(run).is_file() else None
+        if output.is_file():  # after the code, so that it is whole where there is one
             run.log.write_text(output.read_text(errors="replace"), encoding="utf-8")
-        if self.code_file(run).is_file():
-            return int(self.code_file(run).read_text())
+        if code is not None:
+            return code
         return LOST if time.monotonic() - self.seen[number] > LOST_SECONDS else None
 
     def cancel(self, run: RemoteRun) -> None:
         """Cancel the job."""
         run.ticket.cancel(check=False)
+
+    def limit(self, run: RemoteRun) -> str:
+        """Return the last line of a job that reached its time limit as often as it may."""
+        attempts, minutes = self.settings.retries + 1, self.settings.slurm.minutes
+        return (
+            f"espalier: worker: {run.variant.name}: failed: reached its time limit (cluster.yaml: slurm.minutes = "
+            f"{minutes}; attempts: {attempts}); the same command resumes it"
+        )
 
     def number_file(self, run: RemoteRun) -> Path:
         """Return the file that keeps the number of the run's job."""
