@@ -14,8 +14,9 @@ torch.set_num_threads(1)  # `make test` runs one worker on each core
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the end-to-end tests first, so that no worker is left alone with the longest at the end."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.stem != "test_faults_kills")
+    """Put the longest files first, so that no worker is left alone with one of them at the end."""
+    long = ("test_faults_kills", "test_studies_sweep")
+    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.stem not in long)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from forks import forking_python
 from ruamel.yaml import YAML
 
 from stages.common.outputs import remove
@@ -47,10 +48,11 @@ class Project:
     folder: Path
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-        """Run a command in the project with the test's interpreter first on PATH; its output is stdout."""
+        """Run a command in the project; its output is stdout. Stages run in forks of one Python, as forks.py says."""
         done = subprocess.run(
-            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment()
-        )
+            command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=environment(forking_python()),
+        )  # fmt: skip
         if check and done.returncode:
             pytest.fail(f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout[-3000:]}")
         return done
@@ -88,11 +90,11 @@ class Project:
         }
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of a user's shell with .venv/bin first on PATH."""
+def environment(python: Path = BIN / "python") -> dict[str, str]:
+    """Return the environment of a user's shell with the folder of `python` first on PATH, and .venv/bin after it."""
     return {
         **{key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(python.parent), str(BIN), os.environ["PATH"]]),
         "OMP_NUM_THREADS": "1",
         "DVC_NO_ANALYTICS": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from forks import forking_python
 from gguf_helpers import BASE, base_params, converted, install, sha256
 from helpers import ROOT, tiny_llama
 from safetensors.torch import load_file
@@ -130,7 +131,7 @@ def test_the_stage_writes_the_model_or_one_line(gguf, site, tmp_path):
         run = {"device": "cpu", "threads": 1, "precision": "float32"}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": run, "base": base}))
         variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
-        command = [sys.executable, "-m", "stages.base"]
+        command = [forking_python(), "-m", "stages.base"]
         done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
         assert (tmp_path / "models/base").is_dir(), done.stderr
         files = {file.name: file.read_bytes() for file in (tmp_path / "models/base").iterdir()}

@@ -4,12 +4,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from forks import forking_python
 from helpers import ROOT, tiny_llama, tiny_tokenizer
 from hub_server import COMMIT, Hub
 from safetensors.torch import load_file, save_file
@@ -42,7 +42,7 @@ def run(folder: Path, hub: Hub | None = None, **changes) -> subprocess.Completed
     (folder / "data" / "text").mkdir(parents=True, exist_ok=True)
     variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     variables |= {"PYTHONPATH": str(ROOT), "HF_ENDPOINT": hub.url if hub else "", "HF_HOME": str(folder / "cache")}
-    command = [sys.executable, "-m", "stages.base"]
+    command = [forking_python(), "-m", "stages.base"]
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import torch
 import yaml
 from evaluate_helpers import text, tiny_model, tiny_tokenizer, write_tasks
+from forks import forking_python
 from helpers import ROOT
 
 from stages.common.resume import forget
@@ -54,7 +54,7 @@ NEVER = -1
 
 def run_stage(project: Path, signal: str = "SIGKILL", at: int = NEVER) -> subprocess.CompletedProcess:
     """Run the stage, which sends itself `signal` before the batch with number `at`; it prints how many it measured."""
-    command = [sys.executable, "-c", STAGE, signal, str(at)]
+    command = [forking_python(), "-c", STAGE, signal, str(at)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
