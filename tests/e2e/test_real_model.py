@@ -10,9 +10,10 @@ pytestmark = pytest.mark.slow
 
 SHORT = {
     "run": {"threads": 1},
-    "prune": {"calibration": {"windows": 16, "length": 128}},
-    "tune": {"steps": 4, "warmup_steps": 1, "validate_every": 4, "validation_sequences": 4},
-    "evaluate": {"sequence_length": 256, "tokens": 1024, "limit": 40, "new_tokens": 8},
+    "data": {"questions": 100},
+    "prune": {"calibration": {"windows": 8, "length": 128}},
+    "tune": {"window": 128, "steps": 4, "warmup_steps": 1, "validate_every": 4, "validation_sequences": 2},
+    "evaluate": {"sequence_length": 128, "tokens": 512, "limit": 24, "new_tokens": 6},
     "profile": {"sequence_length": 32, "decode_tokens": 4, "repetitions": 1},
 }
 
