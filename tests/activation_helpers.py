@@ -21,6 +21,6 @@ def recorded(model, modules, windows):
     return [found[module.layer, module.kind] for module in modules]
 
 
-def damped(x, share=0.01):
+def damped(x):
     hessian = x.T @ x / len(x)
-    return hessian + share * hessian.diagonal().mean() * torch.eye(len(hessian), dtype=torch.float64)
+    return hessian + 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian), dtype=torch.float64)

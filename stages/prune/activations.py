@@ -7,7 +7,7 @@ time is the hidden states of the windows and one half's activations (SparseGPT, 
 layer's).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -46,6 +46,20 @@ class Activations:
         """Return the statistics of what `matrices` read; they are asked for in the order in which the windows pass."""
         self.go_to(matrices.layer, matrices.kind)
         return Inputs(self, matrices)
+
+    def ahead(self, together: Sequence[SharedInput], names: Iterable[str]) -> list[Inputs]:
+        """Return the statistics of what matrices of one layer read in it as it is; the windows stay before it.
+
+        `names` are those properties of Inputs that are wanted: what is read later would be read somewhere else.
+        """
+        self.go_to(together[0].layer)
+        hidden, found = self.hidden, []
+        for matrices in together:
+            found.append(self.inputs(matrices))
+            for name in names:
+                getattr(found[-1], name)
+        self.hidden, self.kind, self.before, self.caught = hidden, "attention", [], []
+        return found
 
     def go_to(self, layer: int, kind: Kind = "attention") -> None:
         """Pass what comes before the half `kind` of `layer`, as it is now; layer len(layers) is after the last one."""

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from stages.prune.activations import Activations
 
 DAMPING = 0.01  # of the mean diagonal: keeps the Hessian invertible when tokens are few or channels dead
-# The same where weights are solved for towards the dense model's stream: a solution that fits the windows alone loses
-# more of other text. docs/methods-measured.md has the measurements.
-DAMPING_TOWARDS_DENSE = 0.3
+# Of its own diagonal, where weights are solved for towards the dense model's stream: as if every input were dropped at
+# random, half of the time. A solution that fits the windows alone loses more of other text, and one that damps all
+# columns by the same number keeps the small ones as they are. docs/methods-measured.md has the measurements.
+DAMPING_TOWARDS_DENSE = 1.0
+LEAST = 1e-3  # of the mean diagonal: a dead column's share of it
 ZERO = 1e-3  # an activation this small beside the root mean square of all counts as zero
 
 
@@ -78,17 +80,18 @@ class Inputs:
         threshold = ZERO * self.moments[1].mean().sqrt()
         return torch.stack([(x.abs() <= threshold).double().sum(0) for x in self.batches()]).sum(0) / self.tokens
 
-    @property
-    def damping(self) -> float:
-        """The share of the Hessian's mean diagonal that is added to it."""
-        return DAMPING_TOWARDS_DENSE if self.activations.targets else DAMPING
-
     @cached_property
     def hessian(self) -> torch.Tensor:
-        """H = X'X / n + d mean(diag) I, shape (in, in), with d the damping."""
-        hessian = finite(products(self.batches(), self.batches()) / self.tokens, self.matrices)
-        hessian.diagonal().add_(damping(hessian, self.damping))
-        return hessian
+        """H = X'X / n, damped, shape (in, in)."""
+        return self.hessian_and_damping[0]
+
+    @cached_property
+    def hessian_and_damping(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """H and what its diagonal has been given, shape (in,)."""
+        square = finite(products(self.batches(), self.batches()) / self.tokens, self.matrices)
+        added = damping_towards_dense(square) if self.activations.targets else damping(square)
+        square.diagonal().add_(added)
+        return square, added
 
     @cached_property
     def inverse_factor(self) -> torch.Tensor:
@@ -105,8 +108,7 @@ class Inputs:
         bias, scale = 0 if self.linear.bias is None else self.linear.bias, self.activations.half.scale
         streams = zip(self.activations.targets, self.activations.hidden, strict=True)
         cross = products(((target - stream) / scale - bias for target, stream in streams), self.batches())
-        undamped = self.hessian.diagonal().mean() / (1 + self.damping)
-        return cross / self.tokens + self.damping * undamped * self.linear.weight.double()
+        return cross / self.tokens + self.linear.weight.double() * self.hessian_and_damping[1]
 
 
 @torch.no_grad()
@@ -120,9 +122,19 @@ def products(left: Iterable[torch.Tensor], right: Iterable[torch.Tensor]) -> tor
     return sum(sums, start=torch.zeros((), dtype=torch.float64))
 
 
-def damping(hessian: torch.Tensor, share: float) -> float:
-    """Return what is added to the diagonal; where all inputs are zero, any number will do."""
-    return share * hessian.diagonal().mean().item() or 1.0
+def damping(square: torch.Tensor) -> torch.Tensor:
+    """Return what the diagonal of X'X is given, shape (in,): the same everywhere."""
+    return torch.full_like(square.diagonal(), DAMPING * mean_diagonal(square))
+
+
+def damping_towards_dense(square: torch.Tensor) -> torch.Tensor:
+    """Return what the diagonal of X'X is given, shape (in,), where the target is the dense model's stream."""
+    return DAMPING_TOWARDS_DENSE * square.diagonal().clamp_min(LEAST * mean_diagonal(square))
+
+
+def mean_diagonal(square: torch.Tensor) -> float:
+    """Return the mean of the diagonal of X'X; where all inputs are zero, any number will do."""
+    return square.diagonal().mean().item() or 1.0
 
 
 def finite(statistics: torch.Tensor, matrices: SharedInput) -> torch.Tensor:

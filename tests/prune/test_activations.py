@@ -115,7 +115,7 @@ def test_block_influence_is_the_cosine_between_input_and_output(windows):
 
 
 @pytest.mark.parametrize("method", ["flap", "obs", "best", "wanda", "sparsegpt"])
-def test_the_statistics_of_one_matrix_are_held_at_a_time(method, windows, monkeypatch):
+def test_the_statistics_of_one_matrix_or_one_layer_are_held_at_a_time(method, windows, monkeypatch):
     alive: weakref.WeakSet[Inputs] = weakref.WeakSet()
     create, check, held = Inputs.__init__, inputs_module.finite, []
 
@@ -132,4 +132,4 @@ def test_the_statistics_of_one_matrix_are_held_at_a_time(method, windows, monkey
     params = prune_params(method=method)
     prune(tiny_llama(), windows, params)
     assert len(held) >= 4
-    assert set(held) == {1}
+    assert max(held) == (4 if method == "sparsegpt" else 1)  # of a layer, which it reads while it is dense

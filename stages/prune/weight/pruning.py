@@ -1,7 +1,8 @@
 """Weight: set single weights to zero, by row, by matrix or n of every m. Shapes, MACs and memory do not change.
 
-The matrices are pruned one after another, each with its inputs in the model as pruned so far. Matrices with the same
-inputs (q, k and v; gate and up) share their statistics. Memory holds these and the windows' hidden states.
+The matrices are pruned one after another, each with its inputs in the model as pruned so far, or, as an update may ask,
+in the layers before as pruned so far and its own dense. Matrices with the same inputs (q, k and v; gate and up) share
+their statistics. Memory holds these and the windows' hidden states.
 """
 
 import torch
@@ -60,14 +61,19 @@ def set_to_zero(
     """Set `share` of the weights of all matrices to zero, by the criterion and the update that are `chosen`."""
     by, then = criterion(chosen.criterion), update(chosen.update)
     # Where nothing looks at the windows, they need not pass the model.
-    activations = Activations(model, windows) if by.needs_inputs or then.needs_inputs else None
-    quota = Quota(share)
+    needs = {by.needs, then.needs} - {"nothing"}
+    activations = Activations(model, windows) if needs else None
+    quota, read = Quota(share), dict[str, Inputs]()
     for group in progress(groups, "pruning"):
-        inputs = activations.inputs(group) if activations else None
+        if activations and then.reads_dense_layers and group.name not in read:
+            layer = [each for each in groups if each.layer == group.layer]
+            read = dict(zip((each.name for each in layer), activations.ahead(layer, needs), strict=True))
+        inputs = read.pop(group.name, None) or (activations.inputs(group) if activations else None)
         bring_in(Parts(model).layers[group.layer])
         choose = chooser(by, inputs, pattern, quota)
         for linear in group.matrices.values():
             linear.weight.copy_(then.remove(linear.weight.double(), choose, group_size(pattern), inputs))
+        del inputs, choose  # the next layer's statistics are not held beside them
 
 
 def chooser(by: SingleWeightCriterion, inputs: Inputs | None, pattern: str, quota: Quota) -> Choose:

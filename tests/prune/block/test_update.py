@@ -64,10 +64,11 @@ def test_realign_brings_the_residual_stream_back_as_well_as_least_squares_can(se
             each(windows)
     weight, kept = module.output.weight.detach().double().clone(), module.columns(keep)
     target = ends["dense"] - ends["drifted"] + x @ weight.T
-    strength = 0.3 * x.square().mean(0).mean()
-    cross = target.T @ x / len(x) + strength * weight
+    strength = x.square().mean(0)
+    cross = target.T @ x / len(x) + weight * strength
+    hessian = x.T @ x / len(x) + strength.diag()
     expected = torch.zeros_like(weight)
-    expected[:, kept] = cross[:, kept] @ torch.linalg.inv(damped(x, 0.3)[kept][:, kept])
+    expected[:, kept] = cross[:, kept] @ torch.linalg.inv(hessian[kept][:, kept])
     Realign().update(module, keep, inputs)
     torch.testing.assert_close(module.output.weight.detach().double(), expected, rtol=1e-3, atol=1e-4)
 
@@ -92,10 +93,10 @@ def test_realign_brings_what_reads_the_stream_to_the_dense_models_outputs(seed, 
     dense, drifted = seen[0], seen[-1]
     weights = [linear.weight.detach().double().clone() for linear, dim in module.matrices if dim == 0]
     Realign().receive(module, activations.inputs(module))
-    strength = 0.3 * drifted.square().sum(0).mean()
-    inverse = torch.linalg.inv(drifted.T @ drifted + strength * torch.eye(32, dtype=torch.float64))
+    strength = drifted.square().sum(0)
+    inverse = torch.linalg.inv(drifted.T @ drifted + strength.diag())
     for weight, (linear, _) in zip(weights, module.matrices, strict=False):
-        expected = (weight @ dense.T @ drifted + strength * weight) @ inverse
+        expected = (weight @ dense.T @ drifted + weight * strength) @ inverse
         torch.testing.assert_close(linear.weight.detach().double(), expected, rtol=1e-3, atol=1e-4)
 
 
@@ -186,8 +187,8 @@ def test_bias_is_the_mean_output_of_what_is_removed(windows):
 
 @pytest.mark.parametrize("update", ["refit", "realign", "bias"])
 def test_a_channel_that_is_constant_or_a_copy_costs_nothing_to_remove(update, windows, monkeypatch):
-    for module in ("inputs", "block.update.realign"):  # what more damping keeps of W is not made up for
-        monkeypatch.setattr(f"stages.prune.{module}.DAMPING_TOWARDS_DENSE", 0.01)
+    # What more damping keeps of W is not made up for.
+    monkeypatch.setattr("stages.prune.inputs.DAMPING_TOWARDS_DENSE", 0.01)
     model, dense = tiny_llama(), tiny_llama()
     for each in (model, dense):
         mlp = each.model.layers[1].mlp

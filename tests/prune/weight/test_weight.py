@@ -160,6 +160,35 @@ def test_each_matrix_is_scored_on_the_model_as_pruned_so_far(method, pattern, wi
         torch.testing.assert_close(got.detach(), expected.detach().float(), msg=name)
 
 
+def test_sparsegpt_reads_a_layer_while_it_is_dense_and_the_layers_before_as_pruned(windows):
+    model, naive = tiny_llama(heads=8, kv_heads=4, bias=True), tiny_llama(heads=8, kv_heads=4, bias=True).double()
+    params = prune_params(method="sparsegpt", pattern="2:4")
+    groups = list(input_groups(naive, params))
+    for layer in range(3):
+        caught: dict[str, torch.Tensor] = {}
+        here = [group for group in groups if group.layer == layer]
+        hooks = [
+            group.output.register_forward_pre_hook(
+                lambda _, args, name=group.name: caught.update({name: args[0].detach().flatten(0, 1)})  # noqa: B023
+            )
+            for group in here
+        ]
+        with torch.no_grad():
+            naive(windows)
+        for hook in hooks:
+            hook.remove()
+        for group in here:
+            x = caught[group.name]
+            hessian = x.T @ x / len(x)
+            hessian += 0.01 * hessian.diagonal().mean() * torch.eye(len(hessian), dtype=torch.float64)
+            for linear in group.matrices.values():
+                with torch.no_grad():
+                    linear.weight.copy_(naive_sparsegpt(linear.weight, hessian, "2:4", 0.5, 4))
+    pruned, _ = prune(model, windows, params)
+    for (name, got), expected in zip(pruned.named_parameters(), naive.parameters(), strict=True):
+        torch.testing.assert_close(got.detach(), expected.detach().float(), msg=name, rtol=1e-2, atol=1e-3)
+
+
 @settings(max_examples=15, deadline=None)
 @given(ratio=st.floats(0, 0.6), method=st.sampled_from(METHODS), pattern=st.sampled_from([None, "row", "matrix"]))
 def test_ratio_of_parameters_is_met_to_within_one_weight(ratio, method, pattern):

@@ -16,7 +16,7 @@ import torch
 from stages.prune.activations import Activations
 from stages.prune.block.update import Update
 from stages.prune.block.update.refit import divided, set_columns
-from stages.prune.inputs import DAMPING, DAMPING_TOWARDS_DENSE, Inputs, damping, finite, products
+from stages.prune.inputs import DAMPING, Inputs, damping_towards_dense, finite, products
 from stages.prune.units import Prunable
 
 
@@ -29,7 +29,7 @@ class Realign(Update):
         here = inputs.activations
         square = products(here.normed(here.sources), here.normed(here.sources))
         cross = products(here.normed(here.dense_sources), here.normed(here.sources))
-        strength = damping(finite(square, module), DAMPING_TOWARDS_DENSE)
+        strength = damping_towards_dense(finite(square, module))
         square.diagonal().add_(strength)
         cross.diagonal().add_(strength)
         factor = torch.cholesky_solve(cross.T, torch.linalg.cholesky(square)).T

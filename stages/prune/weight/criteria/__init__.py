@@ -1,7 +1,7 @@
 """Criteria of structure weight: what a single weight is worth. One file each; its name is `prune.criterion`."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -12,15 +12,14 @@ from stages.prune.inputs import Inputs
 class SingleWeightCriterion(ABC):
     """The worth of single weights."""
 
-    needs_inputs: ClassVar[bool] = True
+    needs: ClassVar[Literal["nothing", "moments", "inverse_factor"]]  # which statistics of Inputs
 
     @abstractmethod
     def score(self, weight: torch.Tensor, inputs: Inputs | None, columns: slice) -> torch.Tensor:
         """Return the worth of every weight of those columns, in float64.
 
         `weight` is that part of the matrix as it is by now, shape (out, columns), float64; `inputs` are the statistics
-        of all that the matrix reads, in the model as pruned so far, or None where neither criterion nor update needs
-        them.
+        of all that the matrix reads, or None where neither criterion nor update needs them.
         """
 
 

@@ -7,7 +7,7 @@ from stages.prune.weight.criteria import SingleWeightCriterion
 
 
 class Magnitude(SingleWeightCriterion):
-    needs_inputs = False
+    needs = "nothing"
 
     def score(self, weight: torch.Tensor, inputs: Inputs | None, columns: slice) -> torch.Tensor:
         """Return |W_ij|."""

@@ -12,6 +12,8 @@ from stages.prune.weight.criteria import SingleWeightCriterion
 
 
 class Obs(SingleWeightCriterion):
+    needs = "inverse_factor"
+
     def score(self, weight: torch.Tensor, inputs: Inputs | None, columns: slice) -> torch.Tensor:
         """Return W_ij^2 / U_jj^2."""
         assert inputs is not None, "it needs them"

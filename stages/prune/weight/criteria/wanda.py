@@ -10,6 +10,8 @@ from stages.prune.weight.criteria import SingleWeightCriterion
 
 
 class Wanda(SingleWeightCriterion):
+    needs = "moments"
+
     def score(self, weight: torch.Tensor, inputs: Inputs | None, columns: slice) -> torch.Tensor:
         """Return |W_ij| times the root mean square of what column j reads."""
         assert inputs is not None, "it needs them"

@@ -1,7 +1,7 @@
 """Updates of structure weight: how a matrix loses weights. One file each; its name is the value of `prune.update`."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
@@ -13,7 +13,9 @@ from stages.prune.weight.masks import Choose
 class WeightUpdate(ABC):
     """The way from a matrix to its sparse one."""
 
-    needs_inputs: ClassVar[bool] = True
+    needs: ClassVar[Literal["nothing", "inverse_factor"]]  # which statistics of Inputs
+    # Whether a layer's matrices are all read before the first of them is cut, or each in the layer as pruned so far.
+    reads_dense_layers: ClassVar[bool] = False
 
     @abstractmethod
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
@@ -22,7 +24,7 @@ class WeightUpdate(ABC):
         `weight` is float64, shape (out, in). `choose(part, columns)` returns which weights of those columns, given as
         they are by now, go: a mask of the shape of `part`. Each column is asked for once, from left to right, in whole
         groups of `group` columns: m of the pattern n:m, else 1. `inputs` are the statistics of what the matrix reads,
-        in the model as pruned so far, or None where neither criterion nor update needs them.
+        or None where neither criterion nor update needs them.
         """
 
 

@@ -8,7 +8,7 @@ from stages.prune.weight.update import WeightUpdate
 
 
 class NoUpdate(WeightUpdate):
-    needs_inputs = False
+    needs = "nothing"
 
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
         """Return `weight` with all weights to remove chosen at once and set to zero."""

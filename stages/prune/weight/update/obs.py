@@ -3,7 +3,8 @@
 With U the upper Cholesky factor of the inverse Hessian, H^-1 = U'U, and e = W_j / U_jj where a weight of column j goes
 and 0 where it stays: W_k -= e U_jk for all k >= j, the optimal brain surgeon's update with the inverse Hessian of the
 columns not yet passed. What goes is chosen as the sweep arrives, BLOCK columns at a time or each group of a pattern
-n:m; the columns after a block are updated once a block. H is damped by 1 % of its mean diagonal.
+n:m; the columns after a block are updated once a block. H is damped by 1 % of its mean diagonal. It is read
+for all matrices of a layer while that is dense, as in the authors' code: docs/methods-measured.md has the measurements.
 """
 
 import torch
@@ -16,6 +17,9 @@ BLOCK = 128
 
 
 class Obs(WeightUpdate):
+    needs = "inverse_factor"
+    reads_dense_layers = True
+
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
         """Return `weight` pruned and compensated from the first column to the last."""
         assert inputs is not None, "it needs them"
