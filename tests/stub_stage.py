@@ -11,6 +11,7 @@ from pathlib import Path
 
 from analysis.arithmetic import exact_macs, parameters, shape_of
 from stages.common.errors import UserError
+from stages.common.live import LiveCurves
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import name_of, read_params_file
 from stages.common.stage import run_stage
@@ -57,6 +58,7 @@ def base(params: dict) -> None:
     """Write what stage base writes."""
     write_model("models/base", json.dumps(params["base"]))
     write("metrics/base_loss.csv", "step,split,loss\n")
+    LiveCurves("base")
     write_details("metrics/details/base.json", {"steps": params["base"]["steps"]})
 
 
@@ -80,6 +82,7 @@ def tune(params: dict) -> None:
     write_model("models/adapter", json.dumps(params["tune"]))
     write_model("models/merged", json.dumps([params["prune"], params["tune"]]), params["prune"]["ratio"])
     write("metrics/tune_loss.csv", "step,split,loss\n")
+    LiveCurves("tune")
     write_details("metrics/details/tune.json", {"steps": params["tune"]["steps"]})
 
 

@@ -1,4 +1,4 @@
-"""Stage base: data/text -> models/base, metrics/details/base.json, metrics/base_loss.csv."""
+"""Stage base: data/text -> models/base, metrics/details/base.json, metrics/base_loss.csv, metrics/live/base."""
 
 import math
 import shutil
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from stages.base import from_scratch, gguf, hub, local_folder, package, shape
 from stages.base.params import BaseParams
 from stages.common import resume, training
+from stages.common.live import LiveCurves
 from stages.common.outputs import staged, write_details
 from stages.common.params import RunParams, load_section
 from stages.common.stage import run_stage
@@ -27,7 +28,6 @@ SOURCES = {
     "shape": shape.make,
 }
 INPUTS = (from_scratch.TEXT, Path(__file__).parent, training.__file__, resume.__file__)
-LOSSES_EVERY = 10  # steps that a row of the training curve is the mean of
 
 
 def main() -> None:
@@ -37,6 +37,7 @@ def main() -> None:
     inputs = resume.digest(*INPUTS)
     state = resume.state_folder("base", run.model_dump_json(), params.model_dump_json(), inputs)
 
+    LiveCurves("base")  # without a point, unless the model is trained here
     model, tokenizer, progress = SOURCES[params.source](params, device, state)
     check_not_quantised(model.config)
 
@@ -45,7 +46,7 @@ def main() -> None:
         card = Path(str(model.name_or_path)) / "README.md"
         if params.source in ("package", "gguf", "path", "hub") and card.is_file():
             shutil.copyfile(card, folder / card.name)  # it names the licence, which every export inherits
-    training.write_losses("metrics/base_loss.csv", progress, LOSSES_EVERY)
+    training.write_losses("metrics/base_loss.csv", progress, from_scratch.LOSSES_EVERY)
     details = summary(model, progress, params)
     if params.source in ("package", "gguf"):
         details["dequantised_from"] = gguf.quantised_as(Path(str(model.name_or_path)))

@@ -10,11 +10,13 @@ from stages.base.muon import Muon
 from stages.base.params import BaseParams
 from stages.base.tokenizer import train_tokenizer
 from stages.common.errors import UserError
+from stages.common.live import LiveCurves
 from stages.common.training import Plan, Progress, train
 from stages.common.windows import consecutive_windows, token_stream
 
 TEXT = Path("data/text")
 VALIDATE_EVERY = 100  # steps
+LOSSES_EVERY = 10  # steps that a point of the training curve is the mean of
 VALIDATION_WINDOWS = 96  # spread over the validation split, so that validating costs 2 % of the time
 
 
@@ -44,7 +46,8 @@ def make(
 
     plan = Plan(params.steps, params.warmup_steps, VALIDATE_EVERY, params.seed)
     optimizers = make_optimizers(model, params.learning_rate)
-    progress = train(dict(model.named_parameters()), optimizers, backward, validate, plan, state, "base")
+    parameters, curves = dict(model.named_parameters()), LiveCurves("base", LOSSES_EVERY)
+    progress = train(parameters, optimizers, backward, validate, plan, state, "base", curves.update)
     return model.eval(), tokenizer, progress
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from stages.common.errors import UserError
+from stages.common.live import means
 from stages.common.outputs import staged
 from stages.common.progress import Bar
 from stages.common.resume import read_state, write_state
@@ -59,12 +60,14 @@ def train(
     plan: Plan,
     state_folder: Path,
     name: str,
+    record: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Train `parameters` in place for `plan.steps` steps and leave them at their best validation loss.
 
     `backward(step)` adds the gradients of that step's batch and returns its loss. The first group of the first
-    optimizer carries the peak rate that params.yaml calls `<name>.learning_rate`. State is kept in `state_folder` and
-    removed by the caller once the result is safe. Raises UserError on a loss or gradient that is not finite.
+    optimizer carries the peak rate that params.yaml calls `<name>.learning_rate`. `record` gets what is reached, first
+    what a saved state holds, then after every step. State is kept in `state_folder` and removed by the caller once the
+    result is safe. Raises UserError on a loss or gradient that is not finite.
     """
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     diverged = f"{name}.learning_rate = {peaks[0][0]:g} is too high: {{}}; lower it"
@@ -78,6 +81,7 @@ def train(
                     f"{name}: the validation loss is {progress.validation_loss[0]} before the first step; "
                     "check the model's weights and the data"
                 )
+        record(progress)
         saved = time.monotonic()
         for step in range(progress.step, plan.steps):
             for optimizer, rates in zip(optimizers, peaks, strict=True):
@@ -100,6 +104,7 @@ def train(
                 if measured < min(progress.validation_loss.values()):
                     progress.best_step, best = progress.step, snapshot(parameters)
                 progress.validation_loss[progress.step] = measured
+            record(progress)
             bar.advance(measured=losses_so_far(progress))
             if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 save(progress, parameters, best, optimizers, state_folder)
@@ -166,8 +171,7 @@ def write_losses(path: str | Path, progress: Progress, every: int = 1) -> None:
 
     A row of the training curve is the mean of the `every` steps up to it.
     """
-    losses = progress.train_loss
-    train = [(end, "train", sum(losses[end - every : end]) / every) for end in range(every, len(losses) + 1, every)]
+    train = [(step, "train", loss) for step, loss in means(progress.train_loss, every)]
     validation = [(step, "validation", loss) for step, loss in progress.validation_loss.items()]
     with staged(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

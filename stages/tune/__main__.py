@@ -1,4 +1,7 @@
-"""Stage tune: models/pruned -> models/adapter, models/merged, metrics/details/tune.json, metrics/tune_loss.csv."""
+"""Stage tune: models/pruned -> models/adapter, models/merged, metrics/details/tune.json and the curves.
+
+The curves are metrics/live/tune while it trains, then metrics/tune_loss.csv too.
+"""
 
 from stages.common.outputs import staged, write_details
 from stages.common.params import load_section

@@ -1,4 +1,4 @@
-"""Stage control: models/base, tuned as the pruned model is -> models/control, metrics/[details/]control*.
+"""Stage control: models/base, tuned as the pruned model is -> models/control, metrics/[[details|live]/]control*.
 
 The gain of the tuned base is adaptation to the text; only what the pruned model gains beyond it is recovery. Without
 `tune.control` the outputs are empty, and neither torch nor a model is loaded.
@@ -6,6 +6,7 @@ The gain of the tuned base is adaptation to the text; only what the pruned model
 
 from pathlib import Path
 
+from stages.common.live import LiveCurves
 from stages.common.outputs import staged, write_details
 from stages.common.params import load_section
 from stages.common.stage import run_stage
@@ -25,6 +26,7 @@ def main() -> None:
         (folder / "README.md").write_text("Empty: tune.control is false\n", encoding="utf-8")
     with staged(LOSSES) as file:
         file.write_text("step,split,loss\n", encoding="utf-8")
+    LiveCurves("control")
     write_details(DETAILS, {})
 
 

@@ -27,12 +27,13 @@ def recover(
     validation: list[Example],
     params: TuneParams,
     state_folder: Path,
+    record: Callable[[Progress], None],
 ) -> tuple[Progress, dict[str, int | float]]:
     """Train the parameters of `model` that require gradients, in place; return the progress and the metrics.
 
     Losses are means over loss tokens, in nats, without dropout: the objective's over as many training examples as the
     validation has, the same before and after; that of the validation is always of the next token, so that what
-    pruning lost is the measure of every objective.
+    pruning lost is the measure of every objective. `record` gets the progress after every step.
     """
     if params.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
@@ -56,7 +57,7 @@ def recover(
     before = measure(sample, objective, "training loss before")
     plan = Plan(params.steps, params.warmup_steps, params.validate_every, params.seed)
     validate = partial(measure, validation, next_token_loss, "held-out loss")
-    progress = train(parameters, [optimizer], backward, validate, plan, state_folder, "tune")
+    progress = train(parameters, [optimizer], backward, validate, plan, state_folder, "tune", record)
     metrics: dict[str, int | float] = {
         "trainable_parameters": sum(parameter.numel() for parameter in parameters.values()),
         **seen(examples, batches, params),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common import resume, training
+from stages.common.live import LiveCurves
 from stages.common.params import RunParams, load_section
 from stages.common.torch_setup import precision, setup_torch
 from stages.models.checkpoint import load_model, load_tokenizer
@@ -47,7 +48,9 @@ def tune(stage: str, start: Path, params: TuneParams) -> Tuned:
 
     objective = make_objective(model, params)
     tuned = method.prepare(model, params)
-    progress, metrics = recover(method.trained(tuned), objective, examples, validation, params, state)
+    progress, metrics = recover(
+        method.trained(tuned), objective, examples, validation, params, state, LiveCurves(stage).update
+    )
     if metrics["held_out_loss_rose"]:
         print(f"espalier: {stage}: {warning(progress)}", file=sys.stderr, flush=True)
     return Tuned(tuned, tokenizer, method, progress, metrics | {"precision": precision()}, state)

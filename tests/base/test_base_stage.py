@@ -82,6 +82,7 @@ def run(folder: Path, *command: str, python: Path | str | None = None) -> subpro
 
 def outputs(folder: Path) -> dict[str, bytes]:
     files = [*(folder / "models/base").iterdir(), *(folder / "metrics").rglob("base*")]
+    files = [file for file in [*files, *(folder / "metrics/live").rglob("*")] if file.is_file()]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 

@@ -36,6 +36,7 @@ def test_without_it_the_outputs_are_empty_and_nothing_is_loaded(workspace):
     assert [file.name for file in Path("models/control").iterdir()] == ["README.md"]
     assert Path("models/control/README.md").read_text() == "Empty: tune.control is false\n"
     assert Path("metrics/control_loss.csv").read_text() == "step,split,loss\n"
+    assert Path("metrics/live/control/plots/metrics/train/loss.tsv").read_text() == "step\tloss\n"
     assert json.loads(Path("metrics/details/control.json").read_text()) == {}
 
 
@@ -51,6 +52,7 @@ def test_it_is_what_tuning_makes_of_the_base_in_the_place_of_the_pruned_model(wo
         ("models/control/model.safetensors", "models/merged/model.safetensors"),
         ("metrics/control_loss.csv", "metrics/tune_loss.csv"),
         ("metrics/details/control.json", "metrics/details/tune.json"),
+        ("metrics/live/control/metrics.json", "metrics/live/tune/metrics.json"),
     ):
         assert Path(made).read_bytes() == Path(expected).read_bytes()
     assert not list(Path().rglob("state.safetensors"))

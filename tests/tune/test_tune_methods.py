@@ -41,7 +41,7 @@ def test_gradient_checkpointing_computes_layers_twice_and_changes_no_bit(tmp_pat
         params = tune_params(gradient_checkpointing=checkpointing, steps=1, warmup_steps=0, validate_every=1)
         torch.manual_seed(0)
         model = method.trained(method.prepare(tiny_model("pruned"), params))
-        recover(model, next_token_loss, masked_examples(), masked_examples()[:2], params, tmp_path)
+        recover(model, next_token_loss, masked_examples(), masked_examples()[:2], params, tmp_path, [].append)
         model.zero_grad(set_to_none=True)
         count = []
         model.get_decoder().layers[1].mlp.register_forward_pre_hook(lambda *_, count=count: count.append(1))

@@ -116,9 +116,12 @@ def write_params(folder: Path, **changes) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
 
 
+OUTS = ("models/adapter", "models/merged", "metrics/live")
+
+
 def output_bytes(folder: Path) -> dict[str, bytes]:
     """Return every file that the stage writes, runtime apart, by its path."""
-    files = [path for out in ("models/adapter", "models/merged") for path in sorted((folder / out).rglob("*"))]
+    files = [path for out in OUTS for path in sorted((folder / out).rglob("*")) if path.is_file()]
     files += [folder / "metrics/details/tune.json", folder / "metrics/tune_loss.csv"]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
