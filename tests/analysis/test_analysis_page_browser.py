@@ -143,7 +143,10 @@ def test_two_variants_side_by_side(page, chromium, study):
     assert texts(chromium, "#comparison pre") == [f"dvc exp apply {each.run}" for each in (first, second)]
     params = [text for text in texts(chromium, "#comparison tbody tr") if text.startswith("prune.")]
     assert params == ['prune.method"taylor""l2"', "prune.ratio0.30.7"]
-    assert texts(chromium, "#comparison svg .role-legend text")  # widths of both, as one picture
+    # The widths of both, as one picture, whose legend tells the parts by their dashes.
+    assert texts(chromium, "#comparison svg .role-legend text")
+    dashes = "return document.querySelectorAll('#comparison svg .role-legend path[stroke-dasharray]').length"
+    assert chromium.execute_script(dashes) > 0
 
 
 def test_what_is_missing_runs_or_failed_is_said(page, chromium):
@@ -176,3 +179,28 @@ def test_nothing_is_wider_than_the_page(page, chromium, width, scheme):
     finally:
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_print_is_light_has_no_controls_and_cuts_no_table(page, chromium):
+    dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    a4 = {"width": 1032, "height": 700, "deviceScaleFactor": 1, "mobile": False}
+    open_page(chromium, page / "index.html")
+    click(chromium, "#variants .group button:nth-child(3)")
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", a4)
+    try:
+        assert chromium.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        printed = "return [...document.querySelectorAll(arguments[0])].filter((each) => each.checkVisibility()).length"
+        assert chromium.execute_script(printed, "nav, main button:not(thead *), input, .card .note") == 0
+        assert chromium.execute_script(printed, "#compare select") == 2  # which variants are compared
+        cut = "[...document.querySelectorAll('.wide')].filter((each) => each.scrollWidth > each.clientWidth)"
+        assert chromium.execute_script(f"return {cut}.length") == 0
+        folded = "return document.querySelectorAll('details:not([open])').length"
+        before = chromium.execute_script(folded)
+        assert before > 0
+        for event, expected in (("beforeprint", 0), ("afterprint", before)):
+            chromium.execute_script(f"window.dispatchEvent(new Event('{event}'))")
+            assert chromium.execute_script(folded) == expected
+    finally:
+        chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})

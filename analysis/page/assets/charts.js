@@ -115,14 +115,19 @@ function drawWidths(box, named) {
   }
   const spec = {
     data: { values: rows },
-    mark: { type: "line", interpolate: "step", strokeWidth: 2, point: { size: 26 } },
     encoding: {
       x: { field: "layer", type: "quantitative", scale: { nice: false }, axis: { tickMinStep: 1, format: "d", grid: false } },
       y: { field: "percent", type: "quantitative", title: columns.length > 1 ? "left of the base's width (%)" : `${columns[0].replaceAll("_", " ")} left (%)`, scale: { domainMin: 0, domainMax: 100 } },
       color: { field: "model", type: "nominal", legend: { title: null, orient: "top", columns: narrow() ? 1 : 4 }, scale: { range: ["var(--c0)", "var(--c1)", "var(--c2)"] } },
-      strokeDash: { field: "part", type: "nominal", legend: columns.length > 1 ? { title: null, orient: "top", symbolStrokeColor: "currentColor", symbolFillColor: "transparent" } : null },
       tooltip: [{ field: "model" }, { field: "layer" }, { field: "part" }, { field: "left" }],
     },
+    layer: [
+      {
+        mark: { type: "line", interpolate: "step", strokeWidth: 2 },
+        encoding: { strokeDash: { field: "part", type: "nominal", legend: columns.length > 1 ? { title: null, orient: "top", symbolSize: 500, symbolStrokeColor: "currentColor" } : null } },
+      },
+      { mark: { type: "point", filled: true, opacity: 1, size: 26 } },
+    ],
   };
   return draw(box, spec, "Width of each layer in percent of the base's", 240);
 }

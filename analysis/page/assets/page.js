@@ -51,6 +51,17 @@ function sourceSection() {
   );
 }
 
+/** Print what is folded, too. */
+function unfoldForPrint() {
+  let folded = [];
+  const open = (value) => folded.forEach((each) => { each.open = value; });
+  window.addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    open(true);
+  });
+  window.addEventListener("afterprint", () => open(false));
+}
+
 function build() {
   const main = document.getElementById("main");
   const sentences = data.answer.flatMap((each) => [el("span", {}, each), " "]);
@@ -76,3 +87,4 @@ function build() {
 }
 
 build();
+unfoldForPrint();
