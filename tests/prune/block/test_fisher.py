@@ -15,6 +15,8 @@ from stages.prune.units import block_modules
 @pytest.mark.parametrize("family", ["llama", "granite", "olmo2", "cohere normed", "gemma2", "gpt_neox"])
 def test_gradients_are_those_of_the_drawn_tokens_log_likelihood(family, windows, monkeypatch):
     model, drawn = tiny_family(family), []
+    parts = Parts(model)
+    places = {(layer, kind) for layer in range(len(parts.layers)) for kind in ("attention", "mlp")}
     multinomial = torch.multinomial
 
     def noted(*arguments, **options):
@@ -22,9 +24,8 @@ def test_gradients_are_those_of_the_drawn_tokens_log_likelihood(family, windows,
         return drawn[-1]
 
     monkeypatch.setattr(torch, "multinomial", noted)
-    got = fisher.output_gradients(model, windows, seed=3)
+    got = fisher.output_gradients(model, windows, 3, places)
     outputs = {}
-    parts = Parts(model)
     for layer, each in enumerate(parts.layers):
         for kind, half in (("attention", parts.attention(each)), ("mlp", parts.mlp(each))):
             half.output.register_forward_hook(
@@ -44,7 +45,8 @@ def test_a_small_change_is_predicted_as_it_is_measured(kind, windows, monkeypatc
     monkeypatch.setattr(fisher, "DRAWS", 200)
     model = tiny_llama()
     (module,) = block_modules(model, [1] if kind == "attention" else [], [1] if kind == "mlp" else [])
-    gradients, dense = fisher.output_gradients(model, windows, seed=0), Dense(model, windows)
+    gradients, dense = fisher.output_gradients(model, windows, 0, {(1, kind)}), Dense(model, windows)
+    assert list(gradients) == [(1, kind)]
     activations = Activations(model, windows)
     activations.inputs(module)
     predict = fisher.predicted_loss(activations, gradients[1, kind])

@@ -6,6 +6,8 @@ dense model's own distribution. That is the Fisher matrix as the curvature of th
 for pruning by LLM Surgeon (van der Ouderaa et al. 2024), with the products between tokens left out.
 """
 
+from collections.abc import Collection
+
 import torch
 from transformers import PreTrainedModel
 
@@ -16,6 +18,7 @@ from stages.prune.activations import Activations
 from stages.prune.block.allocation.sensitivity import Loss, Sensitivity, losses_by_level
 from stages.prune.block.divergence import first_windows
 from stages.prune.block.task import Task
+from stages.prune.memory import return_freed_memory
 
 DRAWS = 2  # tokens drawn at each position
 TOKENS_OF_LOGITS = 256  # a vocabulary is many times as wide as a layer
@@ -25,9 +28,8 @@ class Fisher(Sensitivity):
     def losses(self, task: Task) -> list[dict[int, float]]:
         """Return for every module the predicted loss by the number of units removed from it alone."""
         wanted: set[tuple[int, str]] = {(module.layer, module.kind) for module in task.modules}
-        every = output_gradients(task.model, first_windows(task.windows), task.params.seed)
-        gradients = {place: every.pop(place) for place in wanted}
-        every.clear()
+        gradients = output_gradients(task.model, first_windows(task.windows), task.params.seed, wanted)
+        return_freed_memory()
         return losses_by_level(task, lambda here: predicted_loss(here, gradients[here.layer, here.kind]))
 
 
@@ -40,22 +42,26 @@ def predicted_loss(activations: Activations, gradients: torch.Tensor) -> Loss:
     output = activations.output
     batches, tokens = activations.read_by_output(), gradients.shape[1]
     enough = -(-tokens // batches[0].shape[:2].numel())
-    x = torch.cat([each.flatten(0, 1) for each in batches[:enough]])[:tokens]
+    read = [each.flatten(0, 1) for each in batches[:enough]]
     dense = output.weight.detach().clone()
 
     def loss() -> float:
-        change = x.float() @ (output.weight - dense).float().T
-        return 0.5 * (gradients.float() * change).sum(-1).square().mean().item()
+        difference = (output.weight - dense).float().T
+        change = torch.cat([x.float() @ difference for x in read])[:tokens]
+        products = torch.stack([(draw * change).sum(-1) for draw in gradients])  # a draw at a time: less memory
+        return 0.5 * products.square().mean().item()
 
     return torch.no_grad()(loss)
 
 
-def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -> dict[tuple[int, str], torch.Tensor]:
-    """Return by layer and half the gradients of the log-likelihood at its output, (draws, tokens, hidden), bfloat16.
+def output_gradients(
+    model: PreTrainedModel, windows: torch.Tensor, seed: int, wanted: Collection[tuple[int, str]]
+) -> dict[tuple[int, str], torch.Tensor]:
+    """Return by layer and half, for `wanted`, the gradients of the log-likelihood at its output.
 
-    Layer by layer from the last one: the forward pass keeps each layer's input, from which the layer is computed again.
-    All gradients together are the largest thing held: bfloat16 halves them, and its error of 0.4 % is far below that of
-    two draws.
+    They are in bfloat16, shape (draws, tokens, hidden). Layer by layer from the last one: the forward pass keeps each
+    layer's input, from which the layer is computed again. All gradients together are the largest thing held: bfloat16
+    halves them, and its error of 0.4 % is far below that of two draws.
     """
     activations = Activations(model, windows)
     inputs = [torch.cat(activations.hidden)]
@@ -70,7 +76,8 @@ def output_gradients(model: PreTrainedModel, windows: torch.Tensor, seed: int) -
         rows = [torch.autograd.grad(end, (*outputs.values(), stream), each, retain_graph=True) for each in slopes]
         *found, slopes = (torch.stack(each) for each in zip(*rows, strict=True))
         for kind, gradients in zip(outputs, found, strict=True):
-            result[layer, kind] = gradients.flatten(1, 2).bfloat16()
+            if (layer, kind) in wanted:
+                result[layer, kind] = gradients.flatten(1, 2).bfloat16()
     return result
 
 
