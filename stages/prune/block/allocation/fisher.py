@@ -29,7 +29,6 @@ class Fisher(Sensitivity):
         """Return for every module the predicted loss by the number of units removed from it alone."""
         wanted: set[tuple[int, str]] = {(module.layer, module.kind) for module in task.modules}
         gradients = output_gradients(task.model, first_windows(task.windows), task.params.seed, wanted)
-        return_freed_memory()
         return losses_by_level(task, lambda here: predicted_loss(here, gradients[here.layer, here.kind]))
 
 
@@ -78,6 +77,8 @@ def output_gradients(
         for kind, gradients in zip(outputs, found, strict=True):
             if (layer, kind) in wanted:
                 result[layer, kind] = gradients.flatten(1, 2).bfloat16()
+        del stream, outputs, end, rows, found, gradients  # a layer's graph leaves holes among what is kept
+        return_freed_memory()
     return result
 
 
