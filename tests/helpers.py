@@ -24,6 +24,8 @@ from transformers import (
     Olmo2ForCausalLM,
     OlmoeConfig,
     OlmoeForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -95,6 +97,7 @@ FAMILIES = {
         Gemma3ForCausalLM, Gemma3TextConfig, {"sliding_window": 6, "sliding_window_pattern": 2},
     ),
     "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig, {"rotary_pct": 0.5}),
+    "phi3": (Phi3ForCausalLM, Phi3Config, {"partial_rotary_factor": 0.5}),
 }  # fmt: skip
 
 
@@ -112,6 +115,7 @@ LIMITS: dict[str, set[str]] = {
     "gemma2": {"realign", "gguf"},
     "gemma3_text": {"realign", "gguf"},
     "gpt_neox": {"channel", "gguf"},
+    "phi3": {"gguf"},
 }
 
 

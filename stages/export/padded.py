@@ -4,6 +4,7 @@ A zero MLP channel outputs silu(0) * 0 = 0. A zero head has equal scores everywh
 meets zero columns of the output matrix. Nothing is saved: the layers are as wide as the widest.
 """
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -100,7 +101,8 @@ def pad_mlp(tensors: Mapping[str, torch.Tensor], width: int, names: Mlp) -> dict
     padded = {}
     for name, tensor in tensors.items():
         if name.startswith(tuple(f"{names.module}.{each}." for each in names.inputs)):
-            padded[name] = lengthen(tensor, 0, width)
+            parts = tensor.chunk(2) if names.gate == names.up else [tensor]
+            padded[name] = torch.cat([lengthen(part, 0, width) for part in parts])
         elif name == f"{names.module}.{names.output}.weight":
             padded[name] = lengthen(tensor, 1, width)
     return padded
@@ -113,13 +115,21 @@ def pad_attention(
 
     shape: the layer's own (KV groups, query heads per group, head_dim). New heads follow those of their group.
     """
+
+    def padded_queries(rows: torch.Tensor) -> torch.Tensor:
+        return lengthen(lengthen(rows.unflatten(0, shape), 1, group_size), 0, groups).flatten(0, 2)
+
     padded = {}
     for name, tensor in tensors.items():
-        if name.startswith((f"{names.module}.{names.key}.", f"{names.module}.{names.value}.")):
+        if names.stacked and name.startswith(f"{names.module}.{names.query}."):
+            queries, *others = tensor.split([math.prod(shape), shape[0] * shape[2], shape[0] * shape[2]])
+            padded[name] = torch.cat(
+                [padded_queries(queries), *(lengthen(part, 0, groups * shape[2]) for part in others)]
+            )
+        elif name.startswith((f"{names.module}.{names.key}.", f"{names.module}.{names.value}.")):
             padded[name] = lengthen(tensor, 0, groups * shape[2] * names.fused)
         elif name.startswith(f"{names.module}.{names.query}."):
-            heads = lengthen(lengthen(tensor.unflatten(0, shape), 1, group_size), 0, groups)
-            padded[name] = heads.flatten(0, 2)
+            padded[name] = padded_queries(tensor)
         elif name == f"{names.module}.{names.output}.weight":
             heads = lengthen(lengthen(tensor.unflatten(1, shape), 2, group_size), 1, groups)
             padded[name] = heads.flatten(1, 3)

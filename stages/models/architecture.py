@@ -19,6 +19,10 @@ class Attention:
     unit_norms: Literal["shared", "own", "together"] = "shared"  # their weights: see below
     after: str | None = None  # the norm of its result, before that is added to the residual stream
     head_dim: str = "head_dim"  # the module's attribute that holds the size of a head
+    stacked: bool = False  # one matrix holds all queries, then all keys, then all values; otherwise head by head
+    # Where the module keeps the numbers of its heads, if not in the matrices alone; "config." before a key.
+    query_counts: tuple[str, ...] = ()
+    key_counts: tuple[str, ...] = ()
 
     # shared: one set of weights for all heads. own: weights of its own for each head. together: likewise, and one root
     # mean square divides all heads.
@@ -45,7 +49,7 @@ class Mlp:
 
     module: str
     norm: str | None  # of what it reads
-    gate: str | None
+    gate: str | None  # where it is `up` too, one matrix holds all rows of the gate, then those of `up`
     up: str
     output: str
     after: str | None = None  # the norm of its result, before that is added to the residual stream
@@ -53,7 +57,7 @@ class Mlp:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What reads the residual stream."""
-        return (self.gate, self.up) if self.gate else (self.up,)
+        return tuple(dict.fromkeys((self.gate, self.up))) if self.gate else (self.up,)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -121,6 +125,7 @@ class Architecture:
     biased: bool = False  # every matrix of a layer has a bias, whatever the config says
     heads_divide_hidden_size: bool = False  # the config refuses other numbers of query heads
     heads_fill_hidden_size: bool = False  # the plain class has as many heads as fill the hidden size
+    heads_set_longrope: bool = False  # the config wants as many factors of longrope as heads fill the hidden size with
     fixed_heads: bool = False  # the class takes no other heads than those that make up the hidden size
     layer_keys: tuple[str, ...] = ()  # of the config, lists with an entry for each layer
     saved_head: str | None = None  # what checkpoints of transformers call the head, where that is another name

@@ -30,6 +30,10 @@ class AnyHeads:
     def validate_architecture(self):
         """Accept head counts that hidden_size is no multiple of."""
 
+    def validate_rope(self):
+        """Check what all architectures share: Phi-3 takes hidden_size / heads for the size of a head."""
+        transformers.PreTrainedConfig.validate_rope(self)  # type: ignore[arg-type] # the classes below are configs
+
 
 class OwnLayers(PreTrainedModel):
     """A decoder that builds every layer from its own entry of `config.per_layer_config`."""

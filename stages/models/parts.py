@@ -22,7 +22,9 @@ class Half:
     inputs: dict[str, nn.Linear]  # what reads, by name
     units: list[nn.Linear]  # the same, first the one whose rows count the units
     unit_norms: list[Any]  # of queries and keys, whose weights lie along the units
-    fused: int  # of queries, keys and values, how many the first of these matrices holds
+    rows: int  # of the first of these matrices, those of each unit's key or of one channel
+    sections: tuple[int, ...]  # the rows of its parts where they follow one another, () where they do not
+    counts: dict[str, int]  # attributes of the module that hold so many times the number of units
     together: bool  # they divide all units by one root mean square
     input_norms: list[tuple[nn.Linear, Any]]  # matrices with the norm of what they put out
     output: nn.Linear
@@ -46,20 +48,39 @@ def half(layer: nn.Module, names: Attention | Mlp, scale: float) -> Half:
             if getattr(module, norm, None) is not None:  # some configs leave them out
                 pairs.append((linears[matrix], getattr(module, norm)))
     kind = names.unit_norms if isinstance(names, Attention) else "shared"
+    output, counts = linears[names.output], {}
+    sections = sections_of(names, linears[names.units[0]].out_features, output.in_features)
+    rows = sections[-1] if sections else linears[names.units[0]].out_features
+    if isinstance(names, Attention):
+        rows = rows if sections else rows // names.fused
+        counts = dict.fromkeys(names.query_counts, output.in_features // rows) | dict.fromkeys(names.key_counts, 1)
     return Half(
         module=module,
         norm=layer.get_submodule(names.norm) if names.norm else nn.Identity(),
         inputs={name: linears[name] for name in names.inputs},
         units=[linears[name] for name in names.units],
         unit_norms=[] if kind == "shared" else [norm for _, norm in pairs],
-        fused=names.fused if isinstance(names, Attention) else 1,
+        rows=rows,
+        sections=sections,
+        counts=counts,
         together=kind == "together" and bool(pairs),
         input_norms=pairs,
-        output=linears[names.output],
+        output=output,
         output_name=names.output,
         after=layer.get_submodule(names.after) if names.after else nn.Identity(),
         scale=scale,
     )
+
+
+def sections_of(names: Attention | Mlp, rows: int, read: int) -> tuple[int, ...]:
+    """Return the rows of each part of a matrix of so many `rows` whose parts follow one another, () for any other.
+
+    `read` are the columns of the output matrix.
+    """
+    if isinstance(names, Mlp):
+        return (read, read) if names.gate == names.up else ()
+    keys = (rows - read) // 2
+    return (read, keys, keys) if names.stacked else ()
 
 
 class Head:
@@ -238,11 +259,11 @@ class Parts:
     @property
     def widths(self) -> list[dict[str, int]]:
         """The widths of every layer, read from its weights and keyed as in config.json."""
-        names, head_dim = self.family.attention, self.head_dim
+        head_dim = self.head_dim
         return [
             {
                 "num_attention_heads": attention.output.in_features // head_dim,
-                "num_key_value_heads": attention.inputs[names.key].out_features // head_dim // attention.fused,
+                "num_key_value_heads": attention.rows // head_dim,
                 **self.mlp_widths(layer),
             }
             for layer in self.layers

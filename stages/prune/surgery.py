@@ -17,12 +17,17 @@ from stages.prune.units import BLOCK, Prunable
 def keep_units(module: Prunable, keep: torch.Tensor) -> None:
     """Cut every matrix of `module` down to the units `keep`, ascending, within the memory that it has."""
     for linear, dim in module.matrices:
-        linear.weight = nn.Parameter(compact(linear.weight, module.units, dim, keep), requires_grad=False)
+        units, kept = module.units, keep
+        if dim == 0 and module.sections:  # a unit's rows are apart
+            units = linear.out_features
+            kept = module.by_unit(torch.arange(units), 0).view(module.units, -1)[keep.cpu()].flatten().sort().values
+        linear.weight = nn.Parameter(compact(linear.weight, units, dim, kept), requires_grad=False)
         if dim == 0 and linear.bias is not None:
-            linear.bias = nn.Parameter(compact(linear.bias, module.units, 0, keep), requires_grad=False)
+            linear.bias = nn.Parameter(compact(linear.bias, units, 0, kept), requires_grad=False)
         linear.out_features, linear.in_features = linear.weight.shape
     for norm in module.norms:
         norm.weight = nn.Parameter(compact(norm.weight, module.units, 0, keep), requires_grad=False)
+    module.set_counts(len(keep))
 
 
 def compact(tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor) -> torch.Tensor:
@@ -70,7 +75,8 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     if same:
         settings |= widths[0]
     refused = parts.family.heads_divide_hidden_size and settings["hidden_size"] % settings["num_attention_heads"]
-    if parts.family.heads_fill_hidden_size:
+    longrope = (settings.get("rope_parameters") or {}).get("rope_type") == "longrope"
+    if parts.family.heads_fill_hidden_size or (parts.family.heads_set_longrope and longrope):
         refused = settings["num_attention_heads"] * settings["head_dim"] != settings["hidden_size"]
     with torch.device("meta"):
         if same and not refused and not settings.get("output_bias"):

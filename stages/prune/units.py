@@ -1,10 +1,12 @@
 """What a unit is in the block structure: an MLP channel, or a key/value head with the query heads that read it.
 
 Units lie along one axis of each of their matrices, and scoring and surgery need only this
-axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns, inputs) of o and down.
+axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns, inputs) of o and down. A matrix that
+holds several of these, one after the other, has rows of a unit in each of its parts.
 """
 
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,6 +33,9 @@ class Prunable:
     cost: int  # parameters that removing one unit removes, biases included
     matrices: Matrices
     norms: tuple[Any, ...] = ()  # whose weights lie along the units
+    sections: tuple[int, ...] = ()  # the rows of each part of the matrix that writes the units, () where it has but one
+    half: Any = None  # the attention or the MLP
+    counts: tuple[tuple[str, int], ...] = ()  # attributes of it, and how many times the number of units each holds
 
     @property
     def name(self) -> str:
@@ -46,15 +51,32 @@ class Prunable:
         """Return the columns of the output matrix that `units` hold, in their order."""
         return torch.arange(self.output.in_features).view(self.units, -1)[units.cpu()].flatten()
 
+    def by_unit(self, lines: torch.Tensor, dim: int) -> torch.Tensor:
+        """Return rows of a matrix whose units lie along `dim`, or what stands for each, those of a unit together."""
+        if dim or not self.sections:
+            return lines
+        parts = [part.unflatten(0, (self.units, -1)) for part in lines.split(self.sections)]
+        return torch.cat(parts, 1).flatten(0, 1)
+
+    def set_counts(self, units: int) -> None:
+        """Let the attention know that it has so many units."""
+        for name, times in self.counts:
+            if name.startswith("config."):  # the config is that of all layers, so this one gets its own
+                self.half.config = copy(self.half.config)
+                setattr(self.half.config, name.removeprefix("config."), units * times)
+            else:
+                setattr(self.half, name, units * times)
+
 
 def make_module(layer: int, kind: Kind, width: int, half: Half) -> Prunable:
     """Return the module of units that hold `width` outputs of the first matrix each."""
     matrices: Matrices = (*((linear, 0) for linear in half.units), (half.output, 1))
-    units = matrices[0][0].out_features // width // half.fused
+    units = half.rows // width
     size = sum(linear.weight.numel() for linear, _ in matrices)
     size += sum(linear.bias.numel() for linear, dim in matrices if dim == 0 and linear.bias is not None)
     size += sum(norm.weight.numel() for norm in half.unit_norms)
-    return Prunable(layer, kind, units, width, size // units, matrices, tuple(half.unit_norms))
+    norms, counts = tuple(half.unit_norms), tuple(half.counts.items())
+    return Prunable(layer, kind, units, width, size // units, matrices, norms, half.sections, half.module, counts)
 
 
 def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_layers: Iterable[int]) -> list[Prunable]:

@@ -139,7 +139,9 @@ def narrowed(units: dict[Prunable, int]) -> Iterator[None]:
     norms = [(norm, norm.weight) for module in units for norm in module.norms]
     try:
         for module, count in units.items():
+            module.set_counts(count)
             for linear, dim in module.matrices:
+                # Which rows they are is all the same: of a matrix that has several parts, the first ones altogether.
                 size = linear.weight.shape[dim] // module.units * count
                 linear.weight = nn.Parameter(linear.weight.narrow(dim, 0, size), requires_grad=False)
                 if dim == 0 and linear.bias is not None:
@@ -153,6 +155,8 @@ def narrowed(units: dict[Prunable, int]) -> Iterator[None]:
             linear.weight, linear.bias = weight, bias
         for norm, weight in norms:
             norm.weight = weight
+        for module in units:
+            module.set_counts(module.units)
 
 
 MEASURES = {"memory": memory, "macs": macs, "latency": latency}

@@ -50,7 +50,12 @@ class WeightCriterion(Criterion):
     ) -> list[torch.Tensor]:
         """Score matrix by matrix."""
         return [
-            torch.stack([self.score_matrix(linear.weight, module.units, dim) for linear, dim in module.matrices])
+            torch.stack(
+                [
+                    self.score_matrix(module.by_unit(linear.weight, dim), module.units, dim)
+                    for linear, dim in module.matrices
+                ]
+            )
             for module in each_in_memory(model, modules)
         ]
 

@@ -36,8 +36,9 @@ class Taylor(Criterion):
 
         def reduce(weight: torch.Tensor, gradient: torch.Tensor, squared: torch.Tensor | None) -> None:
             i, j = places[weight]
-            lines = line_sums(weight, gradient, squared, params.taylor, modules[i].matrices[j][1])
-            total = lines.view(modules[i].units, -1).sum(1)
+            module, dim = modules[i], modules[i].matrices[j][1]
+            lines = line_sums(weight, gradient, squared, params.taylor, dim)
+            total = module.by_unit(lines, dim).view(module.units, -1).sum(1)
             scores[i][j] = total.abs().cpu()
 
         gradients(model, windows, list(places), reduce, per_window=params.taylor in SECOND_ORDER)
