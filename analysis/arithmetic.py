@@ -29,6 +29,7 @@ class Shape:
     head_norms: str = ""  # of queries and keys: one for all heads of a layer ("shared"), or weights for each ("own")
     norms: int = 2  # vectors of the norms of a layer, as wide as the residual stream
     last_norm: int = 1  # likewise, before the head
+    positions: int = 0  # learned embeddings of positions
     gated: bool = True  # the MLP has two matrices that read the stream, else one
 
 
@@ -43,6 +44,7 @@ TRAITS: dict[str, dict[str, Any]] = {
     "gemma2": {"norms": 4},
     "gemma3_text": {"norms": 4, "head_norms": "shared"},
     "gpt_neox": {"norms": 4, "last_norm": 2, "gated": False},
+    "opt": {"norms": 4, "last_norm": 2, "gated": False},
 }
 
 
@@ -54,12 +56,14 @@ def shape_of(config: dict) -> Shape:
         own = config | per_layer.get(index, {})
         heads = own["num_attention_heads"]
         experts = own.get("num_local_experts") or own.get("num_experts") or 0
-        width = own.get("moe_intermediate_size") or own["intermediate_size"]
+        width = own.get("moe_intermediate_size") or own.get("ffn_dim") or own["intermediate_size"]
         kv_heads = own.get("num_key_value_heads") or heads
         layers.append(Layer(heads, kv_heads, width, experts, own["num_experts_per_tok"] if experts else 0))
     traits = TRAITS.get(config["model_type"].removeprefix("pruned_"), {})
     if config.get("use_qk_norm"):
         traits = traits | {"head_norms": "own"}
+    if config["model_type"].endswith("opt"):
+        traits = traits | {"positions": config["max_position_embeddings"] + 2}  # it begins at row 2
     return Shape(
         vocab=config["vocab_size"],
         hidden=config["hidden_size"],
@@ -76,7 +80,7 @@ def biases_of(config: dict) -> frozenset[str]:
     biases = {"q", "k", "v"} if config["model_type"].endswith("qwen2") else set()
     if config.get("attention_bias"):
         biases |= {"q", "k", "v", "o"}
-    if config.get("use_bias"):
+    if config.get("use_bias") or config.get("enable_bias"):
         biases |= {"q", "k", "v", "o", "up", "down"}
     if config["model_type"].endswith("gpt_neox"):
         biases |= {"up", "down"}
@@ -107,6 +111,7 @@ def parameters(shape: Shape) -> int:
         heads = {"": 0, "shared": 2, "own": layer.heads + layer.kv_heads}[shape.head_norms]
         norms += heads * shape.head_dim
     embedding = 0 if shape.tied else shape.vocab * shape.hidden
+    embedding += shape.positions * shape.hidden
     return linear_weights(shape) + embedding + norms + sum(bias_values(shape, layer) for layer in shape.layers)
 
 

@@ -24,6 +24,8 @@ from transformers import (
     Olmo2ForCausalLM,
     OlmoeConfig,
     OlmoeForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
     PreTrainedModel,
@@ -98,6 +100,7 @@ FAMILIES = {
     ),
     "gpt_neox": (GPTNeoXForCausalLM, GPTNeoXConfig, {"rotary_pct": 0.5}),
     "phi3": (Phi3ForCausalLM, Phi3Config, {"partial_rotary_factor": 0.5}),
+    "opt": (OPTForCausalLM, OPTConfig, {}),
 }  # fmt: skip
 
 
@@ -116,6 +119,7 @@ LIMITS: dict[str, set[str]] = {
     "gemma3_text": {"realign", "gguf"},
     "gpt_neox": {"channel", "gguf"},
     "phi3": {"gguf"},
+    "opt": {"channel", "gguf"},
 }
 
 
@@ -126,15 +130,16 @@ def tiny_family(
     model_class, config_class, settings = FAMILIES[family]
     if not hasattr(config_class, "num_key_value_heads"):
         kv_heads = heads  # each query head has keys and values of its own
+    width_key = "ffn_dim" if hasattr(config_class, "ffn_dim") else "intermediate_size"
     config = config_class(
         vocab_size=vocab,
         hidden_size=hidden,
-        intermediate_size=mlp,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
         head_dim=8,
         tie_word_embeddings=tied,
+        **{width_key: mlp},
         **COMMON,
         **settings,
     )

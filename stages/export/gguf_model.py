@@ -73,9 +73,10 @@ def generation_ends(model: PreTrainedModel) -> list[int]:
 
 def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
     """Return (query heads, KV heads, MLP width) of every layer, read from its weights."""
+    parts = Parts(model)
     return [
-        (each["num_attention_heads"], each["num_key_value_heads"], each["intermediate_size"])
-        for each in Parts(model).widths
+        (each["num_attention_heads"], each["num_key_value_heads"], parts.mlp_width(layer))
+        for each, layer in zip(parts.widths, parts.layers, strict=True)
     ]
 
 

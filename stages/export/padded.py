@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.export.gguf_model import layer_widths
-from stages.models.architecture import Attention, Mlp
+from stages.models.architecture import Attention, Mlp, path
 from stages.models.parts import Parts, plain_class
 
 RAGGED = (  # config keys that a plain model lacks or sets differently
@@ -24,6 +24,7 @@ RAGGED = (  # config keys that a plain model lacks or sets differently
     "architectures",
     "output_bias",
     "head_matrices",
+    "head_counts",
 )
 
 
@@ -41,7 +42,7 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
     settings |= {
         "num_attention_heads": groups * group_size,
         "num_key_value_heads": groups,
-        "intermediate_size": mlp,
+        family.mlp.width_key: mlp,
         "head_dim": head_dim,
     }
     tensors = model.state_dict()
@@ -79,8 +80,11 @@ def padded_widths(model: PreTrainedModel) -> tuple[int, int, int]:
         (heads, kv) for heads in range(groups * group_size, hidden + 1) if hidden % heads == 0
         for kv in range(groups, heads // group_size + 1) if heads % kv == 0
     ]  # fmt: skip
-    if Parts(model).family.heads_fill_hidden_size:
-        fitting = [(hidden // Parts(model).head_dim,) * 2]
+    parts = Parts(model)
+    if parts.heads_fill:
+        fitting = [(heads, kv) for heads, kv in fitting if heads * parts.head_dim == hidden]
+    if parts.family.heads_fill_hidden_size:  # each with keys and values of its own
+        fitting = [(hidden // parts.head_dim,) * 2]
     if not fitting:
         raise UserError(
             f"{query_of(model)}: {groups} groups of {group_size} heads fit no "
@@ -100,10 +104,10 @@ def pad_mlp(tensors: Mapping[str, torch.Tensor], width: int, names: Mlp) -> dict
     """Return the layer's MLP tensors with zero channels up to `width`."""
     padded = {}
     for name, tensor in tensors.items():
-        if name.startswith(tuple(f"{names.module}.{each}." for each in names.inputs)):
+        if name.startswith(tuple(f"{path(names.module, each)}." for each in names.inputs)):
             parts = tensor.chunk(2) if names.gate == names.up else [tensor]
             padded[name] = torch.cat([lengthen(part, 0, width) for part in parts])
-        elif name == f"{names.module}.{names.output}.weight":
+        elif name == path(names.module, names.output, "weight"):
             padded[name] = lengthen(tensor, 1, width)
     return padded
 

@@ -1,7 +1,12 @@
 """What a family's file says: where a decoder keeps its parts. Names alone: params are checked without torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+
+def path(*names: str) -> str:
+    """Return the name of what lies in modules within each other; one that has no name is what the first lies in."""
+    return ".".join(filter(None, names))
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """A layer's MLP: its module and norms, named in the layer; its matrices, named in the module."""
+    """A layer's MLP: its module and norms, named in the layer; its matrices, named in the module.
+
+    Where the layer itself holds the matrices, the module has no name, and `activation` is what comes between them.
+    """
 
     module: str
     norm: str | None  # of what it reads
@@ -53,6 +61,8 @@ class Mlp:
     up: str
     output: str
     after: str | None = None  # the norm of its result, before that is added to the residual stream
+    activation: str | None = None  # named in the layer
+    width_key: str = "intermediate_size"  # of the config
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -69,7 +79,7 @@ class Mlp:
 class Norm:
     """The norms of the residual stream."""
 
-    eps_key: str = "rms_norm_eps"  # of the config
+    eps_key: str | None = "rms_norm_eps"  # of the config, None where it has none
     centred: bool = False  # they subtract the mean (LayerNorm), which zero channels count in
     offset: float = 0.0  # they multiply by this plus their weights
 
@@ -111,7 +121,7 @@ class Architecture:
     embeddings: str
     layers: str
     last_norm: str
-    rotary: str
+    rotary: str | None
     head: str
     attention: Attention
     mlp: Mlp | Experts
@@ -119,6 +129,8 @@ class Architecture:
     logits: Logits = Logits()
     activation_key: str = "hidden_act"  # of the config
     residual_key: str | None = None  # of the config: what attention and MLP put out is multiplied by it
+    positions: str | None = None  # learned embeddings of positions
+    needed: tuple[tuple[str, Any], ...] = ()  # keys of the config and what they must hold; "=key": the value of key
     parallel: bool | str = False  # attention and MLP both read what the layer is given; or the key of the config for it
     embedding_scale: str | None = None  # attribute of the embeddings, a factor: the root of the hidden size
     bias_keys: tuple[str, ...] = ()  # of the config, which together give every matrix of a layer a bias
@@ -135,13 +147,19 @@ class Architecture:
     @property
     def outputs(self) -> list[str]:
         """The matrices that write to the residual stream, named in a layer."""
-        return [f"{half.module}.{half.output}" for half in (self.attention, self.mlp)]
+        return [path(half.module, half.output) for half in (self.attention, self.mlp)]
 
     @property
     def head_matrices(self) -> dict[str, int]:
         """The attention's matrices, named in a layer, and the dimension that heads lie along."""
         names = self.attention
         return {f"{names.module}.{name}": 0 for name in names.inputs} | {f"{names.module}.{names.output}": 1}
+
+    @property
+    def head_counts(self) -> list[str]:
+        """The attributes that hold numbers of heads, named in a layer."""
+        names = self.attention
+        return [f"{names.module}.{name}" for name in (*names.query_counts, *names.key_counts)]
 
     @property
     def linears(self) -> tuple[str, ...]:

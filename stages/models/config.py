@@ -27,7 +27,7 @@ LAYERS_LIMIT = 10_000
 SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "max_position_embeddings", "num_experts", "num_local_experts",
-    "num_experts_per_tok", "moe_intermediate_size",
+    "num_experts_per_tok", "moe_intermediate_size", "ffn_dim",
 )  # fmt: skip
 
 for family in FAMILIES.values():
@@ -85,7 +85,12 @@ def config_problems(config: PreTrainedConfig) -> Iterator[str]:
     kv_heads = getattr(config, "num_key_value_heads", heads)
     if config.model_type in FAMILIES and heads % kv_heads:  # layers that differ have heads of their own
         yield f"num_key_value_heads = {kv_heads}; expected a divisor of num_attention_heads = {heads}"
-    activation, eps = getattr(config, family.activation_key), getattr(config, family.norm.eps_key)
+    for name, needed in family.needed:
+        expected = getattr(config, needed.removeprefix("=")) if isinstance(needed, str) else needed
+        if getattr(config, name) != expected:
+            yield f"{name} = {getattr(config, name)!r}; expected {expected!r}"
+    activation = getattr(config, family.activation_key)
+    eps = getattr(config, family.norm.eps_key) if family.norm.eps_key else 0.0
     if activation not in ACT2FN:
         yield f"{family.activation_key} = {activation!r}; expected one of: {', '.join(sorted(ACT2FN))}"
     if not (math.isfinite(eps) and eps >= 0):

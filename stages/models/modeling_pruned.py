@@ -6,7 +6,8 @@ This file is copied into every checkpoint that needs it and depends on nothing b
 widths of each layer are the standard `per_layer_config` entries of config.json: num_attention_heads,
 num_key_value_heads, intermediate_size.
 `head_matrices` names the attention's matrices, and the dimension that heads lie along, of an architecture whose heads
-fill the hidden size: a layer is built with so many heads, and then cut down to its own.
+fill the hidden size: a layer is built with so many heads, and then cut down to its own; `head_counts` names the
+attributes of its modules that say how many there are.
 `output_bias` lists matrices, by their names in a layer, that have a bias which the architecture has no key for.
 
 The classes are named after those that they extend: PrunedLlamaForCausalLM, PrunedQwen3Config. They are made when first
@@ -38,15 +39,14 @@ class AnyHeads:
 class OwnLayers(PreTrainedModel):
     """A decoder that builds every layer from its own entry of `config.per_layer_config`."""
 
-    layers: Any
-
     def __init__(self, config):
         super().__init__(config)
-        layer_class = type(self.layers[0])
-        self.layers = nn.ModuleList(
+        decoder = self.get_decoder()  # itself, or what OPT's holds
+        layer_class = type(decoder.layers[0])
+        decoder.layers = nn.ModuleList(
             self.own_layer(layer_class, each, i) for i, each in enumerate(config.per_layer_config)
         )
-        for layer in self.layers:
+        for layer in decoder.layers:
             for name in getattr(config, "output_bias", []):
                 linear = layer.get_submodule(name)
                 linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
@@ -67,6 +67,9 @@ class OwnLayers(PreTrainedModel):
             sizes = [old.out_features, old.in_features]
             sizes[dim] = sizes[dim] // full * heads
             layer.set_submodule(name, nn.Linear(sizes[1], sizes[0], bias=old.bias is not None))
+        for name in getattr(config, "head_counts", []):
+            module, _, attribute = name.rpartition(".")
+            setattr(layer.get_submodule(module), attribute, heads)
         return layer
 
 

@@ -19,7 +19,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from stages.models import checkpoint
 from stages.models.config import check_not_quantised, read_config
-from stages.models.parts import Parts, family_of
+from stages.models.parts import Parts
 from stages.models.safetensors_file import unread
 from stages.models.tensors import model_tensors
 
@@ -52,7 +52,7 @@ def each_in_memory(model: PreTrainedModel, modules: list[OfLayerT]) -> Iterator[
 
 def parts_in_memory(model: PreTrainedModel) -> Iterator[nn.Module]:
     """Yield the parts of `model` that together hold each parameter once, each while it is in memory."""
-    for part in (*paged_parts(model), Parts(model).last_norm):
+    for part in (*paged_parts(model), *Parts(model).small.values()):
         bring_in(part)
         yield part
 
@@ -79,7 +79,8 @@ def load_paged(
     model, stored = model_tensors(folder, config, dtype)
     model = model.requires_grad_(False).eval()
     parts = Parts(model)
-    parts.rotary = type(parts.rotary)(config).to(device)  # it has no weights
+    if parts.rotary is not None:
+        parts.rotary = type(parts.rotary)(config).to(device)  # it has no weights
     parts.embedding_scale = config.hidden_size**0.5
     checkpoint.note_origin(model, folder)
     Pages(model, folder, stored, changed, torch.device(device))
@@ -132,10 +133,9 @@ class Pages:
         for part in paged_parts(model):
             weights = {name: stored[f"{names[part]}.{name}"] for name, _ in part.named_parameters()}
             self.places[part] = Place(names[part], weights)
-        # The norm behind the layers is too small to page.
-        norm, name = Parts(model).last_norm, family_of(model.config).last_norm
-        for key, absent in list(norm.named_parameters()):
-            setattr(norm, key, self.read(Place(name, {key: stored[f"{name}.{key}"]}), key, absent.dtype))
+        for name, part in Parts(model).small.items():  # too small to page
+            for key, absent in list(part.named_parameters()):
+                setattr(part, key, self.read(Place(name, {key: stored[f"{name}.{key}"]}), key, absent.dtype))
         self.attach(model)
 
     def attach(self, model: PreTrainedModel) -> None:
@@ -193,12 +193,12 @@ class Pages:
         self.let_go()
         files = len(self.places) + 1
         # transformers writes the weights that are there, the config and what belongs to it; it removes other shards.
-        name = family_of(model.config).last_norm
-        norm = {f"{name}.{key}": weight for key, weight in Parts(model).last_norm.named_parameters()}
-        model.save_pretrained(folder, state_dict=dict(norm))
+        parts = Parts(model).small.items()
+        small = {f"{name}.{key}": weight for name, part in parts for key, weight in part.named_parameters()}
+        model.save_pretrained(folder, state_dict=dict(small))
         shard = folder / SHARD.format(files, files)
         (folder / SAFE_WEIGHTS_NAME).rename(shard)
-        weight_map = dict.fromkeys(norm, shard.name)
+        weight_map = dict.fromkeys(small, shard.name)
         for number, (part, place) in enumerate(self.places.items(), 1):
             shard = folder / SHARD.format(number, files)
             weight_map |= {f"{place.name}.{name}": shard.name for name in place.stored}

@@ -54,6 +54,8 @@ def half(layer: nn.Module, names: Attention | Mlp, scale: float) -> Half:
     if isinstance(names, Attention):
         rows = rows if sections else rows // names.fused
         counts = dict.fromkeys(names.query_counts, output.in_features // rows) | dict.fromkeys(names.key_counts, 1)
+    if isinstance(names, Mlp) and names.activation:
+        module = nn.Sequential(linears[names.up], layer.get_submodule(names.activation), output)
     return Half(
         module=module,
         norm=layer.get_submodule(names.norm) if names.norm else nn.Identity(),
@@ -177,14 +179,21 @@ class Parts:
         return self.model.get_submodule(self.family.embeddings)
 
     @property
+    def small(self) -> dict[str, Any]:
+        """What is neither in a layer nor a matrix of the vocabulary, by name."""
+        names = [self.family.last_norm, *([self.family.positions] if self.family.positions else [])]
+        return {name: self.model.get_submodule(name) for name in names}
+
+    @property
     def rotary(self) -> Any:
-        """The rotary embedding, whose buffers are not in the state dict."""
-        return self.model.get_submodule(self.family.rotary)
+        """The rotary embedding, whose buffers are not in the state dict; None where there is none."""
+        return self.model.get_submodule(self.family.rotary) if self.family.rotary else None
 
     @rotary.setter
-    def rotary(self, module: nn.Module) -> None:
+    def rotary(self, module: nn.Module | None) -> None:
         """Put another in its place."""
-        self.model.set_submodule(self.family.rotary, module)
+        if self.family.rotary and module is not None:
+            self.model.set_submodule(self.family.rotary, module)
 
     @property
     def width(self) -> int:
@@ -204,6 +213,12 @@ class Parts:
         """Return the MLP of a decoder layer, in a family without experts."""
         assert not isinstance(self.family.mlp, Experts), "a family with experts has mixtures instead"
         return half(layer, self.family.mlp, self.scale)
+
+    @property
+    def heads_fill(self) -> bool:
+        """Whether the plain class has as many query heads as fill the hidden size, and takes no other number."""
+        longrope = (getattr(self.model.config, "rope_parameters", None) or {}).get("rope_type") == "longrope"
+        return self.family.heads_fill_hidden_size or (self.family.heads_set_longrope and longrope)
 
     @property
     def parallel(self) -> bool:
@@ -275,7 +290,7 @@ class Parts:
         names, width = self.family.mlp, self.mlp_width(layer)
         if isinstance(names, Experts):
             return {names.count_key: self.mixture(layer).experts, names.width_key: width}
-        return {"intermediate_size": width}
+        return {names.width_key: width}
 
     def mlp_width(self, layer: nn.Module) -> int:
         """Return the number of MLP channels of a decoder layer, or of each of its experts."""

@@ -7,6 +7,10 @@ from torch import nn
 from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
 FOLDER = "stages/models/families"
+NOT_DESCRIBED = {
+    "bloom": "its layers share position biases with a slope for each head, so they cannot differ in heads",
+    "falcon": "its config derives the size of a head from the number of heads, which then cannot change",
+}
 
 
 def how_to_add(content: dict[str, Any]) -> str:
@@ -16,6 +20,8 @@ def how_to_add(content: dict[str, Any]) -> str:
         return ""
     if model_type not in CONFIG_MAPPING or CONFIG_MAPPING[model_type] not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return f"; transformers has no causal language model of type {model_type!r} either"
+    if model_type in NOT_DESCRIBED:
+        return f"; {NOT_DESCRIBED[model_type]} (docs/architectures.md)"
     file = f"; {FOLDER}/{model_type}.py would describe it (docs/architectures.md)"
     try:
         return f"{file}: {modules(CONFIG_MAPPING[model_type], content)}"

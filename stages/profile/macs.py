@@ -34,8 +34,9 @@ def count_macs(model: PreTrainedModel, sequence_length: int) -> int:
     def inputs(_: tuple[int, ...]) -> dict[str, Any]:
         return {
             "input_ids": torch.zeros(1, sequence_length, dtype=torch.int64, device="meta"),
-            # Given, because transformers would look at the values of positions to build it, and here are none.
+            # Given, because transformers would look at the values of positions to build the mask, and here are none.
             "attention_mask": torch.zeros(1, 1, sequence_length, sequence_length, device="meta"),
+            "position_ids": torch.zeros(1, sequence_length, dtype=torch.int64, device="meta"),
             "use_cache": False,
         }
 

@@ -75,15 +75,16 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     if same:
         settings |= widths[0]
     refused = parts.family.heads_divide_hidden_size and settings["hidden_size"] % settings["num_attention_heads"]
-    longrope = (settings.get("rope_parameters") or {}).get("rope_type") == "longrope"
-    if parts.family.heads_fill_hidden_size or (parts.family.heads_set_longrope and longrope):
+    if parts.heads_fill:
         refused = settings["num_attention_heads"] * settings["head_dim"] != settings["hidden_size"]
     with torch.device("meta"):
         if same and not refused and not settings.get("output_bias"):
             rebuilt = plain(plain.config_class(**settings))
         else:
             if parts.family.heads_fill_hidden_size:
-                settings["head_matrices"] = parts.family.head_matrices
+                full = settings["hidden_size"] // settings["head_dim"]  # what each layer is first built with
+                settings |= {"num_attention_heads": full, "num_key_value_heads": full}
+                settings |= {"head_matrices": parts.family.head_matrices, "head_counts": parts.family.head_counts}
             settings["allow_global_per_layer_attribute_access"] = True
             settings["per_layer_config"] = {
                 i: each for i, each in enumerate(widths) if any(settings[key] != each[key] for key in each)

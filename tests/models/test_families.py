@@ -8,6 +8,7 @@ from helpers import EXPERTS, FAMILIES, LIMITS, ROOT, prune_params, tiny_experts,
 from torch import nn
 
 from stages.common.errors import UserError
+from stages.models.config import read_config
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class, pruned_class
 from stages.prune.families import check_family
@@ -56,6 +57,15 @@ def test_the_table_in_the_docs_says_what_the_tests_do():
     assert found == {name: limits for name, limits in LIMITS.items() if name in found} and len(found) == len(LIMITS)
 
 
+@pytest.mark.parametrize(("key", "value"), [("do_layer_norm_before", False), ("word_embed_proj_dim", 16)])
+def test_a_config_with_other_parts_is_refused_by_its_key(key, value, tmp_path):
+    config = tiny_family("opt").config
+    setattr(config, key, value)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=f"config.json: {key} = {value}; expected"):
+        read_config(tmp_path)
+
+
 @pytest.mark.parametrize("name", [*FAMILIES, *EXPERTS])
 def test_a_description_names_what_is_there(name):
     model = tiny_experts(name) if name in EXPERTS else tiny_family(name)
@@ -73,5 +83,5 @@ def test_a_description_names_what_is_there(name):
     assert linears == {id(module) for module in model.get_decoder().modules() if isinstance(module, nn.Linear)}
     assert parts.embeddings is model.get_input_embeddings()
     assert model.get_submodule(family.head) is model.get_output_embeddings()
-    for key in (*family.bias_keys, *family.layer_keys):
+    for key in (*family.bias_keys, *family.layer_keys, *dict(family.needed)):
         assert hasattr(model.config, key)

@@ -34,6 +34,11 @@ def logits(model, tokens):
         return model(tokens, use_cache=False).logits
 
 
+def mlp_widths(model) -> list[int]:
+    parts = Parts(model)
+    return [parts.mlp_width(layer) for layer in parts.layers]
+
+
 def silence(model, layer: int, heads: set[int], channels: set[int]) -> None:
     """Zero what the layer's output matrices read of key/value heads and channels.
 
@@ -96,7 +101,7 @@ def test_a_pruned_checkpoint_loads_as_it_was_saved(family, everywhere, windows, 
 def test_pruning_a_pruned_model_again(family, windows):
     once, _ = prune(tiny_family(family, kv_heads=4), windows, prune_params(method="l2", ratio=0.25))
     twice, _ = prune(once, windows, prune_params(method="l2", ratio=0.25, **EVERYWHERE))
-    assert [each["intermediate_size"] for each in Parts(twice).widths] == [18, 13, 13]
+    assert mlp_widths(twice) == [18, 13, 13]
     assert type(twice) is pruned_class(ARCHITECTURES[family.split()[0]])
 
 
@@ -113,7 +118,7 @@ def test_a_cache_changes_nothing(family, windows):
 @pytest.mark.parametrize("family", PLAIN_FAMILIES)
 def test_every_criterion(family, criterion, windows):
     pruned, _ = prune(tiny_family(family), windows, prune_params(criterion=criterion))
-    assert [each["intermediate_size"] for each in Parts(pruned).widths] == [24, 12, 12]
+    assert mlp_widths(pruned) == [24, 12, 12]
     assert torch.isfinite(logits(pruned, windows)).all()
 
 

@@ -15,7 +15,7 @@ from stages.prune.units import block_modules
 def tiny_phi3(kv_heads: int, rope: dict | None = None) -> Phi3ForCausalLM:
     config = Phi3Config(
         vocab_size=64, hidden_size=32, intermediate_size=24, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=kv_heads, head_dim=8, rope_parameters=rope, **COMMON,
+        num_key_value_heads=kv_heads, head_dim=8, rope_parameters=rope, rms_norm_eps=1e-6, **COMMON,
     )  # fmt: skip
     return random_model(Phi3ForCausalLM, config, 0)
 

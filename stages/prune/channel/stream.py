@@ -119,6 +119,7 @@ def keep_channels(model: PreTrainedModel, keep: torch.Tensor) -> None:
         for name in ("variance_epsilon", "eps"):
             if hasattr(each, name):
                 setattr(each, name, getattr(each, name) * grown)
+    assert family.norm.eps_key, "a family without the key has LayerNorms, which are refused before"
     setattr(model.config, family.norm.eps_key, getattr(model.config, family.norm.eps_key) * grown)
     model.config.hidden_size = len(keep)
     if model.config.tie_word_embeddings:
