@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import lm_eval.tasks
 import lm_eval.utils
@@ -62,7 +63,8 @@ def read_task(file: Path) -> dict[str, Any]:
             path = config.pop("stock")
             if not (STOCK / path).is_file():
                 raise UserError(f"{file}: lm-eval {VERSION} has no task file {path}; install the pinned lm-eval")
-            config = load_yaml(STOCK / path) | config
+            with without_downloads(STOCK / path):
+                config = load_yaml(STOCK / path) | config
     if config.get("task") != file.stem:
         raise UserError(f"{file}: its task is named {config.get('task')!r}; expected {file.stem}")
     return config
@@ -73,6 +75,24 @@ def build(config: dict[str, Any]) -> ConfigurableTask:
     with one_line(config["task"]):
         (task,) = TaskManager(include_defaults=False).load([config])["tasks"].values()
     return task
+
+
+@contextmanager
+def without_downloads(file: Path) -> Iterator[None]:
+    """Raise UserError where the functions beside task file `file` would download data of nltk, as ifeval's do."""
+    if not any("nltk.download" in each.read_text(encoding="utf-8") for each in file.parent.glob("*.py")):
+        yield
+        return
+    import nltk
+
+    def refuse(name: str, *_: Any, **__: Any) -> None:
+        raise UserError(
+            f"task {file.stem}: its definition needs nltk's data {name}, which are missing; "
+            f"`python -m nltk.downloader {name}` downloads them"
+        )
+
+    with mock.patch.object(nltk, "download", refuse):
+        yield
 
 
 @contextmanager

@@ -76,6 +76,15 @@ def row(family: str, rng: random.Random) -> Row:
                 "spans": [["tree"], ["wall"]],
             },
         },
+        "ifeval": {
+            "key": number, "prompt": some(),
+            "instruction_id_list": ["punctuation:no_comma", "keywords:existence", "length_constraints:number_words"],
+            "kwargs": [
+                {"keywords": None, "num_words": None, "relation": None},
+                {"keywords": [rng.choice("aeo")], "num_words": None, "relation": None},
+                {"keywords": None, "num_words": 2, "relation": rng.choice(["at least", "less than"])},
+            ],
+        },
         "bbh": {"input": some(), "target": rng.choice(["True", "False"])},
     }  # fmt: skip
     return rows[family]
@@ -109,6 +118,7 @@ FAMILIES = {
     "commonsense_qa": "commonsense_qa",
     "drop": "drop",
     "bbh_zeroshot_boolean_expressions": "bbh",
+    "ifeval": "ifeval",
 }
 
 
