@@ -166,9 +166,10 @@ EXPERTS = {
 }  # fmt: skip
 
 
-def tiny_experts(family: str, chosen=2, layers=3, vocab=64, tied=False, seed=0) -> PreTrainedModel:
-    """Return a random mixture of six experts, one of EXPERTS, `chosen` of them for each token."""
+def tiny_experts(family: str, chosen=2, layers=3, vocab=64, tied=False, seed=0, width=12) -> PreTrainedModel:
+    """Return a random mixture of six experts of `width` channels, one of EXPERTS, `chosen` of them for each token."""
     model_class, config_class, settings = EXPERTS[family]
+    settings = {key: width if key.endswith("intermediate_size") else value for key, value in settings.items()}
     config = config_class(
         vocab_size=vocab,
         hidden_size=32,

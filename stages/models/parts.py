@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from stages.models import modeling_pruned
 from stages.models.architecture import Architecture, Attention, Experts, Mlp
 from stages.models.families import FAMILIES, PRUNED
+from stages.models.mixture import Mixture
 
 
 @dataclass(frozen=True)
@@ -119,38 +120,6 @@ class Head:
         return scale if self.cap is None else scale * (1 - (logits / self.cap).square())
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """A layer's MLP as a mixture of experts, the experts along the first dimension of each tensor."""
-
-    module: Any
-    norm: Any
-    router: Any  # its weight has shape (experts, hidden)
-    stack: Any
-    tensors: dict[str, nn.Parameter]  # of the stack, by name
-    scale: float = 1.0  # as of a Half
-    together: bool = False
-
-    @property
-    def experts(self) -> int:
-        """The number of experts."""
-        return len(self.router.weight)
-
-    @property
-    def expert_size(self) -> int:
-        """The parameters of one expert, without its row of the router."""
-        return sum(tensor[0].numel() for tensor in self.tensors.values())
-
-    @property
-    def output(self) -> Any:
-        """What writes to the residual stream: the module as a whole, which reads what the norm puts out."""
-        return self.module
-
-    def result(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return what is added to the residual stream when the module reads `inputs`."""
-        return self.module(inputs)
-
-
 class Parts:
     """The parts of one model."""
 
@@ -254,9 +223,8 @@ class Parts:
         names = self.family.mlp
         assert isinstance(names, Experts), "a family without experts has MLPs instead"
         module = layer.get_submodule(names.module)
-        stack = module.get_submodule(names.stack)
-        tensors = {name: stack.get_parameter(name) for name in (names.gate_up, names.output)}
-        return Mixture(module, layer.get_submodule(names.norm), module.get_submodule(names.router), stack, tensors)
+        router, stack = module.get_submodule(names.router), module.get_submodule(names.stack)
+        return Mixture(module, layer.get_submodule(names.norm), router, stack, names.gate_up, names.output)
 
     def second(self, layer: nn.Module) -> Half | Mixture:
         """Return what follows the attention of a decoder layer: the MLP or the mixture of experts."""
@@ -296,7 +264,7 @@ class Parts:
         """Return the number of MLP channels of a decoder layer, or of each of its experts."""
         names = self.family.mlp
         if isinstance(names, Experts):
-            return self.mixture(layer).tensors[names.output].shape[2]
+            return self.mixture(layer).width
         return self.mlp(layer).output.in_features
 
 

@@ -14,9 +14,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.torch_setup import arithmetic
+from stages.models.mixture import ExpertMatrix, Mixture
 from stages.models.paging import bring_in
-from stages.models.parts import Half, Mixture, Parts
-from stages.prune.inputs import Inputs, SharedInput
+from stages.models.parts import Half, Parts
+from stages.prune.inputs import ExpertInputs, Inputs, SharedInput
 from stages.prune.units import Kind
 
 TOKENS_PER_PASS = 2048
@@ -40,11 +41,15 @@ class Activations:
         self.before: list[torch.Tensor] = []
         self.reference_before: list[torch.Tensor] = []
         self.caught: list[torch.Tensor] = []
+        self.routed: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self.arrive()
 
     def inputs(self, matrices: SharedInput) -> Inputs:
         """Return the statistics of what `matrices` read; they are asked for in the order in which the windows pass."""
         self.go_to(matrices.layer, matrices.kind)
+        half, output = self.half if self.layer < len(self.layers) else None, matrices.output
+        if isinstance(half, Mixture) and isinstance(output, ExpertMatrix):
+            return ExpertInputs(self, matrices, half, output.expert)
         return Inputs(self, matrices)
 
     def ahead(self, together: Sequence[SharedInput], names: Iterable[str]) -> list[Inputs]:
@@ -58,7 +63,8 @@ class Activations:
             found.append(self.inputs(matrices))
             for name in names:
                 getattr(found[-1], name)
-        self.hidden, self.kind, self.before, self.caught = hidden, "attention", [], []
+        self.hidden, self.kind = hidden, "attention"
+        self.before, self.caught, self.routed = [], [], []
         return found
 
     def go_to(self, layer: int, kind: Kind = "attention") -> None:
@@ -75,7 +81,7 @@ class Activations:
         self.before, self.reference_before = (self.hidden, self.reference) if beside else ([], [])
         with arithmetic():
             self.hidden = [hidden + self.half.result(x) for hidden, x in outputs]
-        self.reference, self.caught = self.targets, []
+        self.reference, self.caught, self.routed = self.targets, [], []
         self.layer, self.kind = (self.layer, "mlp") if self.kind == "attention" else (self.layer + 1, "attention")
         self.arrive()
 
@@ -137,6 +143,22 @@ class Activations:
         return self.caught
 
     @torch.no_grad()
+    def routes(self) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return batch by batch the tokens that this mixture reads, the weights and the experts that its router gives.
+
+        The tokens have shape (tokens, hidden); weights and experts (tokens, k). Computed when first asked for.
+        """
+        if not self.routed:
+            half = self.half
+            assert isinstance(half, Mixture), "an MLP has no router"
+            for batch in self.read_by_output():
+                tokens = batch.flatten(0, 1)
+                with arithmetic():
+                    _, weights, chosen = half.router(tokens)
+                self.routed.append((tokens, weights, chosen))
+        return self.routed
+
+    @torch.no_grad()
     def normed(self, streams: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Yield what the norm of this half makes of `streams`, the sources or the dense ones, batch by batch."""
         for stream in streams:
@@ -158,8 +180,11 @@ class Activations:
     def cut(self, columns: torch.Tensor) -> None:
         """Keep of what the output matrix reads the `columns` that it has been cut down to.
 
-        Where one norm divides all heads, what is left is another without the others, and is computed again.
+        Where one norm divides all heads, what is left is another without the others, and is computed again. A mixture
+        reads the same whatever its experts lose.
         """
+        if isinstance(self.half, Mixture):
+            return
         self.caught = [] if self.half.together else [each[..., columns.to(each.device)] for each in self.caught]
 
 

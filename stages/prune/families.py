@@ -36,7 +36,7 @@ def check_family(params: PruneParams, model_type: str) -> None:
 
 
 def check_mixture(params: PruneParams, model_type: str) -> None:
-    """Raise UserError where a mixture of experts cannot be pruned so: its MLPs have neither channels nor matrices."""
+    """Raise UserError where a mixture of experts cannot be pruned so."""
     chosen = params.chosen
     beside = f"for model_type = {model_type!r}, whose MLPs are mixtures of experts"
     if chosen.structure == "channel":
@@ -47,16 +47,23 @@ def check_mixture(params: PruneParams, model_type: str) -> None:
         raise UserError(
             f"prune.criterion = taylor of layers is not allowed {beside}; expected one of: first, influence, last"
         )
-    if chosen.structure == "block" and FAMILIES[model_type.removeprefix(PRUNED)].fixed_heads:
+    fixed = FAMILIES[model_type.removeprefix(PRUNED)].fixed_heads
+    structure = f"prune.structure = {chosen.structure}"
+    if chosen.structure == "block" and fixed and params.attention_layers is not None:
         raise UserError(
-            f"prune.structure = block is not allowed {beside}, with norms as wide as all heads; "
-            "expected one of: expert, layer, weight"
+            f"prune.attention_layers = {params.attention_layers} with {structure} is not allowed {beside}, with norms "
+            "as wide as all heads; expected null: the experts' channels alone"
         )
-    if chosen.structure in ("block", "weight") and params.mlp_layers is not None:
-        found = f"prune.mlp_layers = {params.mlp_layers} with prune.structure = {chosen.structure}"
+    if chosen.structure == "weight" and params.mlp_layers is not None:
+        found = f"prune.mlp_layers = {params.mlp_layers} with {structure}"
         raise UserError(f"{found} is not allowed {beside}; expected null: the attention alone")
     if chosen.update == "bias":
         raise UserError(f"prune.update = bias is not allowed {beside}; expected one of: none, realign, refit")
+    if chosen.update == "realign" and params.mlp_layers is not None:
+        raise UserError(
+            f"prune.update = realign with prune.mlp_layers = {params.mlp_layers} is not allowed {beside}, of which "
+            "several put out a token's result together; expected one of: none, refit; or mlp_layers = null"
+        )
 
 
 def has_norms_after(family: Architecture) -> bool:

@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import nn
 
 from stages.common.errors import UserError
+from stages.common.torch_setup import arithmetic
+from stages.models.mixture import Matrix, Mixture
 from stages.prune.units import Kind
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class SharedInput(Protocol):
         """The name in messages."""
 
     @property
-    def output(self) -> nn.Linear:
+    def output(self) -> Matrix:
         """The matrix whose inputs stand for those of all."""
 
 
@@ -60,6 +61,12 @@ class Inputs:
         here = self.activations
         for x in here.read_by_output() if self.linear is here.output else here.normed(here.sources):
             yield x.flatten(0, 1)
+
+    def first(self, tokens: int) -> tuple[list[torch.Tensor], torch.Tensor | slice]:
+        """Return the batches of X, which the output reads, that hold the first `tokens` tokens, and their places."""
+        batches = self.activations.read_by_output()
+        enough = -(-tokens // batches[0].shape[:2].numel())
+        return [each.flatten(0, 1) for each in batches[:enough]], slice(None)
 
     @cached_property
     def tokens(self) -> int:
@@ -109,6 +116,43 @@ class Inputs:
         streams = zip(self.activations.targets, self.activations.hidden, strict=True)
         cross = products(((target - stream) / scale - bias for target, stream in streams), self.batches())
         return cross / self.tokens + self.linear.weight.double() * self.hessian_and_damping[1]
+
+
+class ExpertInputs(Inputs):
+    """The same of one expert: a row of X for each token that the router sends to it.
+
+    X is times the router's weight, as what the expert adds to the residual stream is. Statistics are means over these
+    tokens; where there are none, all are zero.
+    """
+
+    def __init__(self, activations: Activations, matrices: SharedInput, mixture: Mixture, expert: int):
+        """Describe expert `expert` of `mixture`, whose output matrix is that of `matrices`."""
+        super().__init__(activations, matrices)
+        self.mixture, self.expert = mixture, expert
+
+    @cached_property
+    def places(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Of each batch, the tokens that are sent to the expert, and its place among the experts of each."""
+        found = (torch.nonzero(chosen == self.expert, as_tuple=True) for *_, chosen in self.activations.routes())
+        return [(rows, place) for rows, place in found]
+
+    @torch.no_grad()
+    def batches(self) -> Iterator[torch.Tensor]:
+        """Yield X, shape (tokens sent to the expert, in)."""
+        for (tokens, weights, _), (rows, place) in zip(self.activations.routes(), self.places, strict=True):
+            with arithmetic():
+                yield self.mixture.activations(self.expert, tokens[rows]) * weights[rows, place, None]
+
+    @cached_property
+    def tokens(self) -> int:
+        """The number of rows of X, or 1 where there is none."""
+        return max(1, sum(len(rows) for rows, _ in self.places))
+
+    def first(self, tokens: int) -> tuple[list[torch.Tensor], torch.Tensor | slice]:
+        """Return the same of those of the first tokens that are sent to the expert."""
+        starts = torch.tensor([0, *(len(each) for each, *_ in self.activations.routes())]).cumsum(0).tolist()
+        rows = torch.cat([rows + start for (rows, _), start in zip(self.places, starts, strict=False)])
+        return [torch.cat(list(self.batches()))[rows < tokens]], rows[rows < tokens]
 
 
 @torch.no_grad()

@@ -32,5 +32,13 @@ def prune(
     `windows` are the calibration tokens, shape (count, length). Raises UserError where `params` do not fit `model`.
     """
     check_family(params, model.config.model_type)
-    params = params.with_ranges(len(Parts(model).layers))
-    return ROOMS[params.chosen.structure](model, windows, params)
+    params, active = params.with_ranges(len(Parts(model).layers)), active_parameters(model)
+    pruned, metrics = ROOMS[params.chosen.structure](model, windows, params)
+    if Parts(pruned).has_experts:
+        metrics |= {"active_parameters_before": active, "active_parameters": active_parameters(pruned)}
+    return pruned, metrics
+
+
+def active_parameters(model: PreTrainedModel) -> int:
+    """Return the parameters that one token passes: all but those of experts that the router does not choose."""
+    return model.num_parameters() - Parts(model).idle_parameters

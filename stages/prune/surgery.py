@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.models.mixture import Mixture
 from stages.models.paging import hand_over
 from stages.models.parts import Parts, plain_class, pruned_class
 from stages.prune.units import BLOCK, Prunable
@@ -15,8 +16,14 @@ from stages.prune.units import BLOCK, Prunable
 
 @torch.no_grad()
 def keep_units(module: Prunable, keep: torch.Tensor) -> None:
-    """Cut every matrix of `module` down to the units `keep`, ascending, within the memory that it has."""
-    for linear, dim in module.matrices:
+    """Cut every matrix of `module` down to the units `keep`, ascending, within the memory that it has.
+
+    The experts of a layer are cut one after another, to the same number of units each: the last cuts their tensors.
+    """
+    if module.mixture is not None:
+        keep_channels(module, module.mixture, keep)
+        return
+    for linear, dim in module.linears:
         units, kept = module.units, keep
         if dim == 0 and module.sections:  # a unit's rows are apart
             units = linear.out_features
@@ -28,6 +35,18 @@ def keep_units(module: Prunable, keep: torch.Tensor) -> None:
     for norm in module.norms:
         norm.weight = nn.Parameter(compact(norm.weight, module.units, 0, keep), requires_grad=False)
     module.set_counts(len(keep))
+
+
+def keep_channels(module: Prunable, mixture: Mixture, keep: torch.Tensor) -> None:
+    """Move the channels `keep` of one expert to the front; the last expert drops the others of all."""
+    if len(keep) == module.units:
+        return
+    for matrix, dim in module.matrices:
+        weight = matrix.weight
+        kept = weight.index_select(dim, keep.to(weight.device))
+        weight.zero_().narrow(dim, 0, len(keep)).copy_(kept)
+    if module.expert == mixture.experts - 1:
+        mixture.narrow(len(keep))
 
 
 def compact(tensor: torch.Tensor, units: int, dim: int, keep: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 Units lie along one axis of each of their matrices, and scoring and surgery need only this
 axis: dimension 0 (rows, outputs) of q, k, v, gate and up; dimension 1 (columns, inputs) of o and down. A matrix that
-holds several of these, one after the other, has rows of a unit in each of its parts.
+holds several of these, one after the other, has rows of a unit in each of its parts. In a mixture each expert is a
+module of its own: it chooses its channels, and keeps as many as its layer's others.
 """
 
 from collections.abc import Iterable
@@ -15,16 +16,18 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.mixture import ExpertMatrix, Matrix, Mixture
 from stages.models.parts import Half, Parts
 
+EXPERT_STEP = 8  # torch's grouped products want rows of experts in multiples of 16 bytes: 8 numbers of 16 bits
 BLOCK = 2**18  # numbers of a matrix that are reduced or moved at a time
 Kind = Literal["attention", "mlp", "channel"]
-Matrices = tuple[tuple[nn.Linear, int], ...]  # (matrix, the dimension its units lie along), the root matrix first
+Matrices = tuple[tuple[Matrix, int], ...]  # (matrix, the dimension its units lie along), the root matrix first
 
 
 @dataclass(frozen=True)
 class Prunable:
-    """One layer's attention or MLP as a row of removable units."""
+    """One layer's attention or MLP, or one expert of it, as a row of removable units."""
 
     layer: int
     kind: Kind
@@ -36,14 +39,36 @@ class Prunable:
     sections: tuple[int, ...] = ()  # the rows of each part of the matrix that writes the units, () where it has but one
     half: Any = None  # the attention or the MLP
     counts: tuple[tuple[str, int], ...] = ()  # attributes of it, and how many times the number of units each holds
+    mixture: Mixture | None = None  # that the module is an expert of
 
     @property
     def name(self) -> str:
         """The name in messages."""
-        return "the residual stream" if self.kind == "channel" else f"layer {self.layer} {self.kind}"
+        expert = "" if self.expert is None else f", expert {self.expert}"
+        return "the residual stream" if self.kind == "channel" else f"layer {self.layer} {self.kind}{expert}"
 
     @property
-    def output(self) -> nn.Linear:
+    def expert(self) -> int | None:
+        """Which expert of its layer, None for what is none."""
+        return self.output.expert if isinstance(self.output, ExpertMatrix) else None
+
+    @property
+    def linears(self) -> list[tuple[nn.Linear, int]]:
+        """The matrices, where they are layers: an expert's are not."""
+        return [(matrix, dim) for matrix, dim in self.matrices if isinstance(matrix, nn.Linear)]
+
+    @property
+    def step(self) -> int:
+        """What the number of units left is a multiple of."""
+        return EXPERT_STEP if self.mixture else 1
+
+    @property
+    def passed(self) -> float:
+        """The share of the tokens that pass the module: a router chooses some of its experts for each."""
+        return self.mixture.router.top_k / self.mixture.experts if self.mixture else 1.0
+
+    @property
+    def output(self) -> Matrix:
         """The matrix that reads the units."""
         return self.matrices[-1][0]
 
@@ -79,8 +104,18 @@ def make_module(layer: int, kind: Kind, width: int, half: Half) -> Prunable:
     return Prunable(layer, kind, units, width, size // units, matrices, norms, half.sections, half.module, counts)
 
 
+def expert_modules(layer: int, mixture: Mixture) -> list[Prunable]:
+    """Return the experts of a layer, each a module whose units are its MLP channels."""
+    size = mixture.expert_size // mixture.width
+    experts = (mixture.matrices(expert) for expert in range(mixture.experts))
+    return [
+        Prunable(layer, "mlp", mixture.width, 1, size, ((gate, 0), (up, 0), (down, 1)), mixture=mixture)
+        for gate, up, down in experts
+    ]
+
+
 def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_layers: Iterable[int]) -> list[Prunable]:
-    """Return the prunable modules of `model`, by layer, attention before MLP.
+    """Return the prunable modules of `model`, by layer, attention before MLP or experts.
 
     In grouped-query attention key/value head j serves query heads j*n_rep .. (j+1)*n_rep-1 (repeat_interleave), so a
     plain split of q's rows and o's columns into as many parts as there are key/value heads pairs them as the model.
@@ -90,7 +125,9 @@ def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_l
     for index, layer in enumerate(parts.layers):
         if index in attention:
             modules.append(make_module(index, "attention", parts.head_dim, parts.attention(layer)))
-        if index in mlp:
+        if index in mlp and parts.has_experts:
+            modules += expert_modules(index, parts.mixture(layer))
+        elif index in mlp:
             modules.append(make_module(index, "mlp", 1, parts.mlp(layer)))
     return modules
 

@@ -95,7 +95,8 @@ def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[
         module.output.in_features // module.units if module.kind == "attention" else 0  # of one unit's query heads
         for module in modules
     ]
-    return total, [length * module.cost + 2 * length**2 * each for module, each in zip(modules, queries, strict=True)]
+    pairs = zip(modules, queries, strict=True)
+    return total, [length * module.cost * module.passed + 2 * length**2 * each for module, each in pairs]
 
 
 def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
@@ -106,7 +107,8 @@ def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> tup
     for kind in sorted({module.kind for module in modules}):
         times: dict[int, list[float]] = {}  # by the units left in all modules of this kind together
         for share in WIDTHS * REPETITIONS:  # in turns, so that a busy moment does not hit one width alone
-            left = {module: max(1, round(share * module.units)) for module in modules if module.kind == kind}
+            alike = [module for module in modules if module.kind == kind]
+            left = {each: max(1, round(share * each.units / each.step)) * each.step for each in alike}
             with narrowed(left):
                 times.setdefault(sum(left.values()), []).append(decode_time(model, prompt))
         total = median(times[max(times)])
@@ -134,13 +136,17 @@ def clock(tokens: torch.Tensor) -> int:
 
 @contextmanager
 def narrowed(units: dict[Prunable, int]) -> Iterator[None]:
-    """Let each module do with its first units[module] units, without copying a weight."""
-    whole = [(linear, linear.weight, linear.bias) for module in units for linear, _ in module.matrices]
+    """Let each module do with its first units[module] units, copying no weight but those of experts."""
+    mixtures = {module.mixture: count for module, count in units.items() if module.mixture}
+    stacked = [(mixture.stack, name, tensor) for mixture in mixtures for name, tensor in mixture.tensors.items()]
+    whole = [(linear, linear.weight, linear.bias) for module in units for linear, _ in module.linears]
     norms = [(norm, norm.weight) for module in units for norm in module.norms]
     try:
+        for mixture, count in mixtures.items():
+            mixture.narrow(count)
         for module, count in units.items():
             module.set_counts(count)
-            for linear, dim in module.matrices:
+            for linear, dim in module.linears:
                 # Which rows they are is all the same: of a matrix that has several parts, the first ones altogether.
                 size = linear.weight.shape[dim] // module.units * count
                 linear.weight = nn.Parameter(linear.weight.narrow(dim, 0, size), requires_grad=False)
@@ -157,6 +163,8 @@ def narrowed(units: dict[Prunable, int]) -> Iterator[None]:
             norm.weight = weight
         for module in units:
             module.set_counts(module.units)
+        for stack, name, tensor in stacked:
+            setattr(stack, name, tensor)
 
 
 MEASURES = {"memory": memory, "macs": macs, "latency": latency}

@@ -28,8 +28,7 @@ def prune(
     """
     layers = len(Parts(model).layers)
     attention, mlp = pruned_layers(params, layers)
-    mlps = range(0 if Parts(model).has_experts else layers)
-    check_layout(params, block_modules(model, range(layers), mlps), layers)
+    check_layout(params, block_modules(model, range(layers), range(layers)), layers)
     before = model.num_parameters()
     original = block_modules(model, attention, mlp)
     costs = costs_of(params, model, original, before)
@@ -63,6 +62,7 @@ def prune(
 
 def report_untouched(original: list[Prunable], modules: list[Prunable], ratio: float) -> None:
     """Say where the ratio was too small to remove a single unit."""
-    untouched = [old.name for old, new in zip(original, modules, strict=True) if new.units == old.units]
+    pairs = zip(original, modules, strict=True)
+    untouched = dict.fromkeys(f"layer {old.layer} {old.kind}" for old, new in pairs if new.units == old.units)
     if untouched and ratio > 0:
         print(f"prune: prune.ratio = {ratio:g} removes nothing from {', '.join(untouched)}, which have too few units")

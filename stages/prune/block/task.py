@@ -37,14 +37,16 @@ class Task:
     def bundles(self) -> list[Bundle]:
         """The modules that give alike: all of a kind under `layout: uniform`, else each for itself.
 
-        A module of a single unit (multi-query attention's key/value head) has none to give and is in no bundle.
+        The experts of a layer always do: one tensor holds a matrix of all of them. A module of a single unit
+        (multi-query attention's key/value head) has none to give and is in no bundle.
         """
-        singles = [[i] for i, module in enumerate(self.original) if module.units > 1]
-        if self.params.layout == "uniform":
-            kinds = sorted({self.modules[i].kind for (i,) in singles})
-            singles = [[i for (i,) in singles if self.modules[i].kind == kind] for kind in kinds]
+        alike: dict[tuple[int, str], list[int]] = {}
+        for i, module in enumerate(self.original):
+            if module.units > 1:
+                layer = 0 if self.params.layout == "uniform" else module.layer
+                alike.setdefault((layer, module.kind), []).append(i)
         bundles = []
-        for members in singles:
+        for members in alike.values():
             first = self.modules[members[0]]
             price = sum(self.costs.prices[i] for i in members) if self.params.joint else len(members)
             widths = allowed_widths(first, self.params, self.model.config.hidden_size)

@@ -8,17 +8,20 @@ from stages.prune.units import Prunable
 def allowed_widths(module: Prunable, params: PruneParams, hidden_size: int) -> list[int]:
     """Return the numbers of units that `module` may keep, descending; its present number is first if it is allowed.
 
-    MLPs keep multiples of `round_to`. Under `layout: uniform` the query heads kept divide the hidden size, which
-    transformers' LlamaConfig wants. Raises UserError for an MLP narrower than `round_to`.
+    MLPs keep multiples of `round_to`, and experts of EXPERT_STEP. Under `layout: uniform` the query heads kept divide
+    the hidden size, which transformers' LlamaConfig wants. Raises UserError for an MLP narrower than that.
     """
     if module.kind == "mlp":
-        widest = module.units // params.round_to * params.round_to
+        step = max(params.round_to, module.step)  # both are powers of 2
+        widest = module.units // step * step
+        if not widest and step > params.round_to:
+            raise UserError(f"{module.name} has {module.units} channels; expected at least {step}, in which experts go")
         if not widest:
             raise UserError(
                 f"prune.round_to = {params.round_to} is not allowed, since {module.name} has {module.units} channels; "
                 "expected one of: 1, 8, 32, 64, 256, at most the width of the MLPs"
             )
-        return list(range(widest, 0, -params.round_to))
+        return list(range(widest, 0, -step))
     heads = module.output.in_features // module.width // module.units  # query heads of one unit
     fits = 1 if params.layout == "free" else hidden_size
     return [units for units in range(module.units, 0, -1) if fits == 1 or fits % (units * heads) == 0]

@@ -13,6 +13,7 @@ from itertools import repeat
 import torch
 from transformers import PreTrainedModel
 
+from stages.models.mixture import stored, within
 from stages.prune.criteria import Criterion
 from stages.prune.gradients import gradients
 from stages.prune.params import PruneParams
@@ -30,16 +31,18 @@ class Taylor(Criterion):
         Raises UserError when the calibration loss is not finite.
         """
         scores = [torch.zeros(len(module.matrices), module.units) for module in modules]
-        places = {
-            linear.weight: (i, j) for i, module in enumerate(modules) for j, (linear, _) in enumerate(module.matrices)
-        }
+        places: dict[torch.Tensor, list[tuple[int, int]]] = {}
+        for i, module in enumerate(modules):
+            for j, (matrix, _) in enumerate(module.matrices):
+                places.setdefault(stored(matrix), []).append((i, j))
 
         def reduce(weight: torch.Tensor, gradient: torch.Tensor, squared: torch.Tensor | None) -> None:
-            i, j = places[weight]
-            module, dim = modules[i], modules[i].matrices[j][1]
-            lines = line_sums(weight, gradient, squared, params.taylor, dim)
-            total = module.by_unit(lines, dim).view(module.units, -1).sum(1)
-            scores[i][j] = total.abs().cpu()
+            for i, j in places[weight]:
+                module, (matrix, dim) = modules[i], modules[i].matrices[j]
+                square = None if squared is None else within(matrix, squared)
+                lines = line_sums(within(matrix, weight), within(matrix, gradient), square, params.taylor, dim)
+                total = module.by_unit(lines, dim).view(module.units, -1).sum(1)
+                scores[i][j] = total.abs().cpu()
 
         gradients(model, windows, list(places), reduce, per_window=params.taylor in SECOND_ORDER)
         return scores

@@ -9,8 +9,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.mixture import Mixture
 from stages.models.paging import bring_in
-from stages.models.parts import Mixture, Parts
+from stages.models.parts import Parts
 from stages.prune.expert.allocation import Quota, allocation
 from stages.prune.expert.criteria import criterion
 from stages.prune.params import PruneParams
@@ -31,7 +32,7 @@ def prune(
     """
     parts = Parts(model)
     layers = list(pruned_layers(params, len(parts.layers))[1])
-    before, active = model.num_parameters(), model.num_parameters() - parts.idle_parameters
+    before = model.num_parameters()
     original = experts_of(parts, layers)
     size = parts.mixture(parts.layers[layers[0]]).expert_size + model.config.hidden_size  # with its row of the router
     in_model = sum(experts_of(parts, range(len(parts.layers))))
@@ -54,8 +55,6 @@ def prune(
         model.config.output_router_logits = False
     metrics = {
         **size_metrics(model, before, sum(original) * size, params.ratio),
-        "active_parameters_before": active,
-        "active_parameters": model.num_parameters() - parts.idle_parameters,
         "experts_before": in_model,
         "experts": sum(counts),
     }

@@ -48,8 +48,7 @@ def test_a_small_change_is_predicted_as_it_is_measured(kind, windows, monkeypatc
     gradients, dense = fisher.output_gradients(model, windows, 0, {(1, kind)}), Dense(model, windows)
     assert list(gradients) == [(1, kind)]
     activations = Activations(model, windows)
-    activations.inputs(module)
-    predict = fisher.predicted_loss(activations, gradients[1, kind])
+    predict = fisher.predicted_loss(activations.inputs(module), gradients[1, kind])
     with torch.no_grad():
         module.output.weight.mul_(0.9)
     assert predict() == pytest.approx(dense.from_layer(activations), rel=0.35)

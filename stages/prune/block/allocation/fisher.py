@@ -18,6 +18,7 @@ from stages.prune.activations import Activations
 from stages.prune.block.allocation.sensitivity import Loss, Sensitivity, losses_by_level
 from stages.prune.block.divergence import first_windows
 from stages.prune.block.task import Task
+from stages.prune.inputs import Inputs
 from stages.prune.memory import return_freed_memory
 
 DRAWS = 2  # tokens drawn at each position
@@ -29,26 +30,26 @@ class Fisher(Sensitivity):
         """Return for every module the predicted loss by the number of units removed from it alone."""
         wanted: set[tuple[int, str]] = {(module.layer, module.kind) for module in task.modules}
         gradients = output_gradients(task.model, first_windows(task.windows), task.params.seed, wanted)
-        return losses_by_level(task, lambda here: predicted_loss(here, gradients[here.layer, here.kind]))
+        return losses_by_level(
+            task, lambda inputs: predicted_loss(inputs, gradients[inputs.matrices.layer, inputs.matrices.kind])
+        )
 
 
 @torch.no_grad()
-def predicted_loss(activations: Activations, gradients: torch.Tensor) -> Loss:
-    """Return the function that predicts the loss of what the output matrix of this half has become by then.
+def predicted_loss(inputs: Inputs, gradients: torch.Tensor) -> Loss:
+    """Return the function that predicts the loss of what the matrix that reads `inputs` has become by then.
 
     `gradients` are those of the half's output, shape (draws, tokens, hidden), on the first tokens of the windows.
     """
-    output = activations.output
-    batches, tokens = activations.read_by_output(), gradients.shape[1]
-    enough = -(-tokens // batches[0].shape[:2].numel())
-    read = [each.flatten(0, 1) for each in batches[:enough]]
-    dense = output.weight.detach().clone()
+    output, tokens = inputs.linear, gradients.shape[1]
+    read, places = inputs.first(tokens)
+    gradients, dense = gradients[:, places], output.weight.detach().clone()
 
     def loss() -> float:
         difference = (output.weight - dense).float().T
         change = torch.cat([x.float() @ difference for x in read])[:tokens]
         products = torch.stack([(draw * change).sum(-1) for draw in gradients])  # a draw at a time: less memory
-        return 0.5 * products.square().mean().item()
+        return 0.5 * products.square().mean().item() * len(change) / tokens if len(change) else 0.0
 
     return torch.no_grad()(loss)
 

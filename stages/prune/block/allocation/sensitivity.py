@@ -12,7 +12,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from stages.prune.activations import Activations
 from stages.prune.block.allocation import Allocation
 from stages.prune.block.divergence import Dense
 from stages.prune.block.filling import fill
@@ -32,7 +31,7 @@ class Sensitivity(Allocation):
     def losses(self, task: Task) -> list[dict[int, float]]:
         """Return for every module the divergence from the dense model by the number of units removed from it alone."""
         dense = Dense(task.model, task.windows)
-        return losses_by_level(task, lambda activations: partial(dense.from_layer, activations))
+        return losses_by_level(task, lambda inputs: partial(dense.from_layer, inputs.activations))
 
     def counts(self, task: Task) -> list[int]:
         """Choose the levels of least summed loss."""
@@ -68,10 +67,10 @@ def levels(bundle: Bundle) -> list[int]:
     return sorted({min(bundle.counts, key=lambda count: abs(count - each)) for each in wanted} | {bundle.counts[-1]})
 
 
-def losses_by_level(task: Task, loss_at: Callable[[Activations], Loss]) -> list[dict[int, float]]:
+def losses_by_level(task: Task, loss_at: Callable[[Inputs], Loss]) -> list[dict[int, float]]:
     """Return for every module the loss in nats per token by the number of units removed from it alone.
 
-    `loss_at` is given the activations at each module while it is whole, and returns the function that gives the loss of
+    `loss_at` is given the inputs of each module while it is whole, and returns the function that gives the loss of
     what its output matrix has become.
     """
     tried = {i: levels(bundle) for bundle in task.bundles for i in bundle.members}
@@ -80,7 +79,7 @@ def losses_by_level(task: Task, loss_at: Callable[[Activations], Loss]) -> list[
     losses: list[dict[int, float]] = []
 
     def measure(i: int, module: Prunable, inputs: Inputs, score: torch.Tensor) -> None:
-        order, loss = score.argsort(stable=True), loss_at(inputs.activations)
+        order, loss = score.argsort(stable=True), loss_at(inputs)
         losses.append({})
         weight = module.output.weight.detach().clone()
         for count in tried.get(i, [0]):

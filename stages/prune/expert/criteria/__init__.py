@@ -1,14 +1,13 @@
 """Criteria of structure expert: what an expert is worth. One file each; its name is `prune.criterion`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import torch
 from transformers import PreTrainedModel
 
 from stages.common.progress import progress
-from stages.common.torch_setup import arithmetic
-from stages.models.parts import Mixture, Parts
+from stages.models.mixture import Mixture
+from stages.models.parts import Parts
 from stages.prune.activations import Activations
 from stages.prune.choices import load
 from stages.prune.params import PruneParams
@@ -54,20 +53,11 @@ class RoutedCriterion(ExpertCriterion):
             activations.go_to(layer, "mlp")
             mixture = Parts(model).mixture(activations.layers[layer])
             total, routed = torch.zeros(2, mixture.experts, dtype=torch.float64)
-            for tokens, weights, chosen in routes(mixture, activations):
+            for tokens, weights, chosen in activations.routes():
                 total += self.total(mixture, tokens, weights, chosen).cpu()
                 routed += chosen.flatten().bincount(minlength=mixture.experts).cpu()
             scores.append(self.worth(total, routed, windows.numel()))
         return scores
-
-
-def routes(mixture: Mixture, activations: Activations) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yield batch by batch the tokens that `mixture` reads, and the weights and the experts that its router gives."""
-    for batch in activations.read_by_output():
-        tokens = batch.flatten(0, 1)
-        with arithmetic():
-            _, weights, chosen = mixture.router(tokens)
-        yield tokens, weights, chosen
 
 
 def criterion(name: str) -> ExpertCriterion:

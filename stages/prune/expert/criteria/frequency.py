@@ -2,7 +2,7 @@
 
 import torch
 
-from stages.models.parts import Mixture
+from stages.models.mixture import Mixture
 from stages.prune.expert.criteria import RoutedCriterion
 
 

@@ -7,7 +7,7 @@ weights are those that the model multiplies by, normalised over the chosen exper
 import torch
 
 from stages.common.torch_setup import arithmetic
-from stages.models.parts import Mixture
+from stages.models.mixture import Mixture
 from stages.prune.expert.criteria import RoutedCriterion
 
 
