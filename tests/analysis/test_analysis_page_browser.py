@@ -181,10 +181,11 @@ def test_nothing_is_wider_than_the_page(page, chromium, width, scheme):
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def test_a_print_is_light_and_has_no_controls(page, chromium):
+def test_a_print_is_light_has_no_controls_and_cuts_no_table(page, chromium):
     dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     a4 = {"width": 1032, "height": 700, "deviceScaleFactor": 1, "mobile": False}
     open_page(chromium, page / "index.html")
+    click(chromium, "#variants .group button:nth-child(3)")
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", a4)
     try:
@@ -192,6 +193,14 @@ def test_a_print_is_light_and_has_no_controls(page, chromium):
         printed = "return [...document.querySelectorAll(arguments[0])].filter((each) => each.checkVisibility()).length"
         assert chromium.execute_script(printed, "nav, main button:not(thead *), input, .card .note") == 0
         assert chromium.execute_script(printed, "#compare select") == 2  # which variants are compared
+        cut = "[...document.querySelectorAll('.wide')].filter((each) => each.scrollWidth > each.clientWidth)"
+        assert chromium.execute_script(f"return {cut}.length") == 0
+        folded = "return document.querySelectorAll('details:not([open])').length"
+        before = chromium.execute_script(folded)
+        assert before > 0
+        for event, expected in (("beforeprint", 0), ("afterprint", before)):
+            chromium.execute_script(f"window.dispatchEvent(new Event('{event}'))")
+            assert chromium.execute_script(folded) == expected
     finally:
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
