@@ -125,7 +125,7 @@ def measure(side: str, folder: str, limit: int, batch_size: int, threads: int) -
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     if side != "ours":
         del lm_eval.utils.env.from_string  # our harness's cache of templates
-    device = setup_torch(RunParams(device="cpu", threads=threads, precision="float32"))
+    device = setup_torch(RunParams(device="cpu", threads=threads, precision="float32", processes=1, sharded=False))
     model, tokenizer = load_model(folder, device), load_tokenizer(folder)
     seconds, cpu_seconds, log_likelihoods, metrics, outcomes = {}, {}, {}, {}, []
     for task in TASKS:

@@ -107,7 +107,7 @@ def in_new_process(*arguments) -> tuple[float, float]:
 
 def measure(method: str, folder: Path, point: dict[str, int]) -> tuple[float, float]:
     """Return the CPU seconds and the peak memory in MiB of pruning, or evaluating, the model in `folder`."""
-    setup_torch(RunParams(device="cpu", threads=1, precision="float32"))
+    setup_torch(RunParams(device="cpu", threads=1, precision="float32", processes=1, sharded=False))
     return_freed_memory()
     before = reset_peak()
     if method == "evaluation":

@@ -39,7 +39,7 @@ OF_WEIGHTS = ("l1", "l2", "similarity")  # criteria that look at no window
 def main() -> None:
     """Measure what is missing and print the table."""
     options = arguments()
-    setup_torch(RunParams(device="auto", threads=options.threads))
+    setup_torch(RunParams(device="auto", threads=options.threads, precision="auto", processes=1, sharded=False))
     results = Results(options.results, state(options))
     if not options.table:
         measure(options, results)

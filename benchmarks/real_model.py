@@ -124,7 +124,7 @@ def measured(folder: Path, method: str, threads: int) -> dict[str, float]:
 def write_params(folder: Path, choices: dict[str, str | None], threads: int) -> None:
     """Write the params.yaml of `folder`: this project's, and the conditions of the measurement."""
     params = read_yaml(ROOT / "params.yaml")
-    params["run"] = {"device": "cpu", "threads": threads, "precision": "auto"}
+    params["run"] = {"device": "cpu", "threads": threads, "precision": "auto", "processes": 1, "sharded": False}
     params["base"] |= {"source": "package", "dtype": "float32"}
     params["prune"] |= dict.fromkeys(("structure", "criterion", "update", "pattern", "budget"))
     params["prune"] |= {"ratio": 0.2, "ratio_of": "parameters", "attention_layers": [2, 28], "mlp_layers": [2, 28]}

@@ -56,7 +56,7 @@ HEAD = ["model", "by", "loss tokens/s", "times", "loss", "padding %", "kept MiB"
 def main() -> int:
     """Print the table; return 1 where two losses that should be equal are not."""
     options = arguments()
-    setup_torch(RunParams(device="cpu", threads=options.threads, precision="float32"))
+    setup_torch(RunParams(device="cpu", threads=options.threads, precision="float32", processes=1, sharded=False))
     differ = False
     for size in options.sizes:
         rows = []

@@ -60,7 +60,9 @@ TEXTS = {"wikitext2": "wikitext/wikitext-2-v1/test.parquet", "ptb": "ptb_text_on
 def main() -> None:
     """Print one row per model: base, pruned, and each arm."""
     options = arguments()
-    device = setup_torch(RunParams(device="auto", threads=options.threads))
+    device = setup_torch(
+        RunParams(device="auto", threads=options.threads, precision="auto", processes=1, sharded=False)
+    )
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     tokenizer = load_tokenizer("models/pruned")
     measure = Measure(tokenizer, options.mirror)

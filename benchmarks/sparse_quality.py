@@ -32,7 +32,7 @@ LAYERS = ("shortgpt", "layer_taylor", "first_layers", "last_layers")
 def main() -> None:
     """Print both tables."""
     options = arguments()
-    setup_torch(RunParams(device="auto", threads=options.threads))
+    setup_torch(RunParams(device="auto", threads=options.threads, precision="auto", processes=1, sharded=False))
     layers = load_model(options.base).config.num_hidden_layers
     calibration, windows = texts(options)
 

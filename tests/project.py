@@ -21,7 +21,7 @@ NOT_COPIED = ("tests/", "docs/", "benchmarks/", "data/", "models/", "metrics/", 
 
 # The same pipeline, each part as small as it goes.
 TINY = {
-    "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+    "run": {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False},
     "data": {"source": "python-docs"},
     "base": {
         "source": "train", "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "layers": 3, "heads": 4,

@@ -18,7 +18,8 @@ from stages.profile.params import ProfileParams
 from stages.prune.families import check_family
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
-from stages.tune.params import TuneParams
+from stages.prune.sharing import check_shared
+from stages.tune.params import TuneParams, check_shares
 
 EXPORTS = "models/export"  # what stage export makes
 
@@ -59,6 +60,11 @@ def check_together(sections: dict[str, Any]) -> None:
         pruned_layers(prune, base.layers)
         check_family(prune, "llama")
     check_base(base, prune, sections["tune"], sections["export"])
+    if sections["run"].processes != "auto":  # that is known once the machine is
+        check_shared(prune, sections["run"].processes)
+        check_shares(sections["tune"], sections["run"].processes)
+    if sections["run"].sharded and sections["tune"].method == "full":
+        raise UserError("run.sharded = true does not go with tune.method = full; expected lora")
     check_control(sections["tune"], sections["models"])
     check_tasks(data)
     check_chosen(evaluate, data)

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stages.common.errors import UserError, shown
 from stages.common.yaml_file import read_yaml
@@ -49,6 +49,23 @@ class RunParams(Section):
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=1, le=1024)]
     precision: Literal["auto", "float32", "bfloat16"]
+    processes: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
+    sharded: bool
+
+    @field_validator("processes", mode="before")
+    @classmethod
+    def check_processes(cls, value: object) -> object:
+        """Answer in one line where pydantic would report every member of the union."""
+        if value != "auto" and not (type(value) is int and 1 <= value <= 1024):
+            raise ValueError("is not allowed; expected auto, or 1 to 1024")
+        return value
+
+    @model_validator(mode="after")
+    def shares_are_held_by_several(self):
+        """A single process has nobody to share the weights with."""
+        if self.sharded and self.processes == 1:
+            raise ValueError("sharded = true is not allowed with processes = 1; expected auto, or 2 to 1024")
+        return self
 
 
 class ModelsParams(Section):

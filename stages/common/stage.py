@@ -16,6 +16,7 @@ from stages.common.outputs import write_metrics
 
 RUNTIME_FOLDER = Path("metrics/runtime")
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+RESUME = "`dvc repro` continues from here"
 
 
 def run_stage(name: str, stage: Callable[[], None]) -> None:
@@ -27,7 +28,7 @@ def run_stage(name: str, stage: Callable[[], None]) -> None:
         # Times differ from run to run, so they are not a DVC output, which would disable its run-cache.
         write_metrics(RUNTIME_FOLDER / f"{name}.json", stage_cost(time.perf_counter() - started))
 
-    run(name, timed, "`dvc repro` continues from here")
+    run(name, timed, RESUME)
 
 
 def run(name: str, work: Callable[[], int | None], resume: str = "the same command starts again") -> None:
@@ -37,22 +38,32 @@ def run(name: str, work: Callable[[], int | None], resume: str = "the same comma
     1 for anything else. ESPALIER_TRACEBACK=1 in the environment shows tracebacks.
     """
     accept_any_text()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_on_signals()
     try:
         if code := work():
             sys.exit(code)
         return
-    except KeyboardInterrupt:
-        message, code = f"interrupted; {resume}", INTERRUPTED
-    except UserError as error:
-        message, code = str(error), USER_ERROR
-    except Exception as error:
-        if os.environ.get("ESPALIER_TRACEBACK") == "1":
-            traceback.print_exc()
-        message, code = explain(error), FAILURE
+    except (Exception, KeyboardInterrupt) as error:
+        message, code = reason(error, resume)
     # Here the frames of `work` are gone, and with them its unfinished progress bars: the line is the last one.
     fail(name, message, code)
+
+
+def reason(error: BaseException, resume: str) -> tuple[str, int]:
+    """Return the line for an error and the exit code; `resume` says what to do after an interruption."""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted; {resume}", INTERRUPTED
+    if isinstance(error, UserError):
+        return str(error), USER_ERROR
+    if os.environ.get("ESPALIER_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    return explain(error), FAILURE
+
+
+def end_on_signals() -> None:
+    """Raise KeyboardInterrupt on SIGINT and on SIGTERM."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def accept_any_text() -> None:
@@ -63,12 +74,12 @@ def accept_any_text() -> None:
 
 
 def stage_cost(seconds: float) -> dict[str, float]:
-    """Return the wall time and the peak resident memory of this process so far."""
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Return the wall time, and the peak resident memory of this process or of the largest that it has started."""
+    peak_kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {"wall_seconds": round(seconds, 2), "peak_resident_mib": round(peak_kib / 1024, 1)}
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """Return one line for an error that is not a UserError."""
     text = one_line(str(error))
     where = getattr(error, "filename", None) or Path.cwd()

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 import transformers
 
+from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.params import RunParams
 
@@ -27,7 +28,7 @@ def setup_torch(run: RunParams, seed: int = 0) -> torch.device:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     use_cuda = run.device == "cuda" or (run.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if use_cuda else "cpu")
+    device = torch.device("cuda", processes.local_rank()) if use_cuda else torch.device("cpu")
     global autocast_device
     in_bfloat16 = run.precision == "bfloat16" or (run.precision == "auto" and multiplies_bfloat16(device))
     autocast_device = device.type if in_bfloat16 else None

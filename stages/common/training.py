@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.live import means
 from stages.common.outputs import staged
@@ -106,7 +107,7 @@ def train(
                 progress.validation_loss[progress.step] = measured
             record(progress)
             bar.advance(measured=losses_so_far(progress))
-            if time.monotonic() - saved > SAVE_EVERY_SECONDS:
+            if processes.is_first() and time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 save(progress, parameters, best, optimizers, state_folder)
                 saved = time.monotonic()
     with torch.no_grad():

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stages.common import resume
+from stages.common import processes, resume
 from stages.common.errors import UserError
+from stages.common.launch import run_parallel_stage
 from stages.common.outputs import staged, write_details, write_metrics
 from stages.common.params import RunParams, folder_of, load_section, name_of
-from stages.common.stage import run_stage
 from stages.common.torch_setup import arithmetic, precision, setup_torch
 from stages.evaluate.generation import continuations
 from stages.evaluate.harness import merge, run_tasks, scores, with_groups
@@ -30,6 +30,7 @@ from stages.evaluate.precision import cast_weights
 from stages.evaluate.resume import Kept, remember
 from stages.evaluate.tasks import read_tasks
 from stages.models.checkpoint import load_model, load_tokenizer
+from stages.models.sharding import load_sharded
 
 PERPLEXITY, TASKS = Path("data/perplexity"), Path("data/tasks")
 METRICS, DETAILS, OUTCOMES = Path("metrics/evaluate"), Path("metrics/details/evaluate"), Path("metrics/outcomes")
@@ -46,10 +47,15 @@ def main(name: str, folder: str | Path) -> None:
     with tempfile.TemporaryDirectory() as cache, arithmetic():
         functions = load_section("data", TaskFunctions).task_functions
         sets, tasks = read_sets(PERPLEXITY), read_tasks(TASKS, params.tasks, Path(cache), functions)
-        model, tokenizer = load_model(folder, device), load_tokenizer(folder)
+        sharded = run.sharded and processes.size() > 1
+        model = load_sharded(folder, device) if sharded else load_model(folder, device)
+        tokenizer = load_tokenizer(folder)
         if params.chat_template and not tokenizer.chat_template:
             raise UserError(f"evaluate.chat_template = true, but the tokenizer in {folder} has no chat template")
-        cast_weights(model)
+        if sharded:
+            processes.repeat()
+        else:
+            cast_weights(model)
         inputs = resume.digest(folder, PERPLEXITY, TASKS, Path(__file__).parent)
         state = resume.state_folder("evaluate", run.model_dump_json(), params.model_dump_json(), inputs)
         windows = {key: evaluation_windows(key, sets[key], tokenizer, params.sequence_length) for key in sets}
@@ -71,6 +77,8 @@ def main(name: str, folder: str | Path) -> None:
         results = with_groups(merge([measure_task(config) for config in tasks.configs]), tasks.groups)
         samples = continuations(model, tokenizer, params.prompts, params.new_tokens)
 
+    if not processes.is_first():
+        return
     compared = only(results, tasks.shown)
     with staged(OUTCOMES / name) as outcomes:
         outcomes.mkdir()
@@ -94,4 +102,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m stages.evaluate", description=__doc__)
     parser.add_argument("name", help="base, pruned, tuned, or a name of section `models`; or the DVC stage's name")
     name = name_of(parser.parse_args().name)
-    run_stage(f"evaluate-{name}", lambda: main(name, folder_of(name)))
+    run_parallel_stage(f"evaluate-{name}", lambda: main(name, folder_of(name)))

@@ -13,6 +13,7 @@ from lm_eval.models.utils import _add_special_kwargs, has_bos_prefix
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.progress import Bar
 from stages.common.text import without_ending
@@ -96,17 +97,17 @@ class BranchingLM(HFLM):
         kept, self.kept = self.kept, Kept()
         lengths = [len(self.tok_encode(request.args[0])) for request in requests]
         parts = generation_batches(requests, lengths, self.max_gen_toks, self.max_length, self.batch_tokens)
+        mine = processes.share(parts)
         done = sum(map(len, kept.results))
-        with Bar(" ".join(["task", *self.tasks]), len(requests), done) as bar:
-            for part, rows in parts[len(kept.results) :]:
+        with Bar(" ".join(["task", *self.tasks]), sum(len(part) for part, _ in mine), done) as bar:
+            for part, rows in mine[len(kept.results) :]:
                 torch.manual_seed(part[0])  # where a task samples: a run that was interrupted draws as one that was not
                 self.batch_size_per_gpu = rows
                 kept.add(super().generate_until([requests[index] for index in part], disable_tqdm=True))
                 bar.advance(len(part), "")
         self.batch_size_per_gpu = max(1, self.batch_tokens // self.max_length)
-        kept.save()
         order = [index for part, _ in parts for index in part]
-        written = dict(zip(order, (text for texts in kept.results for text in texts), strict=True))
+        written = dict(zip(order, (text for texts in kept.collect() for text in texts), strict=True))
         return [written[index] for index in range(len(requests))]
 
     def encode(self, request: Instance) -> Request:
@@ -167,15 +168,14 @@ class BranchingLM(HFLM):
         for index, *result in (each for batch in kept.results for each in batch):
             self.tally.add(index, tuple(result))
         done = sum(map(len, kept.results))
-        with Bar(" ".join(["task", *self.tasks]), len(requests), done) as bar:
-            for score in self.batches(requests)[len(kept.results) :]:
+        with Bar(" ".join(["task", *self.tasks]), len(requests) // processes.size(), done) as bar:
+            for score in processes.share(self.batches(requests))[len(kept.results) :]:
                 scored = score()
                 kept.add([[index, *result] for index, result in scored])
                 for index, result in scored:
                     self.tally.add(index, result)
                 bar.advance(len(scored), str(self.tally))
-        kept.save()
-        results = {index: (total, greedy) for batch in kept.results for index, total, greedy in batch}
+        results = {index: (total, greedy) for batch in kept.collect() for index, total, greedy in batch}
         return [results[index] for index in range(len(requests))]
 
     def batches(self, requests: list[Request]) -> list[Callable[[], list[tuple[int, Result]]]]:

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.progress import Bar
 from stages.common.windows import consecutive_windows, token_stream
@@ -61,7 +62,7 @@ def window_losses(
     length, context = windows.shape[1], model.config.max_position_embeddings
     if length > context:
         raise UserError(f"evaluate.sequence_length = {length} exceeds the model's context; expected 2 to {context}")
-    batches = windows.split(max(1, batch_tokens // length))
+    batches = processes.share(list(windows.split(max(1, batch_tokens // length))))
     kept = kept or Kept()
     done = len(kept.results)
     with Bar(f"perplexity of {name}", len(batches), done) as bar:
@@ -73,8 +74,7 @@ def window_losses(
                 )
             kept.add(losses)
             bar.advance(measured=f"perplexity {perplexity(flat(kept.results)):,.2f}")
-    kept.save()
-    return flat(kept.results)
+    return flat(kept.collect())
 
 
 def batch_losses(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:

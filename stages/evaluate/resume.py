@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from stages.common import processes
 from stages.common.resume import read_state, write_state
 
 SAVE_EVERY_SECONDS = 5
@@ -15,10 +16,13 @@ class Kept:
     """The results of batches that are measured in a fixed order, in a file that is written every few seconds.
 
     A result is JSON. A run that finds the file continues after its last result and ends as one that measured them all.
+    Of several processes, each keeps the results of its share of the batches.
     """
 
     def __init__(self, file: Path | None = None):
         """Read the results of an interrupted run from `file`; without a file, results last for this run only."""
+        if file and processes.size() > 1 and not processes.repeated:
+            file = file.with_name(f"{file.name} {processes.rank()}")
         self.file = file
         state = read_state(file) if file else None
         self.results: list[Any] = state[0] if state else []
@@ -32,9 +36,14 @@ class Kept:
 
     def save(self) -> None:
         """Write all results so far."""
-        if self.file:
+        if self.file and (processes.is_first() or not processes.repeated):
             write_state(self.file, self.results)
         self.saved = time.monotonic()
+
+    def collect(self) -> list[Any]:
+        """Save the results and return those of all processes, in the order of all batches."""
+        self.save()
+        return processes.collect(self.results)
 
 
 def remember(file: Path, measure: Callable[[], Any]) -> Any:
@@ -46,5 +55,6 @@ def remember(file: Path, measure: Callable[[], Any]) -> Any:
     if state:
         return state[0]
     measured = measure()
-    write_state(file, measured)
+    if processes.is_first():
+        write_state(file, measured)
     return json.loads(json.dumps(measured))

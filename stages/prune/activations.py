@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.common import processes
 from stages.common.torch_setup import arithmetic
 from stages.models.mixture import ExpertMatrix, Mixture
 from stages.models.paging import bring_in
@@ -219,7 +220,7 @@ def given_to_layers(model: PreTrainedModel, tokens: torch.Tensor) -> tuple[torch
 def block_influence(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tensor:
     """Return 1 - the mean cosine between the input and the output of every layer, shape (layers,), float64.
 
-    `windows` has shape (count, length). ShortGPT (Men et al. 2024), eq. 1.
+    `windows`, this process's, has shape (count, length). ShortGPT (Men et al. 2024), eq. 1.
     """
     activations = Activations(model, windows)
     influences = []
@@ -228,5 +229,7 @@ def block_influence(model: PreTrainedModel, windows: torch.Tensor) -> torch.Tens
         activations.go_to(layer + 1)
         pairs = zip(before, activations.hidden, strict=True)
         cosines = [torch.cosine_similarity(a.double(), b.double(), dim=-1).flatten() for a, b in pairs]
-        influences.append(1 - torch.cat(cosines).mean().cpu())
+        every = torch.cat(cosines)
+        mean = processes.add_up(every.sum()) / processes.total(len(every))
+        influences.append(1 - mean.cpu())
     return torch.stack(influences)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 from transformers import PreTrainedModel
 
+from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.progress import progress
 from stages.models.parts import Head, Parts
@@ -38,8 +39,9 @@ def gradients(
 
     `windows` has shape (count, length). `gradient` is that of the mean loss over all windows, summed in float32 where
     they take several passes; `squared`, in float32, is the mean of the squared gradients of the single windows if
-    `per_window`, else None. A gradient is freed as soon as it is reduced, and nothing is back-propagated below the
-    first of `weights`. Raises UserError when the loss is not finite.
+    `per_window`, else None. Several processes each have their own windows, and all reduce the means over all. A
+    gradient is freed as soon as it is reduced, and nothing is back-propagated below the first of `weights`. Raises
+    UserError when the loss is not finite.
     """
     per_pass = 1 if per_window else max(1, TOKENS_PER_PASS // windows.shape[1])
     passes = windows.split(per_pass)
@@ -47,6 +49,8 @@ def gradients(
     sums: dict[torch.Tensor, torch.Tensor] = {}
     squares: dict[torch.Tensor, torch.Tensor] = {}
     share, last = 0.0, False
+    count = processes.total(len(windows))
+    added = count > len(passes[0])  # not all in one pass
     head = any(weight is model.get_output_embeddings().weight for weight in weights)
 
     def take(weight: torch.Tensor) -> None:
@@ -56,17 +60,20 @@ def gradients(
             gradient = gradient.float() / scale
         if per_window:
             add(squares, weight, gradient.float().square(), share)
-        if len(passes) > 1:
+        if added:
             add(sums, weight, gradient.float(), share)
         if last:
-            reduce(weight, sums.pop(weight, gradient), squares.pop(weight, None))
+            means = [each.pop(weight) for each in (sums, squares) if weight in each]
+            for mean in means:
+                processes.add_up(mean)
+            reduce(weight, means[0] if added else gradient, means[-1] if per_window else None)
 
     trainable = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False)
     hooks = [weight.requires_grad_().register_post_accumulate_grad_hook(take) for weight in weights]
     try:
         for number, batch in enumerate(progress(passes, "calibration")):
-            share, last = len(batch) / len(windows), number == len(passes) - 1
+            share, last = len(batch) / count, number == len(passes) - 1
             batch = batch.to(model.device)
             with recomputed(model):
                 backward(model, batch, scale, whole=head)

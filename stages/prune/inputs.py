@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
+from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.torch_setup import arithmetic
 from stages.models.mixture import Matrix, Mixture
@@ -48,7 +49,8 @@ class SharedInput(Protocol):
 class Inputs:
     """Statistics of the inputs X of one matrix W, a module's output matrix or any, one row per token.
 
-    Each is computed when it is first read, from the model as it is then, and summed over batches in float64.
+    Each is computed when it is first read, from the model as it is then, and summed in float64 over batches and over
+    the processes that share the windows: all of them have to read it.
     """
 
     def __init__(self, activations: Activations, matrices: SharedInput):
@@ -70,22 +72,23 @@ class Inputs:
 
     @cached_property
     def tokens(self) -> int:
-        """The number of rows of X."""
-        return sum(hidden.shape[0] * hidden.shape[1] for hidden in self.activations.hidden)
+        """The number of rows of X, in all processes."""
+        return processes.total(sum(hidden.shape[0] * hidden.shape[1] for hidden in self.activations.hidden))
 
     @cached_property
     def moments(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The mean and the mean square of every column of X, shape (in,) each."""
         doubles = (x.double() for x in self.batches())
         sums = torch.stack([torch.stack([x.sum(0), x.square().sum(0)]) for x in doubles])
-        first, second = finite(sums.sum(0) / self.tokens, self.matrices)
+        first, second = finite(processes.add_up(sums.sum(0)) / self.tokens, self.matrices)
         return first, second
 
     @cached_property
     def zeros(self) -> torch.Tensor:
         """The share of tokens at which a column of X is next to zero, shape (in,)."""
         threshold = ZERO * self.moments[1].mean().sqrt()
-        return torch.stack([(x.abs() <= threshold).double().sum(0) for x in self.batches()]).sum(0) / self.tokens
+        sums = torch.stack([(x.abs() <= threshold).double().sum(0) for x in self.batches()]).sum(0)
+        return processes.add_up(sums) / self.tokens
 
     @cached_property
     def hessian(self) -> torch.Tensor:
@@ -157,13 +160,13 @@ class ExpertInputs(Inputs):
 
 @torch.no_grad()
 def products(left: Iterable[torch.Tensor], right: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Return the sum over batches of A'B, whose rows are tokens, in float64.
+    """Return the sum over the batches of all processes of A'B, whose rows are tokens, in float64.
 
     A batch's own product is taken in float32: it has few thousand terms, and its error is far below the damping.
     """
     pairs = zip(left, right, strict=True)
     sums = ((a.flatten(0, -2).float().T @ b.flatten(0, -2).float()).double() for a, b in pairs)
-    return sum(sums, start=torch.zeros((), dtype=torch.float64))
+    return processes.add_up(sum(sums, start=torch.zeros((), dtype=torch.float64)))
 
 
 def damping(square: torch.Tensor) -> torch.Tensor:

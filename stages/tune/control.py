@@ -4,12 +4,10 @@ The gain of the tuned base is adaptation to the text; only what the pruned model
 `tune.control` the outputs are empty, and neither torch nor a model is loaded.
 """
 
-from pathlib import Path
-
+from stages.common.launch import run_parallel_stage
 from stages.common.live import LiveCurves
 from stages.common.outputs import staged, write_details
 from stages.common.params import load_section
-from stages.common.stage import run_stage
 from stages.tune.params import TuneParams
 
 MODEL, LOSSES, DETAILS = "models/control", "metrics/control_loss.csv", "metrics/details/control.json"
@@ -32,18 +30,26 @@ def main() -> None:
 
 def tune_base(params: TuneParams) -> None:
     """Write the base, tuned."""
+    from stages.common import processes
     from stages.common.resume import forget
     from stages.common.training import write_losses
-    from stages.models.checkpoint import save_checkpoint
+    from stages.tune.merging import save_merged
     from stages.tune.tuning import BASE, tune
 
     tuned = tune("control", BASE, params)
+    if not processes.is_first():
+        return
     with staged(MODEL) as folder:
-        save_checkpoint(tuned.method.merge(tuned.model), tuned.tokenizer, Path(folder))
+        save_merged(tuned, BASE, folder)
     write_losses(LOSSES, tuned.progress)
     write_details(DETAILS, tuned.details)
     forget(tuned.state)
 
 
+def is_wanted() -> bool:
+    """Return whether the base is to be tuned."""
+    return load_section("tune", TuneParams).control
+
+
 if __name__ == "__main__":
-    run_stage("control", main)
+    run_parallel_stage("control", main, is_wanted)

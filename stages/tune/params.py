@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stages.common.errors import UserError
 from stages.common.params import Positive, Rate, Section, Seed, Share
 from stages.models.families import FAMILIES
 
@@ -66,3 +67,13 @@ class TuneParams(Section):
                 "itself; set control: false or objective: next_token"
             )
         return self
+
+
+def check_shares(params: TuneParams, count: int) -> None:
+    """Raise UserError unless a step's micro-batches can be dealt out evenly to `count` processes."""
+    parts = -(-params.batch_size // params.micro_batch_size)
+    if parts % count:
+        raise UserError(
+            f"run.processes = {count} does not divide the {parts} micro-batches of a step (tune.batch_size = "
+            f"{params.batch_size}, tune.micro_batch_size = {params.micro_batch_size}); expected a number that does"
+        )

@@ -8,15 +8,17 @@ from statistics import fmean
 import torch
 from transformers import PreTrainedModel
 
+from stages.common import processes
 from stages.common.progress import Bar
 from stages.common.torch_setup import arithmetic
 from stages.common.training import Plan, Progress, train
 from stages.tune.batches import Batches, collate, split
 from stages.tune.examples import Example, loss_tokens
 from stages.tune.next_token import next_token_loss
-from stages.tune.params import TuneParams
+from stages.tune.params import TuneParams, check_shares
 
 Objective = Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
+SEEDS_APART = 1_000_000_007**2  # of a step's micro-batches, far from those of other steps
 RISE = 0.01  # nats per token: a held-out loss that rises by less is taken for noise
 
 
@@ -35,6 +37,7 @@ def recover(
     validation has, the same before and after; that of the validation is always of the next token, so that what
     pruning lost is the measure of every objective. `record` gets the progress after every step.
     """
+    check_shares(params, processes.size())
     if params.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     parameters: dict[str, torch.Tensor] = {
@@ -48,7 +51,9 @@ def recover(
     def backward(step: int) -> float:
         model.train()
         batch = [examples[index] for index in batches.at(step)]
-        return backward_mean(model, objective, batch, params.micro_batch_size)
+        loss = backward_mean(model, objective, batch, params.micro_batch_size)
+        processes.add_up_gradients(list(parameters.values()))
+        return loss
 
     def measure(some: list[Example], loss: Objective, description: str) -> float:
         model.eval()
@@ -93,15 +98,17 @@ def warning(progress: Progress) -> str:
 def backward_mean(model: PreTrainedModel, objective: Objective, batch: list[Example], micro_batch_size: int) -> float:
     """Add the gradient of the batch's mean loss over its loss tokens; return that loss.
 
-    Each micro-batch counts by its tokens, so the result does not depend on `micro_batch_size`.
+    Each micro-batch counts by its tokens, so the result does not depend on `micro_batch_size`. Of several processes,
+    each adds the gradients of its own micro-batches; dropout is that of one process.
     """
     count = sum(map(loss_tokens, batch))
-    total = 0.0
-    for part in split(batch, micro_batch_size):
+    seed, losses = torch.initial_seed(), []
+    for number, part in processes.share(list(enumerate(split(batch, micro_batch_size)))):
+        torch.manual_seed((seed + number * SEEDS_APART) % 2**63)
         loss = part_loss(model, objective, part) / count
         loss.backward()
-        total += loss.item()
-    return total
+        losses.append(loss.item())
+    return sum(processes.collect(losses))
 
 
 @torch.no_grad()
@@ -109,14 +116,16 @@ def mean_loss(
     model: PreTrainedModel, objective: Objective, examples: list[Example], size: int, description: str = "loss"
 ) -> float:
     """Return the mean loss over the loss tokens of `examples`, `size` sequences at a time."""
-    total, tokens = 0.0, 0
-    parts = split(examples, size)
+    losses, tokens, every = [], 0, split(examples, size)
+    parts = processes.share(every)
     with Bar(description, len(parts)) as bar:
         for part in parts:
-            total += part_loss(model, objective, part).item()
+            losses.append(part_loss(model, objective, part).item())
             tokens += sum(map(loss_tokens, part))
-            bar.advance(measured=f"loss {total / tokens:.3f}")
-    return total / tokens
+            bar.advance(measured=f"loss {sum(losses) / tokens:.3f}")
+    if len(parts) * processes.size() < len(every):  # sharded weights take all processes for every pass
+        part_loss(model, objective, every[0])
+    return sum(processes.collect(losses)) / sum(map(loss_tokens, examples))
 
 
 def part_loss(model: PreTrainedModel, objective: Objective, examples: list[Example]) -> torch.Tensor:

@@ -17,6 +17,9 @@ from peft.tuners.lora import Linear
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.common.errors import UserError
+from stages.models.sharding import is_sharded
+
 NOTE = """
 ## Not for PEFT alone
 
@@ -29,9 +32,18 @@ FEW = 0.01  # a smaller share of zeros is chance, rounding or a dead unit
 
 
 def mask_of(linear: nn.Linear) -> torch.Tensor | None:
-    """Return which weights are not zero, None for a matrix that was not made sparse."""
-    mask = linear.weight.detach() != 0
-    return mask if mask.double().mean() < 1 - FEW else None
+    """Return which weights are not zero, None for a matrix that was not made sparse.
+
+    Raises UserError for a sparse matrix of which this process has a share only.
+    """
+    weight: Any = linear.weight.detach()
+    sharded = is_sharded(weight)
+    mask = (weight.to_local() if sharded else weight) != 0
+    if not len(mask) or mask.double().mean() >= 1 - FEW:
+        return None
+    if sharded:
+        raise UserError("run.sharded = true does not go with a model that has weights of zero; expected false")
+    return mask
 
 
 def mask_adapters(model: PeftModel) -> None:

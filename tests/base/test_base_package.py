@@ -128,7 +128,7 @@ def test_the_stage_writes_the_model_or_one_line(gguf, site, tmp_path):
     outcomes = []
     for digest in (sha256(gguf), "0" * 64):
         base = BASE | {"source": "package", "package": "tiny-model", "sha256": digest, "dtype": "float16"}
-        run = {"device": "cpu", "threads": 1, "precision": "float32"}
+        run = {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False}
         (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": run, "base": base}))
         variables = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{site}"}
         command = [forking_python(), "-m", "stages.base"]

@@ -37,7 +37,10 @@ def hub(checkpoint):
 
 def run(folder: Path, hub: Hub | None = None, **changes) -> subprocess.CompletedProcess:
     """Run the stage in `folder` with section `base` changed; every request it makes goes to `hub`."""
-    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "base": BASE | changes}
+    sections = {
+        "run": {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False},
+        "base": BASE | changes,
+    }
     (folder / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
     (folder / "data" / "text").mkdir(parents=True, exist_ok=True)
     variables = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}

@@ -64,7 +64,8 @@ def workspace(folder: Path, **changes) -> Path:
     (folder / "data/text").mkdir(parents=True)
     for name, part in (("train", texts[:8]), ("validation", texts[8:])):
         pd.DataFrame({"text": part}).to_parquet(folder / f"data/text/{name}.parquet")
-    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "base": BASE | TINY | changes}
+    run = {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False}
+    sections = {"run": run, "base": BASE | TINY | changes}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
     return folder
 

@@ -72,7 +72,7 @@ def test_the_line_is_said_and_stops_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cores, "available_cores", lambda: 2)
     for threads_set, lines in ((2, 0), (99, 1)):
-        run = {"device": "cpu", "threads": threads_set, "precision": "auto"}
+        run = {"device": "cpu", "threads": threads_set, "precision": "auto", "processes": 1, "sharded": False}
         Path("params.yaml").write_text(yaml.safe_dump({"run": run}))
         cores.main()
         assert len(capsys.readouterr().err.splitlines()) == lines

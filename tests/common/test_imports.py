@@ -76,7 +76,7 @@ def test_a_package_imports_only_what_is_below_it(package, below):
 # How a stage starts, reads params, reports and writes: what it computes does not depend on these.
 RUNNER = {
     f"stages/common/{name}.py"
-    for name in ("errors", "outputs", "params", "progress", "stage", "yaml_file")
+    for name in ("errors", "launch", "outputs", "params", "progress", "stage", "yaml_file")
 }  # fmt: skip
 
 

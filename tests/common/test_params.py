@@ -79,6 +79,9 @@ def test_the_projects_own_params_are_valid(params):
         ("models.other", 3, r"models.other = 3 is not allowed; expected a valid string"),
         ("run.device", "tpu", r"run.device = 'tpu' is not allowed; expected 'auto', 'cpu' or 'cuda'"),
         ("run.threads", 0, r"run.threads = 0 is not allowed"),
+        ("run.processes", 0, r"run.processes = 0 is not allowed; expected auto, or 1 to 1024"),
+        ("run.processes", 3, r"run.processes = 3 does not divide the 4 micro-batches of a step"),
+        ("run.sharded", True, r"run: sharded = true is not allowed with processes = 1; expected auto, or 2 to 1024"),
         (
             "run.threads",
             10**23,
@@ -261,9 +264,9 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_numbers_are_read_as_dvc_reads_them(tmp_path):
-    run = {"device": "cpu", "threads": 2, "precision": "float32"}
+    run = {"device": "cpu", "threads": 2, "precision": "float32", "processes": 1, "sharded": False}
     (tmp_path / "params.yaml").write_text(f"run: {run}\nrate: 1e-4\n")
     assert read_params_file(tmp_path / "params.yaml")["rate"] == 1e-4
     assert load_section("run", RunParams, tmp_path / "params.yaml") == RunParams(
-        device="cpu", threads=2, precision="float32"
+        device="cpu", threads=2, precision="float32", processes=1, sharded=False
     )

@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def project(tmp_path, monkeypatch):
     texts = pd.DataFrame({"text": [text(random.Random(0), 40) for _ in range(5)]})
     texts.to_parquet(tmp_path / "data/perplexity/one.parquet")
     sections = {
-        "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "run": {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False},
         "data": {"task_functions": False},
         "evaluate": PARAMS,
     }
@@ -224,3 +225,23 @@ def test_no_tasks(project):
     stage.main("base", "model")
     assert json.loads((project / "metrics/evaluate/base.json").read_text()).keys() == {"one_ppl"}
     assert len(pd.read_parquet(project / "metrics/outcomes/base/questions.parquet")) == 0
+
+
+@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_under_torchrun_write_what_one_does(project, sharded):
+    (project / "models").mkdir()
+    (project / "model").rename(project / "models/base")
+    stage.main("base", "models/base")
+    alone = outputs(project)
+    shutil.rmtree(project / "metrics")
+    sections = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    sections["run"] |= {"processes": 2, "sharded": sharded}
+    (project / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "-m", "stages.evaluate", "base"],
+        cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert outputs(project) == alone
+    assert not list((project / ".dvc/tmp/resume").glob("*"))

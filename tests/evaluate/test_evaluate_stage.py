@@ -62,7 +62,7 @@ def workspace(tmp_path_factory):
 
 def run(workspace, changes=None, home=None, model="model"):
     sections = {
-        "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "run": {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False},
         "data": {"task_functions": False},
         "evaluate": PARAMS | (changes or {}),
         "models": {"mine": model},

@@ -76,7 +76,7 @@ def test_speed_divides_tokens_by_time(monkeypatch):
 def test_the_command(tmp_path):
     save_checkpoint(tiny_llama(), tiny_tokenizer(), tmp_path / "model")
     sections = {
-        "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "run": {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False},
         "models": {"mine": "model"},
         "profile": {"sequence_length": 16, "decode_tokens": 4, "repetitions": 2},
     }

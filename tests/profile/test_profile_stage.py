@@ -28,7 +28,7 @@ def test_what_is_longer_than_the_context_is_refused_before_the_model_is_read(
     save_checkpoint(tiny_llama(), tiny_tokenizer(), tmp_path / "model")
     (tmp_path / "model/model.safetensors").unlink()
     sections = {
-        "run": {"device": "cpu", "threads": 1, "precision": "float32"},
+        "run": {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False},
         "profile": {"sequence_length": length, "decode_tokens": decoded, "repetitions": 1},
     }
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(sections))

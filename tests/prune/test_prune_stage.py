@@ -33,7 +33,7 @@ def stage(tmp_path, monkeypatch):
     def run(**changes):
         yaml = YAML()
         content = yaml.load(ROOT / "params.yaml")
-        content["run"] = {"device": "cpu", "threads": 1, "precision": "float32"}
+        content["run"] = {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False}
         content["prune"].update(TINY | changes)
         yaml.dump(content, tmp_path / "params.yaml")
         main()

@@ -66,7 +66,7 @@ def test_a_model_of_3_gib_is_pruned_in_little_more_than_one(tmp_path):
     yaml = YAML()
     content = yaml.load(ROOT / "params.yaml")
     ranges = {"attention_layers": [0, LAYERS], "mlp_layers": [0, LAYERS], "calibration": CALIBRATION}
-    content["run"] = {"device": "cpu", "threads": 1, "precision": "float32"}
+    content["run"] = {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False}
     content["prune"].update({"method": "wanda_sp", "ratio": 0.5, "ratio_of": "groups", **ranges})
 
     content["prune"]["streaming"] = True

@@ -59,7 +59,7 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
     assert run(killed, "recovery", "mean_loss", 2) == -signal.SIGKILL  # in the validation after step 6
     assert run(killed, "recovery", "backward_mean", 2, signal.SIGINT) == 130  # in a later step
     assert [folder.name for folder in (killed / ".dvc/tmp/resume").iterdir()] == [state.name]
-    assert run(killed, "stage", "save_checkpoint", 1) == -signal.SIGKILL  # between models/adapter and models/merged
+    assert run(killed, "stage", "save_merged", 1) == -signal.SIGKILL  # between models/adapter and models/merged
     assert [folder.name for folder in (killed / ".dvc/tmp/resume").iterdir()] == [state.name]
     assert run(killed) == 0
     assert output_bytes(killed) == output_bytes(tmp_path / "whole")

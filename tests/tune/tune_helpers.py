@@ -110,9 +110,10 @@ def write_workspace(folder: Path, model: PreTrainedModel, **changes) -> None:
     write_params(folder, **changes)
 
 
-def write_params(folder: Path, **changes) -> None:
+def write_params(folder: Path, processes: int = 1, sharded: bool = False, **changes) -> None:
     """Write params.yaml with sections run and tune."""
-    sections = {"run": {"device": "cpu", "threads": 1, "precision": "float32"}, "tune": tune_section(**changes)}
+    run = {"device": "cpu", "threads": 1, "precision": "float32", "processes": processes, "sharded": sharded}
+    sections = {"run": run, "tune": tune_section(**changes)}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from stages.common import processes
 from stages.common.errors import UserError
 from stages.models.parts import Half, Parts
 from stages.prune.activations import TOKENS_PER_PASS
@@ -80,10 +81,11 @@ def readings(
     finally:
         for hook in hooks:
             hook.remove()
+    tokens = processes.total(windows.numel())
     for group, total in zip([*groups, [model.get_output_embeddings()]], sums, strict=True):
         if not torch.isfinite(total).all():
             raise UserError("the calibration activations are not finite; the base model or its dtype is not usable")
-        mean, square = total / windows.numel()
+        mean, square = processes.add_up(total) / tokens
         yield torch.cat([each.weight for each in group]), mean, square
 
 

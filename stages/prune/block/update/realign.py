@@ -13,6 +13,7 @@ the rest, and the head would be surer than it has reason to be. Modules that los
 
 import torch
 
+from stages.common import processes
 from stages.prune.activations import Activations
 from stages.prune.block.update import Update
 from stages.prune.block.update.refit import divided, set_columns
@@ -54,7 +55,8 @@ class Realign(Update):
             (x.flatten(0, 1).double() - shift, y.flatten(0, 1).double() - shift)
             for x, y in zip(states, dense, strict=True)
         ]
-        square, cross = torch.stack([torch.stack([(x * x).sum(0), (y * x).sum(0)]) for x, y in pairs]).sum(0)
+        sums = torch.stack([torch.stack([(x * x).sum(0), (y * x).sum(0)]) for x, y in pairs]).sum(0)
+        square, cross = processes.add_up(sums)
         strength = DAMPING * square.mean().item() or 1.0
         norm, offset = activations.last_norm, activations.parts.family.norm.offset
         fit = (cross + strength) / (square + strength)

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from transformers import PreTrainedModel
 
+from stages.common import processes
 from stages.common.progress import progress
 from stages.models.mixture import Mixture
 from stages.models.parts import Parts
@@ -56,7 +57,8 @@ class RoutedCriterion(ExpertCriterion):
             for tokens, weights, chosen in activations.routes():
                 total += self.total(mixture, tokens, weights, chosen).cpu()
                 routed += chosen.flatten().bincount(minlength=mixture.experts).cpu()
-            scores.append(self.worth(total, routed, windows.numel()))
+            total, routed = processes.add_up(torch.stack([total, routed]))
+            scores.append(self.worth(total, routed, processes.total(windows.numel())))
         return scores
 
 
