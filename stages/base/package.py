@@ -1,5 +1,6 @@
 """base.source = package: the GGUF file in an installed Python distribution."""
 
+import csv
 import hashlib
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -43,7 +44,7 @@ def find_package(name: str) -> Distribution:
 
 def find_gguf(package: Distribution) -> Path:
     """Return the one GGUF file among the files of `package`."""
-    found = sorted(str(file) for file in package.files or [] if file.suffix == ".gguf")
+    found = sorted(file for file in listed_files(package) if file.endswith(".gguf"))
     if len(found) != 1:
         named = f" ({', '.join(found)})" if found else ""
         raise UserError(
@@ -53,6 +54,14 @@ def find_gguf(package: Distribution) -> Path:
     if not file.is_file():
         raise UserError(f"base.package = {package.name!r} lacks its file {file}; install the package again; {OTHERS}")
     return file
+
+
+def listed_files(package: Distribution) -> list[str]:
+    """Return the files that `package` installed; its own `files` omits those that are gone, from Python 3.12 on."""
+    record = package.read_text("RECORD")
+    if record is None:
+        return [str(file) for file in package.files or []]
+    return [row[0] for row in csv.reader(record.splitlines()) if row]
 
 
 def check_sha256(file: Path, expected: str) -> None:
