@@ -148,8 +148,8 @@ class ExpertInputs(Inputs):
 
     @cached_property
     def tokens(self) -> int:
-        """The number of rows of X, or 1 where there is none."""
-        return max(1, sum(len(rows) for rows, _ in self.places))
+        """The number of rows of X, in all processes, or 1 where there is none."""
+        return max(1, processes.total(sum(len(rows) for rows, _ in self.places)))
 
     def first(self, tokens: int) -> tuple[list[torch.Tensor], torch.Tensor | slice]:
         """Return the same of those of the first tokens that are sent to the expert."""

@@ -12,8 +12,10 @@ from torch.testing import assert_close
 
 from stages.common import processes
 from stages.common.errors import UserError
+from stages.prune.activations import Activations
 from stages.prune.pruning import prune
 from stages.prune.sharing import check_shared
+from stages.prune.units import block_modules
 
 EVERY_LAYER = {"attention_layers": [0, 3], "mlp_layers": [0, 3], "ratio": 0.4}
 # Each statistic once: Hessians towards the dense model, moments, shares of zeros, gradients and their squares, cosines,
@@ -49,6 +51,10 @@ def write_pruned(file: str) -> None:
         model = tiny_experts("mixtral") if method == "reap" else tiny_llama()
         model, _ = prune(model, mine, prune_params(method=method, **(EVERY_LAYER | changes)))
         pruned |= {f"{method} {name}": weight.contiguous() for name, weight in model.state_dict().items()}
+    mixture = tiny_experts("mixtral")
+    activations = Activations(mixture, mine)
+    for module in block_modules(mixture, range(3), range(3)):  # of single experts: those of the tokens sent to each
+        pruned[f"moments of {module.name}"] = torch.stack(activations.inputs(module).moments)
     if processes.is_first():
         save_file(pruned, file)
 
