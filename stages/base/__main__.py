@@ -37,9 +37,10 @@ def main() -> None:
     inputs = resume.digest(*INPUTS)
     state = resume.state_folder("base", run.model_dump_json(), params.model_dump_json(), inputs)
 
-    LiveCurves("base")  # without a point, unless the model is trained here
     model, tokenizer, progress = SOURCES[params.source](params, device, state)
     check_not_quantised(model.config)
+    if params.source != "train":
+        LiveCurves("base")  # without a point
 
     with staged("models/base") as folder:
         save_model(model.to(getattr(torch, params.dtype)), tokenizer, folder)

@@ -13,7 +13,7 @@ def test_the_example_prunes_a_model_in_memory(monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     tokenizer = tiny_tokenizer()
     words = list(tokenizer.get_vocab())
-    names = {"model": tiny_llama(layers=4), "tokenizer": tokenizer, "texts": [" ".join(words * 400)]}
+    names = {"model": tiny_llama(layers=8, mlp=96), "tokenizer": tokenizer, "texts": [" ".join(words * 400)]}
     before = sum(weight.numel() for weight in names["model"].parameters())
     exec(code.replace("count=64, length=256", "count=2, length=16"), names)
     after = sum(weight.numel() for weight in names["pruned"].parameters())

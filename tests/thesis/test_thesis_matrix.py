@@ -12,7 +12,7 @@ from studies.study import Study, changed, load_study
 
 FILE = Path("studies/thesis.yaml")
 # The machine's; what is made and told of the models afterwards, which no experiment of this study does.
-NOT_PINNED = {"run.device", "run.threads", "run.precision", "export", "models", "report"}
+NOT_PINNED = {"run", "export", "models", "report"}
 UNLIKE_ANY = "a default that nobody chose"
 
 
