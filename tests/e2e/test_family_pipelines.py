@@ -54,6 +54,7 @@ def collected(tmp_path_factory):
     [
         ("gemma3_text", ["safetensors-float16"]),
         ("phi3", ["padded"]),
+        ("cohere", ["padded"]),
     ],
 )
 def test_every_stage_runs(family, formats, collected, tmp_path, monkeypatch):
