@@ -225,6 +225,29 @@ def prune_params(**changes):
     return PruneParams.model_validate({**defaults, **changes})
 
 
+def pruned_and_saved(base, windows, params, folder: Path):
+    """Return `base` as pruned in memory, saved to folder/one and loaded, with the metrics; streaming gives the same."""
+    from stages.models.checkpoint import load_model, save_checkpoint
+    from stages.models.paging import load_paged, save_model
+    from stages.prune.pruning import prune
+
+    save_checkpoint(base, tiny_tokenizer(), folder / "base")
+    found = []
+    for name, loaded in (
+        ("one", load_model(folder / "base")),
+        ("paged", load_paged(folder / "base", folder / "parts")),
+    ):
+        pruned, metrics = prune(loaded, windows, params)
+        save_model(pruned, tiny_tokenizer(), folder / name)
+        found.append((load_model(folder / name), metrics))
+    (model, metrics), (streamed, same) = found
+    assert metrics == same
+    weights = dict(streamed.named_parameters())
+    assert weights.keys() == dict(model.named_parameters()).keys()
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.named_parameters())
+    return model, metrics
+
+
 def tiny_tokenizer(vocab: int = 64):
     """Return a byte-level tokenizer with `vocab` entries, each a letter, digit or blank."""
     from tokenizers import Tokenizer, models, pre_tokenizers

@@ -3,16 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import EXPERTS, prune_params, tiny_experts, tiny_tokenizer
+from helpers import EXPERTS, prune_params, pruned_and_saved, tiny_experts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from analysis.arithmetic import exact_macs, linear_weights, parameters, shape_of
 from stages.common.errors import UserError
-from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.families import FAMILIES as ARCHITECTURES
-from stages.models.paging import load_paged, save_model
 from stages.models.parts import Parts, plain_class, pruned_class
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts
@@ -145,21 +143,9 @@ def test_refit_solves_least_squares_over_the_tokens_of_each_expert(windows):
 @pytest.mark.parametrize("family", EXPERTS)
 def test_what_is_left_is_saved_loaded_and_counted(family, everywhere, windows, tmp_path):
     """One width: the plain class, which transformers loads; else the pruned class. Streaming gives the same."""
-    save_checkpoint(mixture_of(family), tiny_tokenizer(), tmp_path / "base")
     own = params(method="obs", ratio=0.3, mlp_layers=[0, 3] if everywhere else [1, 3])
-    saved = []
-    for name, loaded in (
-        ("one", load_model(tmp_path / "base")),
-        ("paged", load_paged(tmp_path / "base", tmp_path / "parts")),
-    ):
-        pruned, metrics = prune(loaded, windows, own)
-        assert widths(pruned) == [16 if everywhere else 24, 16, 16]
-        save_model(pruned, tiny_tokenizer(), tmp_path / name)
-        saved.append((load_model(tmp_path / name), metrics))
-    (model, metrics), (streamed, same) = saved
-    assert metrics == same
-    weights = dict(streamed.named_parameters())
-    assert all(torch.equal(weight, weights[name]) for name, weight in model.named_parameters())
+    model, metrics = pruned_and_saved(mixture_of(family), windows, own, tmp_path)
+    assert widths(model) == [16 if everywhere else 24, 16, 16]
     kind = ARCHITECTURES[family.split()[0]]
     assert type(model) is (plain_class if everywhere else pruned_class)(kind)
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "one", trust_remote_code=not everywhere)

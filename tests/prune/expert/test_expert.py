@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import EXPERTS, prune_params, tiny_experts, tiny_family, tiny_tokenizer
+from helpers import EXPERTS, prune_params, pruned_and_saved, tiny_experts, tiny_family, tiny_tokenizer
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
@@ -11,7 +11,6 @@ from analysis.arithmetic import exact_macs, linear_weights, parameters, shape_of
 from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.families import FAMILIES as ARCHITECTURES
-from stages.models.paging import load_paged, save_model
 from stages.models.parts import Parts, plain_class, pruned_class
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts
@@ -139,22 +138,12 @@ def test_weights_and_chance(windows):
 @pytest.mark.parametrize("family", EXPERTS)
 def test_what_is_left_is_saved_loaded_and_counted(family, everywhere, windows, tmp_path):
     """Uniform: the plain class, which transformers loads; else the pruned class. Streaming gives the same."""
-    save_checkpoint(tiny_experts(family), tiny_tokenizer(), tmp_path / "base")
     settings = params(ratio=0.3, mlp_layers="auto" if everywhere else [1, 3])
-    before, saved = load_model(tmp_path / "base"), []
-    for name, loaded in (("one", before), ("paged", load_paged(tmp_path / "base", tmp_path / "parts"))):
-        pruned, metrics = prune(loaded, windows, settings)
-        assert [each["experts"] for each in layer_sizes(pruned)] == ([4, 4, 4] if everywhere else [6, 4, 4])
-        save_model(pruned, tiny_tokenizer(), tmp_path / name)
-        saved.append((load_model(tmp_path / name), metrics))
-    (model, metrics), (streamed, same) = saved
-    assert metrics == same
-    weights = dict(streamed.named_parameters())
-    assert all(torch.equal(weight, weights[name]) for name, weight in model.named_parameters())
+    model, metrics = pruned_and_saved(tiny_experts(family), windows, settings, tmp_path)
+    assert [each["experts"] for each in layer_sizes(model)] == ([4, 4, 4] if everywhere else [6, 4, 4])
     assert type(model) is (plain_class if everywhere else pruned_class)(kind_of(family))
-    assert torch.equal(logits(model, windows), logits(pruned_again := load_model(tmp_path / "one"), windows))
     theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "one", trust_remote_code=not everywhere)
-    assert torch.equal(logits(theirs, windows), logits(pruned_again, windows))
+    assert torch.equal(logits(theirs, windows), logits(model, windows))
 
     shape = shape_of(model.config.to_dict())
     counts = parameter_counts(model)
