@@ -10,7 +10,7 @@ from stages.common.errors import UserError
 
 
 def installed_folder(name: str, package: str, folder: str = "") -> Path:
-    """Return `folder` of an `package`, which is not imported; UserError, which begins with `name`, if missing."""
+    """Return `folder` of `package`, which is not imported; UserError, which begins with `name`, if missing."""
     spec = importlib.util.find_spec(package)
     found = Path(spec.submodule_search_locations[0], folder) if spec and spec.submodule_search_locations else None
     if not found or not found.is_dir():
