@@ -86,7 +86,8 @@ test-fast: setup ## Run the tests that need no pipeline or training (under 2 min
 test-demo: setup ## Train the demo study's model and check its quality (8 minutes on one core)
 	ESPALIER_DEMO=full pytest tests/e2e/test_demo.py
 
-test-cluster: setup ray slurm ## Test sweeps on a Ray and a Slurm of this machine (root, Debian's slurm-wlm and munge)
+test-cluster: setup ray slurm ssh s3 ## Test Ray, Slurm, ssh and S3 on this machine (root; Debian's slurm-wlm, munge, openssh-server)
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-swift.txt -c constraints.txt
 	pytest -m cluster -rs tests/studies
 
 faults: setup ## Run the whole fault campaign; docs/reliability-measured.md has the figures

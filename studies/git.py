@@ -4,14 +4,14 @@ import subprocess
 from pathlib import Path
 
 from stages.common.errors import UserError
+from studies.worker import reason
 
 
 def git(*arguments: str, folder: Path | None = None) -> str:
-    """Return git's output without the last newline; UserError with its last line if it fails."""
+    """Return git's output without the last newline; UserError with the line that says why if it fails."""
     done = run_git(*arguments, folder=folder)
     if done.returncode:
-        reason = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"git {arguments[0]} failed: {reason[-1]}")
+        raise UserError(f"git {arguments[0]} failed: {reason(done.stderr.splitlines())}")
     return done.stdout.rstrip("\n")
 
 

@@ -28,7 +28,8 @@ CONFIG = """['remote "worker"']
 [core]
     remote = worker
 """
-MARKS = ("fatal:", "espalier:", "ERROR:", "Error:")
+MARKS = ("fatal:", "remote: ", "espalier:", "ERROR:", "Error:")
+CANNOT_READ = "fatal: Could not read from remote repository."
 STORAGE = ("ssh", "s3")  # DVC remotes that need packages of their own; a make target of that name installs them
 ENVIRONMENT_FILES = ("requirements.txt", "constraints.txt", "requirements-smollm2.txt")
 
@@ -142,13 +143,18 @@ def run(command: list[str], folder: Path | None = None) -> None:
     except FileNotFoundError:
         raise WorkerError(f"{command[0]} is not on PATH; install it") from None
     if done.returncode:
-        lines = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.strip()]
+        lines = f"{done.stdout}\n{done.stderr}".splitlines()
         raise WorkerError(f"{text} failed: {hidden(reason(lines))}")
 
 
 def reason(lines: list[str]) -> str:
-    """Return the line that says why a command failed: the first that git, pip or venv marks, else the last."""
-    return next((line for line in lines if line.startswith(MARKS)), (lines or ["no reason given"])[-1])
+    """Return the line that says why a command failed: the first that git, pip or venv marks, else the last.
+
+    Git passes on what ssh or a server says, and then says itself that it cannot read, with advice.
+    """
+    lines = [line.strip() for line in lines if line.strip()]
+    said = lines[: lines.index(CANNOT_READ)] if CANNOT_READ in lines else lines
+    return next((line for line in said if line.startswith(MARKS)), (said or lines or ["no reason given"])[-1])
 
 
 def hidden(text: str) -> str:

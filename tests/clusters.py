@@ -12,7 +12,10 @@ from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-SLURM_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun")
+PACKAGES = {"ray": ["ray"], "slurm": ["submitit"], "git over ssh": [], "ssh": ["dvc_ssh"], "s3": ["dvc_s3", "swift"]}
+SLURM_PROGRAMS = (["munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun"], "slurm-wlm munge")
+SSH_PROGRAMS = (["sshd", "ssh", "ssh-keygen"], "openssh-server openssh-client")
+PROGRAMS = {"slurm": SLURM_PROGRAMS, "git over ssh": SSH_PROGRAMS, "ssh": SSH_PROGRAMS}
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -44,13 +47,15 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 def missing(engine: str) -> str:
     """Return why the engine cannot be tested here, or nothing."""
-    package = {"ray": "ray", "slurm": "submitit"}[engine]
-    if find_spec(package) is None:
-        return f"the package {package} is not installed; `make {engine}` installs it"
+    for package in PACKAGES[engine]:
+        if find_spec(package) is None:
+            return f"the package {package} is not installed; `make test-cluster` installs it"
     os.environ["PATH"] += ":/usr/sbin"
-    absent = [name for name in SLURM_PROGRAMS if engine == "slurm" and not shutil.which(name)]
-    if absent or (engine == "slurm" and os.geteuid()):
-        return f"Slurm needs root and {', '.join(absent) or 'nothing else'}; `apt-get install slurm-wlm munge`"
+    programs, debian = PROGRAMS.get(engine, ([], ""))
+    if absent := [name for name in programs if not shutil.which(name)]:
+        return f"{', '.join(absent)} not on PATH; `apt-get install {debian}`"
+    if engine == "slurm" and os.geteuid():
+        return "Slurm needs root"
     return ""
 
 

@@ -3,7 +3,6 @@
 import uuid
 from pathlib import Path
 
-from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from stages.common.errors import UserError, one_line
@@ -41,6 +40,7 @@ def check_storage() -> str:
         name = repo.config["core"].get("remote")
         if not name:
             raise UserError("there is no DVC remote to carry the models; `dvc remote add --local -d NAME URL` adds one")
+        url = str(repo.config["remote"].get(name, {}).get("url"))
         try:
             remote = repo.cloud.get_remote(name)
             file = remote.fs.join(remote.path, f"espalier-check-{content}")
@@ -49,14 +49,14 @@ def check_storage() -> str:
             read = remote.fs.cat_file(file)
             remote.fs.remove(file)
         except ImportError as error:  # a package for this kind of remote is missing, and the error names it
-            kind = str(repo.config["remote"][name]["url"]).partition("://")[0]
+            kind = url.partition("://")[0]
             install = f"; `make {kind}` installs it" if kind in STORAGE else ""
             raise UserError(f"DVC remote {name}: {one_line(str(error))}{install}") from error
-        except (DvcException, OSError) as error:
+        except Exception as error:  # each kind of remote raises errors of its own
             raise UserError(f"DVC remote {name} cannot be written: {one_line(str(error))}") from error
         if read != content.encode():
             raise UserError(f"DVC remote {name} does not give back what was written to it")
-        return f"DVC remote {name} ({hidden(remote.path)}): writable"
+        return f"DVC remote {name} ({hidden(url if '://' in url else remote.path)}): writable"
 
 
 def storage_beside_commit(commit: str) -> str | None:
