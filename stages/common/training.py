@@ -27,13 +27,17 @@ STATE_FILE = "state.safetensors"
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how fast to train: `steps` optimizer steps, linear warm-up, then cosine decay to zero."""
+    """How long and how fast to train: `steps` optimizer steps, linear warm-up, then cosine decay to zero.
+
+    A model of fewer than `best_from` steps is not kept as the best one.
+    """
 
     steps: int
     warmup_steps: int
     validate_every: int
     seed: int
     clip_norm: float = 1.0
+    best_from: int = 0
 
     def rate(self, step: int) -> float:
         """Return the share of the peak learning rate at `step` (0-based)."""
@@ -62,26 +66,30 @@ def train(
     state_folder: Path,
     name: str,
     record: Callable[[Progress], None] = lambda progress: None,
+    after_step: Callable[[int], None] = lambda step: None,
 ) -> Progress:
     """Train `parameters` in place for `plan.steps` steps and leave them at their best validation loss.
 
     `backward(step)` adds the gradients of that step's batch and returns its loss. The first group of the first
     optimizer carries the peak rate that params.yaml calls `<name>.learning_rate`. `record` gets what is reached, first
-    what a saved state holds, then after every step. State is kept in `state_folder` and removed by the caller once the
-    result is safe. Raises UserError on a loss or gradient that is not finite.
+    what a saved state holds, then after every step. `after_step` gets the number of steps taken, first 0, and may
+    change the parameters, as a function of them, the optimizers' state and that number only. State is kept in
+    `state_folder` and removed by the caller once the result is safe. Raises UserError on a loss or gradient that is not
+    finite.
     """
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     diverged = f"{name}.learning_rate = {peaks[0][0]:g} is too high: {{}}; lower it"
     progress, best = restore(parameters, optimizers, state_folder)
     with Bar(name, plan.steps, progress.step) as bar:
-        if not best:
+        if not progress.validation_loss:
             progress.validation_loss[0] = validate()
-            best = snapshot(parameters)
+            best = snapshot(parameters) if plan.best_from == 0 else {}
             if not math.isfinite(progress.validation_loss[0]):
                 raise UserError(
                     f"{name}: the validation loss is {progress.validation_loss[0]} before the first step; "
                     "check the model's weights and the data"
                 )
+            after_step(0)
         record(progress)
         saved = time.monotonic()
         for step in range(progress.step, plan.steps):
@@ -97,14 +105,15 @@ def train(
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             progress.step = step + 1
+            after_step(progress.step)
             progress.train_loss.append(loss)
             if progress.step % plan.validate_every == 0 or progress.step == plan.steps:
                 measured = validate()
                 if not math.isfinite(measured):
                     raise UserError(diverged.format(f"the validation loss is {measured} after step {progress.step}"))
-                if measured < min(progress.validation_loss.values()):
-                    progress.best_step, best = progress.step, snapshot(parameters)
                 progress.validation_loss[progress.step] = measured
+                if is_best(progress, plan.best_from):
+                    progress.best_step, best = progress.step, snapshot(parameters)
             record(progress)
             bar.advance(measured=losses_so_far(progress))
             if processes.is_first() and time.monotonic() - saved > SAVE_EVERY_SECONDS:
@@ -114,6 +123,12 @@ def train(
         for key, value in parameters.items():
             value.copy_(best[key])
     return progress
+
+
+def is_best(progress: Progress, best_from: int) -> bool:
+    """Return whether the latest validation loss is lower than all before it, of those after `best_from` steps."""
+    *earlier, latest = [loss for step, loss in progress.validation_loss.items() if step >= best_from] or [math.inf]
+    return latest < min(earlier, default=math.inf)
 
 
 def losses_so_far(progress: Progress) -> str:

@@ -36,7 +36,8 @@ def tune_base(params: TuneParams) -> None:
     from stages.tune.merging import save_merged
     from stages.tune.tuning import BASE, tune
 
-    tuned = tune("control", BASE, params)
+    dense = params.sparsity.model_copy(update={"ratio": None})  # what the zeros cost is part of what pruning loses
+    tuned = tune("control", BASE, params.model_copy(update={"sparsity": dense}))
     if not processes.is_first():
         return
     with staged(MODEL) as folder:

@@ -7,9 +7,26 @@ from pydantic import Field, field_validator, model_validator
 from stages.common.errors import UserError
 from stages.common.params import Positive, Rate, Section, Seed, Share
 from stages.models.families import FAMILIES
+from stages.tune.schedule import Schedule
 
 # Of every supported model; that it has them, a head of its own included, is checked when it is there.
 LINEAR_LAYERS = list(dict.fromkeys(name for family in FAMILIES.values() for name in family.linears))
+
+
+class SparsityParams(Section):
+    """Subsection `tune.sparsity`: gradual pruning, off while `ratio` is null."""
+
+    ratio: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None
+    begin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+    every: Positive
+
+    @model_validator(mode="after")
+    def begins_first(self):
+        """The last cut is not before the first."""
+        if self.begin > self.end:
+            raise ValueError(f"begin = {self.begin:g} is not allowed; expected 0 to end = {self.end:g}")
+        return self
 
 
 class TuneParams(Section):
@@ -26,6 +43,7 @@ class TuneParams(Section):
     temperature: Rate
     hidden_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     method: Literal["lora", "full"]
+    sparsity: SparsityParams
     control: bool
     seed: Seed
     lora_rank: Positive
@@ -57,6 +75,29 @@ class TuneParams(Section):
         if self.warmup_steps > self.steps:
             raise ValueError(f"warmup_steps = {self.warmup_steps} is not allowed; expected 0 to steps = {self.steps}")
         return self
+
+    @model_validator(mode="after")
+    def pruned_weights_are_trained(self):
+        """Gradual pruning needs the weights themselves to be trained, and time between its cuts."""
+        sparsity = self.sparsity
+        if sparsity.ratio is not None and self.method == "lora":
+            raise ValueError(f"sparsity.ratio = {sparsity.ratio:g} is not allowed with method = 'lora'; expected full")
+        steps = round(sparsity.end * self.steps) - round(sparsity.begin * self.steps)
+        if sparsity.ratio is not None and sparsity.every > steps and sparsity.begin < sparsity.end:
+            raise ValueError(
+                f"sparsity.every = {sparsity.every} is not allowed; expected at most the {steps} steps from begin to "
+                "end, or begin = end for a single cut"
+            )
+        return self
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of gradual pruning in steps, None without it."""
+        sparsity = self.sparsity
+        if sparsity.ratio is None:
+            return None
+        begin, end = (round(share * self.steps) for share in (sparsity.begin, sparsity.end))
+        return Schedule(sparsity.ratio, begin, sparsity.every, (end - begin) // sparsity.every)
 
     @model_validator(mode="after")
     def control_has_something_to_learn(self):

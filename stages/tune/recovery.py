@@ -14,6 +14,7 @@ from stages.common.torch_setup import arithmetic
 from stages.common.training import Plan, Progress, train
 from stages.tune.batches import Batches, collate, split
 from stages.tune.examples import Example, loss_tokens
+from stages.tune.gradual import GradualPruning
 from stages.tune.next_token import next_token_loss
 from stages.tune.params import TuneParams, check_shares
 
@@ -29,7 +30,7 @@ def recover(
     validation: list[Example],
     params: TuneParams,
     state_folder: Path,
-    record: Callable[[Progress], None],
+    record: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Progress, dict[str, int | float]]:
     """Train the parameters of `model` that require gradients, in place; return the progress and the metrics.
 
@@ -44,6 +45,7 @@ def recover(
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
     optimizer = torch.optim.AdamW(parameters.values(), lr=params.learning_rate, weight_decay=0.0, fused=True)
+    pruning = GradualPruning(model, optimizer, params.schedule) if params.schedule else None
     batches = Batches([len(example.tokens) for example in examples], params.batch_size, params.seed)
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(params.seed))
     sample = [examples[index] for index in order[: len(validation)].tolist()]
@@ -60,9 +62,11 @@ def recover(
         return mean_loss(model, loss, some, params.micro_batch_size, description)
 
     before = measure(sample, objective, "training loss before")
-    plan = Plan(params.steps, params.warmup_steps, params.validate_every, params.seed)
+    best_from = max(1, params.schedule.end) if params.schedule else 0
+    plan = Plan(params.steps, params.warmup_steps, params.validate_every, params.seed, best_from=best_from)
     validate = partial(measure, validation, next_token_loss, "held-out loss")
-    progress = train(parameters, [optimizer], backward, validate, plan, state_folder, "tune", record)
+    cut = pruning.cut if pruning else do_nothing
+    progress = train(parameters, [optimizer], backward, validate, plan, state_folder, "tune", record, cut)
     metrics: dict[str, int | float] = {
         "trainable_parameters": sum(parameter.numel() for parameter in parameters.values()),
         **seen(examples, batches, params),
@@ -73,7 +77,13 @@ def recover(
         "validation_loss_after": progress.validation_loss[progress.best_step],
         "held_out_loss_rose": int(held_out_loss_rose(progress)),
     }
+    if pruning:
+        metrics |= {"sparsity_before": pruning.sparsity_before, "sparsity_after": pruning.sparsity}
     return progress, metrics
+
+
+def do_nothing(step: int) -> None:
+    """Leave the weights as a step left them, without gradual pruning."""
 
 
 def held_out_loss_rose(progress: Progress) -> bool:

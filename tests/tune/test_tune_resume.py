@@ -34,7 +34,13 @@ run_stage("tune", stage.main)
     "changes",
     [
         {"data": "both", "window": 200},
-        {"method": "full", "objective": "distillation", "hidden_weight": 0.1, "gradient_checkpointing": True},
+        {
+            "method": "full",
+            "objective": "distillation",
+            "hidden_weight": 0.1,
+            "gradient_checkpointing": True,
+            "sparsity": {"ratio": 0.5, "begin": 0.0, "end": 0.7, "every": 1},
+        },
     ],
 )
 def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path, changes):
