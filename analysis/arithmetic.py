@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Layer:
-    """Widths of one decoder layer."""
+    """Widths of one decoder layer, 0 where it lacks attention or MLP."""
 
     heads: int
     kv_heads: int
@@ -58,6 +58,10 @@ def shape_of(config: dict) -> Shape:
         experts = own.get("num_local_experts") or own.get("num_experts") or 0
         width = own.get("moe_intermediate_size") or own.get("ffn_dim") or own["intermediate_size"]
         kv_heads = own.get("num_key_value_heads") or heads
+        if "attention" in own.get("skip", []):
+            heads = kv_heads = 0
+        if "mlp" in own.get("skip", []):
+            width = 0
         layers.append(Layer(heads, kv_heads, width, experts, own["num_experts_per_tok"] if experts else 0))
     traits = TRAITS.get(config["model_type"].removeprefix("pruned_"), {})
     if config.get("use_qk_norm"):
@@ -106,9 +110,10 @@ def linear_weights(shape: Shape, of_a_token: bool = False) -> int:
 
 def parameters(shape: Shape) -> int:
     """Return the number of parameters; an embedding tied to lm_head counts once."""
-    norms = (shape.norms * len(shape.layers) + shape.last_norm) * shape.hidden
+    halves = sum((layer.heads > 0) + (layer.mlp > 0) for layer in shape.layers)
+    norms = (shape.norms * halves // 2 + shape.last_norm) * shape.hidden
     for layer in shape.layers:
-        heads = {"": 0, "shared": 2, "own": layer.heads + layer.kv_heads}[shape.head_norms]
+        heads = {"": 0, "shared": 2 * (layer.heads > 0), "own": layer.heads + layer.kv_heads}[shape.head_norms]
         norms += heads * shape.head_dim
     embedding = 0 if shape.tied else shape.vocab * shape.hidden
     embedding += shape.positions * shape.hidden
@@ -119,8 +124,8 @@ def bias_values(shape: Shape, layer: Layer) -> int:
     """Return the number of values in the biases of one layer."""
     queries, keys = layer.heads * shape.head_dim, layer.kv_heads * shape.head_dim
     outputs = {
-        "q": queries, "k": keys, "v": keys, "o": shape.hidden,
-        "gate": layer.mlp, "up": layer.mlp, "down": shape.hidden,
+        "q": queries, "k": keys, "v": keys, "o": shape.hidden if queries else 0,
+        "gate": layer.mlp, "up": layer.mlp, "down": shape.hidden if layer.mlp else 0,
     }  # fmt: skip
     return sum(outputs[name] for name in shape.biases)
 

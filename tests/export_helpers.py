@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from stages.models.families import FAMILIES
 from stages.models.modeling_pruned import PrunedLlamaConfig, PrunedLlamaForCausalLM
 
 TEXTS = [
@@ -20,9 +21,14 @@ TEXTS = [
 def ragged_llama(
     widths, group_size=2, head_dim=8, hidden=32, vocab=300, tied=True, bias=False, rope=None, seed=0
 ) -> PrunedLlamaForCausalLM:
-    """Return a random Llama whose layer i has widths[i] = (KV groups, MLP width), every tensor non-trivial."""
+    """Return a random Llama whose layer i has widths[i] = (KV groups, MLP width), every tensor non-trivial.
+
+    A width of 0 leaves the attention or the MLP out.
+    """
     each = [
-        {"num_attention_heads": kv * group_size, "num_key_value_heads": kv, "intermediate_size": mlp}
+        ({"num_attention_heads": kv * group_size, "num_key_value_heads": kv} if kv else {})
+        | ({"intermediate_size": mlp} if mlp else {})
+        | {"skip": [kind for kind, width in (("attention", kv), ("mlp", mlp)) if not width]}
         for kv, mlp in widths
     ]
     config = PrunedLlamaConfig(
@@ -44,6 +50,7 @@ def ragged_llama(
         pad_token_id=0,
         allow_global_per_layer_attribute_access=True,
         per_layer_config=dict(enumerate(each)),
+        skipped_modules=FAMILIES["llama"].skipped_modules,
     )
     torch.manual_seed(seed)
     model = PrunedLlamaForCausalLM(config).eval()

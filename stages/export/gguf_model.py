@@ -1,9 +1,10 @@
 """Write a model as GGUF, for llama.cpp.
 
 Llama's layers with one width are architecture `llama` there, with different widths `deci`, whose head counts and MLP
-widths are arrays with one entry per layer. Mistral and Qwen2 have the same layers (Qwen2 with biases) and are written
-like Llama: llama.cpp's own `qwen2` requires hidden_size / heads rows of queries. Qwen3 normalises queries and keys,
-which only `qwen3` supports, with one width; likewise only `granite` supports Granite's multipliers.
+widths are arrays with one entry per layer, 0 heads where it has no attention. Mistral and Qwen2 have the same layers
+(Qwen2 with biases) and are written like Llama: llama.cpp's own `qwen2` requires hidden_size / heads rows of queries.
+Qwen3 normalises queries and keys, which only `qwen3` supports, with one width; likewise only `granite` supports
+Granite's multipliers.
 """
 
 from pathlib import Path
@@ -82,7 +83,7 @@ def layer_widths(model: PreTrainedModel) -> list[tuple[int, int, int]]:
 
 def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int]]) -> str:
     """Return llama.cpp's name for the architecture; UserError, naming the reason, if it has none."""
-    config, uniform = model.config, len(set(widths)) == 1
+    config, uniform = model.config, len(set(widths)) == 1 and all(widths[0])  # a width of 0 is of what a layer lacks
     family = family_of(config)
     if family.gguf is None:
         raise UserError(
@@ -103,6 +104,12 @@ def choose_architecture(model: PreTrainedModel, widths: list[tuple[int, int, int
             f"{family.layers}.0.{family.attention.module}.{family.attention.query_norm}.weight: llama.cpp "
             "supports query norms only if all layers have one width; set prune.layout = uniform, or export padded"
         )
+    for layer, (heads, _, mlp) in enumerate(widths):
+        if not mlp or not (heads or layer):
+            raise UserError(
+                f"skip of layer {layer} in config.json: llama.cpp's `deci` has no layer without an MLP, and no first "
+                "layer without attention; export padded or safetensors instead"
+            )
     return family.gguf if uniform else "deci"
 
 

@@ -25,6 +25,7 @@ RAGGED = (  # config keys that a plain model lacks or sets differently
     "output_bias",
     "head_matrices",
     "head_counts",
+    "skipped_modules",
 )
 
 
@@ -51,6 +52,8 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
         heads, kv_heads, _ = layer_widths(model)[index]
         part = {name: tensors[prefix + name] for name in layer.state_dict()}
         tensors |= {prefix + name: each for name, each in pad_mlp(part, mlp, family.mlp).items()}
+        if not kv_heads:
+            continue
         shape = (kv_heads, heads // kv_heads, head_dim)
         attention = pad_attention(part, shape, groups, group_size, family.attention)
         tensors |= {prefix + name: each for name, each in attention.items()}
@@ -62,6 +65,9 @@ def pad(model: PreTrainedModel) -> PreTrainedModel:
             f"{extra[0]} has no place in a {family.model_class}; set prune.update "
             "to one that adds no bias, or export safetensors"
         )
+    for name, absent in plain.state_dict().items():  # of an attention or an MLP that is gone: zeros add nothing
+        if name not in tensors:
+            tensors[name] = torch.zeros(absent.shape, dtype=model.dtype, device=model.device)
     plain.load_state_dict(tensors, assign=True)
     plain.tie_weights()
     Parts(plain).rotary, Parts(plain).embedding_scale = parts.rotary, parts.embedding_scale
@@ -75,7 +81,7 @@ def padded_widths(model: PreTrainedModel) -> tuple[int, int, int]:
     transformers wants a number of query heads that divides hidden_size: there may be more of them than any layer has.
     """
     widths, hidden = layer_widths(model), model.config.hidden_size
-    groups, group_size = max(kv for _, kv, _ in widths), max(heads // kv for heads, kv, _ in widths)
+    groups, group_size = max(kv for _, kv, _ in widths), max(heads // kv for heads, kv, _ in widths if kv)
     fitting = [
         (heads, kv) for heads in range(groups * group_size, hidden + 1) if hidden % heads == 0
         for kv in range(groups, heads // group_size + 1) if heads % kv == 0

@@ -150,6 +150,17 @@ class Architecture:
         return [path(half.module, half.output) for half in (self.attention, self.mlp)]
 
     @property
+    def skipped_modules(self) -> dict[str, list[str]]:
+        """What goes with a whole attention or MLP, named in a layer: the module, then its norms.
+
+        Without an MLP that is not a module of its own, or whose norm is the attention's too.
+        """
+        halves: dict[str, Attention | Mlp] = {} if self.parallel else {"attention": self.attention}
+        if isinstance(self.mlp, Mlp) and self.mlp.module and not self.parallel:
+            halves["mlp"] = self.mlp
+        return {kind: [half.module, *filter(None, (half.norm, half.after))] for kind, half in halves.items()}
+
+    @property
     def head_matrices(self) -> dict[str, int]:
         """The attention's matrices, named in a layer, and the dimension that heads lie along."""
         names = self.attention

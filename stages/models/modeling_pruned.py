@@ -9,6 +9,8 @@ num_key_value_heads, intermediate_size.
 fill the hidden size: a layer is built with so many heads, and then cut down to its own; `head_counts` names the
 attributes of its modules that say how many there are.
 `output_bias` lists matrices, by their names in a layer, that have a bias which the architecture has no key for.
+`skip`, the standard entry of a layer for what it lacks, lists attention, mlp or both; `skipped_modules` names what goes
+with each: the module, then its norms. Such a layer has no weights for them, and no keys and values in the cache.
 
 The classes are named after those that they extend: PrunedLlamaForCausalLM, PrunedQwen3Config. They are made when first
 asked for, alike for every architecture.
@@ -35,6 +37,33 @@ class AnyHeads:
         """Check what all architectures share: Phi-3 takes hidden_size / heads for the size of a head."""
         transformers.PreTrainedConfig.validate_rope(self)  # type: ignore[arg-type] # the classes below are configs
 
+    @property
+    def kv_sharing_modes(self):
+        """Let transformers' caches keep nothing for layers without attention, as for those that share another's."""
+        skips = ["attention" in getattr(each, "skip", []) for each in self.per_layer_config]  # type: ignore[attr-defined]
+        return ["reuse" if skipped else None for skipped in skips] if any(skips) else None
+
+
+class Skipped(nn.Module):
+    """Stands for an attention or an MLP that is gone: adds nothing to the residual stream."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, hidden_states, *args, **kwargs):
+        """Return zeros, with no attention weights beside them where it stands for an attention."""
+        nothing = torch.zeros_like(hidden_states)
+        return (nothing, None) if self.kind == "attention" else nothing
+
+
+def skip(layer, kind, names):
+    """Take the attention or MLP of `layer` out: the module, the first of `names`, and its norms, the others."""
+    module, *norms = names
+    layer.set_submodule(module, Skipped(kind))
+    for norm in norms:
+        layer.set_submodule(norm, nn.Identity())
+
 
 class OwnLayers(PreTrainedModel):
     """A decoder that builds every layer from its own entry of `config.per_layer_config`."""
@@ -48,12 +77,21 @@ class OwnLayers(PreTrainedModel):
         )
         for layer in decoder.layers:
             for name in getattr(config, "output_bias", []):
-                linear = layer.get_submodule(name)
-                linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
+                if not isinstance(layer.get_submodule(name.rpartition(".")[0]), Skipped):
+                    linear = layer.get_submodule(name)
+                    linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
         self.post_init()
 
+    @classmethod
+    def own_layer(cls, layer_class, config, index):
+        """Return layer `index` with the widths of its own `config`, and without what that skips."""
+        layer = cls.wide_layer(layer_class, config, index)
+        for kind in getattr(config, "skip", []):
+            skip(layer, kind, config.skipped_modules[kind])
+        return layer
+
     @staticmethod
-    def own_layer(layer_class, config, index):
+    def wide_layer(layer_class, config, index):
         """Return layer `index` with the widths of its own `config`."""
         matrices = getattr(config, "head_matrices", None)
         if not matrices:

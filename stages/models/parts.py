@@ -33,6 +33,16 @@ class Half:
     after: Any  # the norm of the result, the identity where there is none
     scale: float  # what the result is multiplied by
 
+    @property
+    def skipped(self) -> bool:
+        """Whether the layer has no such half: there are no matrices, and what is added to the stream is zero."""
+        return isinstance(self.module, modeling_pruned.Skipped)
+
+    @property
+    def columns(self) -> int:
+        """The columns of the output matrix."""
+        return 0 if self.skipped else self.output.in_features
+
     def result(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return what is added to the residual stream when the output matrix reads `inputs`."""
         result = self.after(self.output(inputs))
@@ -42,6 +52,8 @@ class Half:
 def half(layer: nn.Module, names: Attention | Mlp, scale: float) -> Half:
     """Return the half of `layer` that has these names."""
     module = layer.get_submodule(names.module)
+    if isinstance(module, modeling_pruned.Skipped):
+        return skipped_half(module, names.output, scale)
     linears: dict[str, Any] = {name: module.get_submodule(name) for name in (*names.inputs, names.output)}
     pairs = []
     if isinstance(names, Attention) and names.query_norm and names.key_norm:
@@ -73,6 +85,12 @@ def half(layer: nn.Module, names: Attention | Mlp, scale: float) -> Half:
         after=layer.get_submodule(names.after) if names.after else nn.Identity(),
         scale=scale,
     )
+
+
+def skipped_half(module: nn.Module, output: str, scale: float) -> Half:
+    """Return the half of a layer that lacks it, `module` standing in its place."""
+    stream: Any = nn.Identity()  # what the module puts out, zeros, is the result
+    return Half(module, nn.Identity(), {}, [], [], 0, (), {}, False, [], stream, output, nn.Identity(), scale)
 
 
 def sections_of(names: Attention | Mlp, rows: int, read: int) -> tuple[int, ...]:
@@ -172,7 +190,12 @@ class Parts:
     @property
     def head_dim(self) -> int:
         """The size of an attention head."""
-        return getattr(self.attention(self.layers[0]).module, self.family.attention.head_dim)
+        halves = (self.attention(layer) for layer in self.layers)
+        return getattr(next(half for half in halves if not half.skipped).module, self.family.attention.head_dim)
+
+    def skip(self, layer: int, kind: str) -> None:
+        """Take the whole attention or MLP of a layer out, with its norms."""
+        modeling_pruned.skip(self.layers[layer], kind, self.family.skipped_modules[kind])
 
     def attention(self, layer: nn.Module) -> Half:
         """Return the attention of a decoder layer."""
@@ -241,11 +264,11 @@ class Parts:
 
     @property
     def widths(self) -> list[dict[str, int]]:
-        """The widths of every layer, read from its weights and keyed as in config.json."""
+        """The widths of every layer, read from its weights and keyed as in config.json; 0 for what it lacks."""
         head_dim = self.head_dim
         return [
             {
-                "num_attention_heads": attention.output.in_features // head_dim,
+                "num_attention_heads": attention.columns // head_dim,
                 "num_key_value_heads": attention.rows // head_dim,
                 **self.mlp_widths(layer),
             }
@@ -265,7 +288,7 @@ class Parts:
         names = self.family.mlp
         if isinstance(names, Experts):
             return self.mixture(layer).width
-        return self.mlp(layer).output.in_features
+        return self.mlp(layer).columns
 
 
 def family_of(config: PreTrainedConfig) -> Architecture:

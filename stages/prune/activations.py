@@ -181,12 +181,13 @@ class Activations:
     def cut(self, columns: torch.Tensor) -> None:
         """Keep of what the output matrix reads the `columns` that it has been cut down to.
 
-        Where one norm divides all heads, what is left is another without the others, and is computed again. A mixture
-        reads the same whatever its experts lose.
+        Where one norm divides all heads, what is left is another without the others, and is computed again; so is what
+        stands for a half that loses all. A mixture reads the same whatever its experts lose.
         """
         if isinstance(self.half, Mixture):
             return
-        self.caught = [] if self.half.together else [each[..., columns.to(each.device)] for each in self.caught]
+        anew = self.half.together or not len(columns)
+        self.caught = [] if anew else [each[..., columns.to(each.device)] for each in self.caught]
 
 
 @torch.no_grad()

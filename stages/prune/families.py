@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 def check_family(params: PruneParams, model_type: str) -> None:
     """Raise UserError where a model of this `model_type`, one of FAMILIES or its pruned class, cannot be pruned so."""
     family, chosen = FAMILIES[model_type.removeprefix(PRUNED)], params.chosen
+    if chosen.allocation == "two_stage" and family.parallel:
+        raise UserError(
+            f"prune.allocation = two_stage is not allowed for model_type = {model_type!r}, whose attention and MLP "
+            "read the same; expected another allocation, such as channels_first"
+        )
     if isinstance(family.mlp, Experts):
         check_mixture(params, model_type)
         return

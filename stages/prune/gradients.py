@@ -148,7 +148,8 @@ def recomputed(model: PreTrainedModel) -> Iterator[None]:
     """
     parts = Parts(model)
     layers = parts.layers
-    dense = [] if parts.has_experts else layers  # the operators of experts are none of PRODUCTS
+    # The operators of experts are none of PRODUCTS.
+    dense = [] if parts.has_experts else [layer for layer in layers if not parts.mlp(layer).skipped]
     # The last product's result is the next layer's input, which is kept anyway.
     again = [parts.mlp(layer).output.weight for layer in dense]
     for layer in dense:

@@ -5,7 +5,7 @@ from stages.prune.block import budget
 from stages.prune.params import PruneParams
 
 # Their divergence is measured on the first windows alone, which only one process has.
-ALONE = ("fisher", "sensitivity", "search")
+ALONE = ("fisher", "sensitivity", "search", "two_stage")
 
 
 def check_shared(params: PruneParams, count: int) -> None:

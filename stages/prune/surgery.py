@@ -90,7 +90,7 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     """
     parts, settings = Parts(model), cut_settings(model)
     widths, plain, pruned = parts.widths, plain_class(parts.family), pruned_class(parts.family)
-    same = all(each == widths[0] for each in widths)
+    same = all(each == widths[0] and all(each.values()) for each in widths)
     if same:
         settings |= widths[0]
     refused = parts.family.heads_divide_hidden_size and settings["hidden_size"] % settings["num_attention_heads"]
@@ -105,9 +105,9 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
                 settings |= {"num_attention_heads": full, "num_key_value_heads": full}
                 settings |= {"head_matrices": parts.family.head_matrices, "head_counts": parts.family.head_counts}
             settings["allow_global_per_layer_attribute_access"] = True
-            settings["per_layer_config"] = {
-                i: each for i, each in enumerate(widths) if any(settings[key] != each[key] for key in each)
-            }
+            settings["per_layer_config"] = per_layer_config(settings, widths)
+            if not all(all(each.values()) for each in widths):
+                settings["skipped_modules"] = parts.family.skipped_modules
             rebuilt = pruned(pruned.config_class(**settings))
     hand_over(model, rebuilt)
     rebuilt.load_state_dict(model.state_dict(), assign=True)
@@ -117,9 +117,19 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     return rebuilt.eval()
 
 
+def per_layer_config(settings: dict[str, Any], widths: list[dict[str, int]]) -> dict[int, dict[str, Any]]:
+    """Return by layer the widths that differ from `settings`, and which half of the layer to skip, of width 0."""
+    entries: dict[int, dict[str, Any]] = {}
+    for i, each in enumerate(widths):
+        own: dict[str, Any] = {key: width for key, width in each.items() if width and width != settings[key]}
+        lacking = {"attention" if key.endswith("_heads") else "mlp" for key, width in each.items() if not width}
+        entries[i] = own | ({"skip": sorted(lacking)} if lacking else {})
+    return {i: entry for i, entry in entries.items() if entry}
+
+
 def cut_settings(model: PreTrainedModel) -> dict[str, Any]:
     """Return the config's settings with those that all layers share as the weights have them."""
-    dropped = ("per_layer_config", "auto_map", "model_type", "architectures")
+    dropped = ("per_layer_config", "skipped_modules", "auto_map", "model_type", "architectures")
     settings = {key: value for key, value in model.config.to_dict().items() if key not in dropped}
     parts = Parts(model)
     settings["head_dim"] = parts.head_dim

@@ -40,6 +40,7 @@ class Prunable:
     half: Any = None  # the attention or the MLP
     counts: tuple[tuple[str, int], ...] = ()  # attributes of it, and how many times the number of units each holds
     mixture: Mixture | None = None  # that the module is an expert of
+    rest: int = 0  # parameters that the attention or the MLP has beside its units, its norms included
 
     @property
     def name(self) -> str:
@@ -100,8 +101,11 @@ def make_module(layer: int, kind: Kind, width: int, half: Half) -> Prunable:
     size = sum(linear.weight.numel() for linear, _ in matrices)
     size += sum(linear.bias.numel() for linear, dim in matrices if dim == 0 and linear.bias is not None)
     size += sum(norm.weight.numel() for norm in half.unit_norms)
-    norms, counts = tuple(half.unit_norms), tuple(half.counts.items())
-    return Prunable(layer, kind, units, width, size // units, matrices, norms, half.sections, half.module, counts)
+    whole = sum(each.numel() for part in (half.module, half.norm, half.after) for each in part.parameters())
+    return Prunable(
+        layer, kind, units, width, size // units, matrices, tuple(half.unit_norms), half.sections, half.module,
+        tuple(half.counts.items()), rest=whole - size,
+    )  # fmt: skip
 
 
 def expert_modules(layer: int, mixture: Mixture) -> list[Prunable]:
@@ -115,20 +119,20 @@ def expert_modules(layer: int, mixture: Mixture) -> list[Prunable]:
 
 
 def block_modules(model: PreTrainedModel, attention_layers: Iterable[int], mlp_layers: Iterable[int]) -> list[Prunable]:
-    """Return the prunable modules of `model`, by layer, attention before MLP or experts.
+    """Return the prunable modules of `model`, by layer, attention before MLP or experts, without those it lacks.
 
     In grouped-query attention key/value head j serves query heads j*n_rep .. (j+1)*n_rep-1 (repeat_interleave), so a
     plain split of q's rows and o's columns into as many parts as there are key/value heads pairs them as the model.
     """
     attention, mlp, parts = set(attention_layers), set(mlp_layers), Parts(model)
-    modules = []
+    modules, head_dim = [], parts.head_dim
     for index, layer in enumerate(parts.layers):
-        if index in attention:
-            modules.append(make_module(index, "attention", parts.head_dim, parts.attention(layer)))
+        if index in attention and not (half := parts.attention(layer)).skipped:
+            modules.append(make_module(index, "attention", head_dim, half))
         if index in mlp and parts.has_experts:
             modules += expert_modules(index, parts.mixture(layer))
-        elif index in mlp:
-            modules.append(make_module(index, "mlp", 1, parts.mlp(layer)))
+        elif index in mlp and not (half := parts.mlp(layer)).skipped:
+            modules.append(make_module(index, "mlp", 1, half))
     return modules
 
 

@@ -126,6 +126,8 @@ def test_a_broken_file_is_refused_by_name(damage, tmp_path):
         (lambda: ragged_llama([(1, 32)]), "q4_0", "model.layers.0.self_attn.o_proj.weight has rows of 16.*gguf-f16"),
         (lambda: ragged_llama([(2, 32)], hidden=48), "q8_0", "embed_tokens.weight has rows of 48.*hidden_size"),
         (lambda: ragged_llama([(1, 8)], vocab=200), "f32", "embeddings have 200 rows.* id 299"),
+        (lambda: ragged_llama([(0, 24), (1, 24)]), "f32", "skip of layer 0 in config.json.*no first layer without"),
+        (lambda: ragged_llama([(1, 24), (1, 0)]), "f32", "skip of layer 1 in config.json.*no layer without an MLP"),
         (lambda: tiny_family("smollm3", vocab=300), "f32", "model_type = 'smollm3'.* no architecture in llama.cpp"),
     ],
 )

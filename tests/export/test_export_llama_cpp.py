@@ -48,6 +48,7 @@ def export(model, tokenizer, kind, folder):
     [
         {"widths": RAGGED, "tied": True},
         {"widths": RAGGED, "tied": False, "bias": True},
+        {"widths": [(2, 32), (0, 32), (1, 64), (0, 96)], "bias": True},
         {"widths": UNIFORM, "tied": False, "group_size": 1},
         {"widths": UNIFORM, "tied": True, "bias": True},
         {"widths": UNIFORM, "rope": LLAMA3_ROPE},

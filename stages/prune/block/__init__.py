@@ -1,11 +1,29 @@
 """Structure block: units are MLP channels and key/value heads, with the query heads that read them."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.prune.choices import names
-from stages.prune.structure import Structure
+from stages.prune.structure import Structure, refuse
+
+if TYPE_CHECKING:
+    from stages.prune.params import PruneParams
 
 HERE = Path(__file__).parent
+
+
+def check(params: PruneParams) -> None:
+    """Raise ValueError unless allocation two_stage, which removes whole attentions, has one budget for all, once."""
+    if params.chosen.allocation != "two_stage":
+        return
+    expected = {"iterative_steps": 1, "layout": "free"} | ({} if params.joint else {"ratio_of": "parameters"})
+    for key, value in expected.items():
+        if getattr(params, key) != value:
+            refuse(f"{key} = {getattr(params, key)}", "allocation = two_stage", str(value))
+
+
 BLOCK = Structure(
     takes={
         "criterion": sorted([*names(HERE.parent / "criteria"), *names(HERE / "criteria")]),
@@ -13,5 +31,6 @@ BLOCK = Structure(
         "update": names(HERE / "update"),
     },
     idle={"pattern": None},
-    unstreamed={"criterion": ["taylor"], "allocation": ["fisher", "sensitivity", "search"]},
+    unstreamed={"criterion": ["taylor"], "allocation": ["fisher", "sensitivity", "search", "two_stage"]},
+    check=check,
 )

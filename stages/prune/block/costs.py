@@ -38,10 +38,16 @@ class Costs:
     limit: float
     scale: float
     unit: str
+    units: list[int]  # of each module
+    rests: list[float]  # what each module takes beside its units, which goes with the last of them
 
     def less(self, counts: list[int]) -> float:
         """Return what the model costs once counts[i] units of module i are gone."""
-        return self.total - sum(price * count for price, count in zip(self.prices, counts, strict=True))
+        return self.total - sum(self.saved(i, count) for i, count in enumerate(counts))
+
+    def saved(self, i: int, count: int) -> float:
+        """Return what `count` units of module i take."""
+        return self.prices[i] * count + (self.rests[i] if count == self.units[i] else 0)
 
 
 def costs_of(params: PruneParams, model: PreTrainedModel, modules: list[Prunable], before: int) -> Costs:
@@ -49,24 +55,30 @@ def costs_of(params: PruneParams, model: PreTrainedModel, modules: list[Prunable
 
     `before` are the parameters that the ratio is a share of: those of the model without what an update has added to it.
     """
+    units = [module.units for module in modules]
     if params.budget is None:
         total: float = model.num_parameters()
         prices: list[float] = [module.cost for module in modules]
-        return Costs(total, prices, before - int(before * params.ratio), 1, "parameters")
+        rests: list[float] = [module.rest for module in modules]
+        return Costs(total, prices, before - int(before * params.ratio), 1, "parameters", units, rests)
     amount, unit = budget.parse(params.budget)
     scale, measure = budget.UNITS[unit]
-    total, prices = MEASURES[measure](model, modules, params.budget_length)
-    return Costs(total, prices, amount * scale, scale, unit)
+    total, prices, rests = MEASURES[measure](model, modules, params.budget_length)
+    return Costs(total, prices, amount * scale, scale, unit, units, rests)
 
 
-def memory(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
-    """Return the bytes of the model, a tied weight counted once, and of one unit of each module, KV cache included."""
+Measured = tuple[float, list[float], list[float]]  # of the model, of a unit of each module, and of what else it has
+
+
+def memory(model: PreTrainedModel, modules: list[Prunable], length: int) -> Measured:
+    """Return the bytes of the model, a tied weight counted once, and of its modules, KV cache included."""
     item, parts = model.dtype.itemsize, Parts(model)
     tokens = cached_tokens(model, length)
     cached = [2 * tokens[module.layer] * module.width if module.kind == "attention" else 0 for module in modules]
     heads = sum(count * widths["num_key_value_heads"] for count, widths in zip(tokens, parts.widths, strict=True))
     total = item * (model.num_parameters() + 2 * parts.head_dim * heads)
-    return total, [item * (module.cost + each) for module, each in zip(modules, cached, strict=True)]
+    prices: list[float] = [item * (module.cost + each) for module, each in zip(modules, cached, strict=True)]
+    return total, prices, [item * module.rest for module in modules]
 
 
 def cached_tokens(model: PreTrainedModel, length: int) -> list[int]:
@@ -80,8 +92,8 @@ def cached_tokens(model: PreTrainedModel, length: int) -> list[int]:
     return [min(length, windows.get(index, length + 1) - 1) for index in range(len(Parts(model).layers))]
 
 
-def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
-    """Return the MACs of the model and of one unit of each module; a bias adds one per output, as in `profile`."""
+def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> Measured:
+    """Return the MACs of the model and of its modules; a bias adds one per output, as in `profile`."""
     linears = [each for each in model.modules() if isinstance(each, nn.Linear)]
     weights = sum(parameter.numel() for linear in linears for parameter in linear.parameters())
     parts = Parts(model)
@@ -95,12 +107,16 @@ def macs(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[
         module.output.in_features // module.units if module.kind == "attention" else 0  # of one unit's query heads
         for module in modules
     ]
-    pairs = zip(modules, queries, strict=True)
-    return total, [length * module.cost * module.passed + 2 * length**2 * each for module, each in pairs]
+    prices = [
+        length * module.cost * module.passed + 2 * length**2 * each
+        for module, each in zip(modules, queries, strict=True)
+    ]
+    biases = [module.output.bias for module in modules]
+    return total, prices, [0 if bias is None else length * bias.numel() for bias in biases]
 
 
-def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> tuple[float, list[float]]:
-    """Return the nanoseconds that the model takes for a token, and those that one unit of each module takes of it."""
+def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> Measured:
+    """Return the nanoseconds that the model takes for a token, and those of its modules, taken to be in their units."""
     prompt = torch.zeros(1, length, dtype=torch.int64, device=model.device)
     decode_time(model, prompt)  # without one-time set-up of the libraries
     slopes, total = {}, 0.0
@@ -114,7 +130,7 @@ def latency(model: PreTrainedModel, modules: list[Prunable], length: int) -> tup
         total = median(times[max(times)])
         line = np.polyfit(list(times), [median(each) for each in times.values()], 1) if len(times) > 1 else [0.0]
         slopes[kind] = max(0.0, float(line[0]))
-    return total, [slopes[module.kind] for module in modules]
+    return total, [slopes[module.kind] for module in modules], [0.0] * len(modules)
 
 
 @torch.no_grad()

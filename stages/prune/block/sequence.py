@@ -6,6 +6,7 @@ import torch
 
 from stages.common.progress import progress
 from stages.models.paging import each_in_memory
+from stages.models.parts import Parts
 from stages.prune.activations import Activations
 from stages.prune.block.task import Task
 from stages.prune.block.update import Update, update
@@ -41,18 +42,30 @@ def visit_modules(
 
 
 def cut_modules(task: Task, counts: list[int]) -> None:
-    """Remove counts[i] units from module i of `task` for good, those of the lowest scores, and update the rest."""
+    """Remove counts[i] units from module i of `task` for good, those of the lowest scores, and update the rest.
+
+    A module that loses all of its units goes as a whole.
+    """
     by, then = criterion(task.params.chosen.criterion), update(task.params.chosen.update)
     if then.needs == "nothing" and not isinstance(by, ActivationCriterion):  # nothing looks at the windows on their way
         scores = task.scores  # all of them, before the first module is cut
         for module, count, score in zip(each_in_memory(task.model, task.modules), counts, scores, strict=True):
-            keep_units(module, strongest(score, count))
+            keep_or_skip(task, module, strongest(score, count))
         return
 
     def cut(i: int, module: Prunable, inputs: Inputs, score: torch.Tensor) -> None:
         keep = strongest(score, counts[i])
-        then.update(module, keep, inputs)
+        if len(keep):
+            then.update(module, keep, inputs)
         inputs.activations.cut(module.columns(keep))
-        keep_units(module, keep)
+        keep_or_skip(task, module, keep)
 
     then.finish(visit_modules(task, cut, then, "pruning", then.receive))
+
+
+def keep_or_skip(task: Task, module: Prunable, keep: torch.Tensor) -> None:
+    """Cut `module` down to the units `keep`, or take it out where there are none."""
+    if len(keep):
+        keep_units(module, keep)
+    else:
+        Parts(task.model).skip(module.layer, module.kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -27,6 +27,16 @@ class Task:
     ratio: float
     costs: Costs  # of the modules in `original`; count under `ratio_of: parameters` and with a budget
     excess: float  # of those, what has still to go
+
+    def of(self, places: list[int], excess: float) -> Task:
+        """Return the task of removing `excess` from the modules at `places` alone."""
+        prices, units, rests = self.costs.prices, self.costs.units, self.costs.rests
+        costs = replace(
+            self.costs,
+            prices=[prices[i] for i in places], units=[units[i] for i in places], rests=[rests[i] for i in places],
+        )  # fmt: skip
+        original, modules = [self.original[i] for i in places], [self.modules[i] for i in places]
+        return replace(self, original=original, modules=modules, costs=costs, excess=excess)
 
     @cached_property
     def scores(self) -> list[torch.Tensor]:

@@ -33,7 +33,7 @@ def matrices_of(model: PreTrainedModel) -> Matrices:
     parts = Parts(model)
     matrices: list[Any] = [(parts.embeddings, 1)]  # shaped like a matrix that reads: (vocabulary, hidden)
     for layer in parts.layers:
-        for half in (parts.attention(layer), parts.mlp(layer)):
+        for half in halves_of(parts, layer):
             matrices += [*((linear, 1) for linear in half.inputs.values()), (half.output, 0)]
     head = [] if model.config.tie_word_embeddings else [(model.get_output_embeddings(), 1)]
     return (*matrices, *head)
@@ -48,7 +48,12 @@ def norms(model: PreTrainedModel) -> list[Any]:
 
 def halves(parts: Parts) -> list[Half]:
     """Return the halves of all layers, in order."""
-    return [half for layer in parts.layers for half in (parts.attention(layer), parts.mlp(layer))]
+    return [half for layer in parts.layers for half in halves_of(parts, layer)]
+
+
+def halves_of(parts: Parts, layer: nn.Module) -> list[Half]:
+    """Return the halves that a layer has, attention first."""
+    return [half for half in (parts.attention(layer), parts.mlp(layer)) if not half.skipped]
 
 
 @torch.no_grad()

@@ -43,6 +43,8 @@ def input_groups(model: PreTrainedModel, params: PruneParams) -> Iterator[InputG
 
 
 def groups_of(layer: int, kind: Kind, half: Half) -> Iterator[InputGroup]:
-    """Yield what reads the residual stream, and what writes to it."""
+    """Yield what reads the residual stream, and what writes to it, unless the layer lacks the half."""
+    if half.skipped:
+        return
     yield InputGroup(layer, kind, half.inputs)
     yield InputGroup(layer, kind, {half.output_name: half.output})

@@ -59,7 +59,7 @@ def test_the_ratio_of_parameters_is_met_to_within_one_portion_by_every_allocatio
     assert abs(metrics["ratio_actual"] - 0.3) * metrics["parameters_before"] < portion
 
 
-@pytest.mark.parametrize("name", BLOCK.takes["allocation"])
+@pytest.mark.parametrize("name", [name for name in BLOCK.takes["allocation"] if name != "two_stage"])
 @pytest.mark.parametrize("ratio_of", ["groups", "parameters"])
 def test_a_uniform_layout_is_a_plain_llama_with_every_allocation(name, ratio_of, windows):
     params = prune_params(

@@ -15,7 +15,7 @@ class Allocation(ABC):
 
     @abstractmethod
     def counts(self, task: Task) -> list[int]:
-        """Return how many units each module of `task` gives; every module keeps one.
+        """Return how many units each module of `task` gives; one that gives all is removed as a whole.
 
         Raises UserError when the ratio or the budget is out of reach.
         """
