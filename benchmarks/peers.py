@@ -1,0 +1,154 @@
+"""Beside the peers' own code: python benchmarks/peers.py --base DIR [--wanda CLONE] [--only NAME ...] [--table]
+
+Prunes the checkpoint DIR by our methods, and by those of the peers whose clones are given (--wanda, --svdllm,
+--slicegpt), on the same 64 windows of 128 tokens of WikiText2's validation text; perplexity on the first 16 windows of
+1,024 tokens of WikiText2's test and PTB's validation text, with forward passes in bfloat16 where that is fast. Our
+heads and channels are also calibrated so, all else in float32. Each pruning runs in a process of its own; its CPU
+seconds are of the pruning alone, its peak of resident memory from the start of the process. Each result is a line of
+--results with the loss of every window; a later run measures only what is missing there. Prints a table, and ours minus
+theirs with 95 % intervals over the windows. benchmarks/peers.md says how the other peers were run.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# No torch here: Linux counts the memory of the process that starts another into the other's peak.
+from scipy.stats import t as student  # noqa: E402 - the path has to be there first
+from tabulate import tabulate  # noqa: E402
+
+TEXTS = ("wikitext2_tokenised", "ptb")
+HEAD = ["tool", "method", "size", "seed", "parameters kept", "WikiText2", "PTB", "CPU seconds", "peak MiB"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pruning: whose code, its method, the size it leaves, and what our params say of it."""
+
+    tool: str
+    method: str
+    size: str
+    params: dict[str, Any] = field(default_factory=dict, hash=False)
+    seed: int = 42
+
+    @property
+    def name(self) -> str:
+        """The name in results and on the command line."""
+        return f"{self.tool} {self.method} {self.size} {self.seed}"
+
+
+def sparse(tool: str) -> list[Run]:
+    """Return half of all single weights at zero, by every method and both patterns."""
+    runs = []
+    for method, pattern in (("wanda", "row"), ("sparsegpt", "matrix"), ("magnitude", "matrix")):
+        layers = {"ratio": 0.5, "ratio_of": "groups", "attention_layers": [0, 30], "mlp_layers": [0, 30]}
+        runs += [Run(tool, method, size, layers | {"pattern": size}) for size in (pattern, "2:4")]
+    return runs
+
+
+def block(method: str, kept: float, seed: int = 42, **params: Any) -> Run:
+    """Return a pruning of heads and channels that leaves `kept` of the parameters, as benchmarks/real_model.py does."""
+    layers = {"ratio": 1 - kept, "ratio_of": "parameters", "attention_layers": [2, 28], "mlp_layers": [2, 28]}
+    return Run("ours", method, f"{kept:.4f}", layers | {"precision": "auto"} | params, seed)
+
+
+LLM_PRUNERS = 1 - 30_356_352 / 134_515_008  # what LLM-Pruner leaves of the model at its ratio of 0.3282
+RUNS = [
+    *(run for pair in zip(sparse("ours"), sparse("wanda"), strict=True) for run in pair),
+    *(block("best", 0.8, seed) for seed in (42, 43, 44)),
+    *(block(method, LLM_PRUNERS) for method in ("best", "taylor")),
+    *(block(method, kept) for kept in (0.7, 0.6) for method in ("best", "obs_realign")),
+    Run("svdllm", "whitening", "0.8000", {"ratio": 0.747}),  # of the layers' parameters: 0.8 of all
+    Run("slicegpt", "rotate_and_slice", "0.8000", {"width": 354}),  # of 576; with its head and rotations 0.8 of all
+]
+PEERS = {
+    "wanda": "locuslab/wanda",
+    "svdllm": "AIoT-MLSys-Lab/SVD-LLM",
+    "slicegpt": "microsoft/TransformerCompression",
+}
+
+
+def main() -> None:
+    """Measure what is missing and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, help="checkpoint to prune; needed unless --table")
+    for tool, name in PEERS.items():
+        parser.add_argument(f"--{tool}", type=Path, metavar="CLONE", help=f"clone of {name}; not measured without")
+    parser.add_argument("--only", nargs="+", default=[run.name for run in RUNS], metavar="NAME", help="of the results")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results/peers.jsonl", help="see above")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    options = parser.parse_args()
+    if unknown := set(options.only) - {run.name for run in RUNS}:
+        parser.error(f"--only {sorted(unknown)}; expected some of: {', '.join(run.name for run in RUNS)}")
+    if not options.table:
+        measure(options)
+    found = read_rows(options.results)
+    print(results_table(found), end="\n\n")
+    print(pairs_table(found))
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Append to the results the runs that they lack."""
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    clones = {"ours": ROOT} | {tool: getattr(options, tool) for tool in PEERS}
+    for run in RUNS:
+        if run.name in options.only and clones[run.tool] and run.name not in read_rows(options.results):
+            job = {"base": str(options.base), "clone": str(clones[run.tool]), **vars(run)}
+            command = [sys.executable, str(ROOT / "benchmarks/peers_measure.py"), json.dumps(job)]
+            row = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+            with options.results.open("a") as file:
+                file.write(json.dumps({"name": run.name} | row) + "\n")
+
+
+def read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """Return the results by name, none where there is no such file."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return {row["name"]: row for row in map(json.loads, lines)}
+
+
+def results_table(found: dict[str, dict[str, Any]]) -> str:
+    """Return a row for every run that is measured."""
+    rows = []
+    for run in RUNS:
+        if row := found.get(run.name):
+            quality = [f"{math.exp(mean(row['losses'][text])):.2f}" for text in TEXTS]
+            kept = f"{row['parameters_nonzero'] / row['parameters_before']:.4f}"
+            rows.append([run.tool, run.method, run.size, run.seed, kept, *quality, row["cpu_seconds"], row["peak_mib"]])
+    return tabulate(rows, HEAD, "pipe", disable_numparse=True)
+
+
+def pairs_table(found: dict[str, dict[str, Any]]) -> str:
+    """Return ours minus theirs: log-perplexity with its 95 % interval over windows, and CPU seconds over theirs."""
+    rows = []
+    for ours, theirs in zip(sparse("ours"), sparse("wanda"), strict=True):
+        a, b = found.get(ours.name), found.get(theirs.name)
+        if a and b:
+            quality = [difference(a["losses"][text], b["losses"][text]) for text in TEXTS]
+            rows.append([ours.method, ours.size, *quality, f"{a['cpu_seconds'] / b['cpu_seconds']:.2f}"])
+    return tabulate(rows, ["ours minus theirs", "size", *TEXTS, "CPU, times theirs"], "pipe", disable_numparse=True)
+
+
+def difference(ours: list[float], theirs: list[float]) -> str:
+    """Return the mean difference of the windows' losses with its 95 % interval, and whether ours loses no more."""
+    pairs = [a - b for a, b in zip(ours, theirs, strict=True)]
+    middle, count = mean(pairs), len(pairs)
+    error = math.sqrt(sum((each - middle) ** 2 for each in pairs) / (count - 1) / count)
+    reach = float(student.ppf(0.975, count - 1)) * error
+    return f"{middle:+.4f} ± {reach:.4f}, {'met' if middle <= reach else 'missed'}"
+
+
+def mean(values: list[float]) -> float:
+    """Return the mean."""
+    return sum(values) / len(values)
+
+
+if __name__ == "__main__":
+    main()
