@@ -44,6 +44,9 @@ METHODS = {
     "obs_realign": {"method": "obs_realign", "allocation": None},
     "best": {"method": "best", "allocation": None},
     "best, fisher": {"method": "best", "allocation": "fisher"},
+    "channel_taylor": {"method": "channel_taylor", "allocation": None},
+    "channel_pca": {"method": "channel_pca", "allocation": None},
+    "channel_realign": {"method": "channel_realign", "allocation": None},
 }
 HEAD = ["method", "parameters kept", "WikiText2", "PTB", "CPU seconds", "to taylor's", "peak MiB"]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stages.common.errors import UserError
 from stages.models.architecture import Architecture, Experts
 from stages.models.families import FAMILIES, PRUNED
+from stages.prune.channel import CHANNEL
 
 if TYPE_CHECKING:
     from stages.prune.params import PruneParams
@@ -33,11 +34,17 @@ def check_family(params: PruneParams, model_type: str) -> None:
             f"prune.structure = channel is not allowed for model_type = {model_type!r}, whose norms subtract the mean "
             "over all channels; expected one of: block, layer, weight"
         )
-    if chosen.update == "realign" and has_norms_after(family):
-        raise UserError(
-            f"prune.update = realign is not allowed for model_type = {model_type!r}, which has norms between the "
-            "output matrices and the residual stream; expected one of: none, bias, refit"
+    if has_norms_after(family):
+        beside = (
+            f"is not allowed for model_type = {model_type!r}, which has norms between the output matrices and the "
+            "residual stream"
         )
+        if chosen.criterion == "pca":
+            expected = [name for name in CHANNEL.takes["criterion"] if name != "pca"]
+            raise UserError(f"prune.criterion = pca {beside}; expected one of: {', '.join(expected)}")
+        if chosen.update == "realign":
+            expected = ["none"] if chosen.structure == "channel" else ["none", "bias", "refit"]
+            raise UserError(f"prune.update = realign {beside}; expected one of: {', '.join(expected)}")
 
 
 def check_mixture(params: PruneParams, model_type: str) -> None:

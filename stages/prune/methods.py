@@ -50,6 +50,8 @@ METHODS = {
     "channel_l2": Method("channel", "l2", "uniform", "none"),
     "channel_norm": Method("channel", "activation_norm", "uniform", "none"),
     "channel_random": Method("channel", "random", "uniform", "none"),
+    "channel_pca": Method("channel", "pca", "uniform", "none"),
+    "channel_realign": Method("channel", "pca", "uniform", "realign"),
     "reap": Method("expert", "reap", "uniform", "none"),
     "expert_frequency": Method("expert", "frequency", "uniform", "none"),
     "expert_taylor": Method("expert", "taylor", "uniform", "none"),

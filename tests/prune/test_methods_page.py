@@ -23,18 +23,19 @@ EXPLAINED = {
     "Updates": BLOCK.takes["update"],
     "Single weights": [*WEIGHT.takes["criterion"], *WEIGHT.takes["update"], "row", "matrix", "n:m"],
     "Whole layers": LAYER.takes["criterion"],
-    "The hidden size": CHANNEL.takes["criterion"],
+    "The hidden size": [*CHANNEL.takes["criterion"], *CHANNEL.takes["update"]],
     "Experts": [*EXPERT.takes["criterion"], *EXPERT.takes["allocation"]],
 }
 FOLDERS = (
     "criteria",
     *("block.criteria", "block.allocation", "block.update"),
-    *("weight.criteria", "weight.update", "layer.criteria", "expert.criteria"),
+    *("weight.criteria", "weight.update", "layer.criteria", "expert.criteria", "channel.criteria", "channel.update"),
 )
 OF_NO_PAPER = {
     "block.allocation.channels_first",
     "block.allocation.uniform",
     "block.update.none",
+    "channel.update.none",
     "expert.criteria.l2",
     "layer.criteria.first",
     "weight.update.none",

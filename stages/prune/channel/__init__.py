@@ -18,11 +18,13 @@ def check(params: PruneParams) -> None:
         refuse("grouping = prod", "structure = channel", "one of: sum, mean, max, first")
 
 
+HERE = Path(__file__).parent
+DIRECTIONS = names(HERE / "criteria")  # criteria that rotate the stream
 CHANNEL = Structure(
     takes={
-        "criterion": names(Path(__file__).parent.parent / "criteria"),
+        "criterion": sorted([*names(HERE.parent / "criteria"), *DIRECTIONS]),
         "allocation": ["uniform"],
-        "update": ["none"],
+        "update": names(HERE / "update"),
     },
     idle={"budget": None, "layout": "free", "pattern": None},
     unstreamed={"structure": ["channel"]},

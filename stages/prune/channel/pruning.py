@@ -1,15 +1,21 @@
 """Channel: the hidden size. Removes the least important channels of the residual stream from the whole model.
 
-One set for all layers, since every layer adds to the same stream (as SliceGPT, Ashkboos et al. 2024, and Minitron,
-Muralidharan et al. 2024, cut it). head_dim stays, so heads stay as they are; widths stay alike in all layers. Removing
-channels equals setting them to zero in every matrix that writes to the stream and in the embeddings (keep_channels).
+One set for all layers, since every layer adds to the same stream (as Minitron, Muralidharan et al. 2024, cuts it).
+head_dim stays, so heads stay as they are; widths stay alike in all layers. Removing channels equals setting them to
+zero in every matrix that writes to the stream and in the embeddings (keep_channels). Criterion pca rotates the stream
+first, and update realign solves for the matrices (projection.py).
 """
 
 import torch
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.parts import Parts
+from stages.prune.channel import DIRECTIONS, criteria
+from stages.prune.channel.criteria import DirectionCriterion
 from stages.prune.channel.stream import keep_channels, readings, stream
+from stages.prune.channel.update import channel_update
+from stages.prune.choices import load
 from stages.prune.criteria import MomentCriterion, combined, criterion, score_units
 from stages.prune.params import PruneParams
 from stages.prune.sizes import size_metrics
@@ -29,13 +35,29 @@ def prune(
     before, original = model.num_parameters(), stream(model)
     for step in range(1, params.iterative_steps + 1 if params.ratio else 1):
         left = channels_left(original, before, params.ratio * (step / params.iterative_steps), params)
-        module = stream(model)
-        keep_channels(model, strongest(scores(model, module, windows, params), module.units - left))
+        if left < Parts(model).width:
+            cut(model, left, windows, params)
     return rebuild(model), {
         **size_metrics(model, before, original.units * original.cost, params.ratio),
         "hidden_size_before": original.units,
         "hidden_size": model.config.hidden_size,
     }
+
+
+def cut(model: PreTrainedModel, left: int, windows: torch.Tensor, params: PruneParams) -> None:
+    """Cut the stream of `model` to `left` channels, in place."""
+    chosen = params.chosen
+    if chosen.criterion in DIRECTIONS:
+        directions = load(DirectionCriterion, chosen.criterion, criteria.__name__)
+        channel_update(chosen.update).project(model, directions.basis(model, windows, left), windows)
+        return
+    module = stream(model)
+    keep = strongest(scores(model, module, windows, params), module.units - left)
+    if chosen.update == "none":
+        keep_channels(model, keep)
+    else:
+        basis = torch.eye(module.units, dtype=torch.float64, device=model.device)[:, keep.to(model.device)]
+        channel_update(chosen.update).project(model, basis, windows)
 
 
 def channels_left(original: Prunable, parameters: int, ratio: float, params: PruneParams) -> int:

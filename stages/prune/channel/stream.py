@@ -118,17 +118,28 @@ def keep_channels(model: PreTrainedModel, keep: torch.Tensor) -> None:
         factor = 1.0 if tied and norm is parts.last_norm else grown**0.5
         weight = (norm.weight[keep] + family.norm.offset) * factor - family.norm.offset
         norm.weight = nn.Parameter(weight.to(norm.weight.dtype), requires_grad=False)
-    for half in halves(parts):
-        for matrix, _ in half.input_norms:
-            for parameter in matrix.parameters():
-                parameter.mul_(grown**0.5)
-    for each in model.modules():
-        for name in ("variance_epsilon", "eps"):
-            if hasattr(each, name):
-                setattr(each, name, getattr(each, name) * grown)
+        grow_eps(norm, grown)
+    grow_input_norms(parts, grown)
     assert family.norm.eps_key, "a family without the key has LayerNorms, which are refused before"
     setattr(model.config, family.norm.eps_key, getattr(model.config, family.norm.eps_key) * grown)
     model.config.hidden_size = len(keep)
     if model.config.tie_word_embeddings:
         head = model.get_output_embeddings()
         head.weight, head.in_features = embeddings.weight, len(keep)
+
+
+def grow_eps(norm: Any, factor: float) -> None:
+    """Multiply the eps of a norm by `factor`."""
+    for name in ("variance_epsilon", "eps"):
+        if hasattr(norm, name):
+            setattr(norm, name, getattr(norm, name) * factor)
+
+
+@torch.no_grad()
+def grow_input_norms(parts: Parts, factor: float) -> None:
+    """Let the norms of queries and keys compute what they do, with eps larger by `factor`: what they read grows too."""
+    for half in halves(parts):
+        for matrix, norm in half.input_norms:
+            grow_eps(norm, factor)
+            for parameter in matrix.parameters():
+                parameter.mul_(factor**0.5)

@@ -14,14 +14,14 @@ from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class, pruned_class
 from stages.prune.block.pruning import prune as prune_blocks
-from stages.prune.channel import CHANNEL
+from stages.prune.channel import CHANNEL, DIRECTIONS
 from stages.prune.channel.pruning import channels_left, prune, scores
 from stages.prune.channel.stream import halves, keep_channels, stream
 from stages.prune.gradients import gradients
 from stages.prune.surgery import rebuild
 
 CHANNELED = [name for name in FAMILIES if "channel" not in LIMITS[name.split()[0]]]
-CRITERIA = CHANNEL.takes["criterion"]
+CRITERIA = [name for name in CHANNEL.takes["criterion"] if name not in DIRECTIONS]
 
 
 def channel_params(**changes):
@@ -236,7 +236,7 @@ def test_channels_then_blocks(windows):
             {"allocation": "global"},
             "allocation = global does not go with structure = channel; expected one of: uniform",
         ),
-        ({"update": "refit"}, "update = refit does not go with structure = channel; expected one of: none"),
+        ({"update": "refit"}, "update = refit does not go with structure = channel; expected one of: none, realign"),
         ({"layout": "uniform"}, "layout = uniform does not go with structure = channel; expected free"),
         (
             {"grouping": "prod"},
