@@ -29,6 +29,7 @@ CASES = {
     "sparsegpt": {"pattern": "row"},
     "adapt": {},
     "channel_norm": {"attention_layers": "auto", "mlp_layers": "auto"},
+    "channel_realign": {"attention_layers": "auto", "mlp_layers": "auto"},
     "reap": {},
 }
 PROGRAM = """

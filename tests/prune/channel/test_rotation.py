@@ -216,10 +216,12 @@ def test_realign_of_channels_that_nothing_writes_to_removes_them_alone(windows):
 
 
 @pytest.mark.parametrize("method", ["channel_pca", "channel_realign"])
-@pytest.mark.parametrize("case", ["one token", "constant"])
-def test_degenerate_calibration_gives_a_finite_model(method, case):
+@pytest.mark.parametrize("case", ["one token", "constant", "bfloat16"])
+def test_degenerate_calibration_or_precision_gives_a_finite_model(method, case):
     windows = torch.zeros(1, 2, dtype=torch.int64) if case == "one token" else torch.full((4, 16), 5)
-    pruned, _ = prune(tiny_family("qwen2"), windows, channel_params(method=method))
+    model = tiny_family("qwen2", tied=True)
+    pruned, _ = prune(model.bfloat16() if case == "bfloat16" else model, windows, channel_params(method=method))
+    assert pruned.dtype is (torch.bfloat16 if case == "bfloat16" else torch.float32)
     assert all(torch.isfinite(each).all() for each in [*pruned.parameters(), logits(pruned, windows)])
 
 
