@@ -96,3 +96,12 @@ def test_what_is_longer_than_the_context_is_refused_before_the_model_is_read(sta
         stage(**changes)
     assert str(caught.value) == line
     assert not (tmp_path / "models/pruned").exists()
+
+
+def test_a_rotated_model_is_a_plain_one_of_a_smaller_hidden_size(stage):
+    metrics, layers = stage(method="channel_realign")
+    saved = load_model("models/pruned")
+    assert type(saved).__name__ == "LlamaForCausalLM"
+    assert saved.config.hidden_size == metrics["hidden_size"] == 16
+    assert saved.num_parameters() == metrics["parameters"]
+    assert (layers["mlp_width"] == layers["mlp_width_before"]).all()
