@@ -11,6 +11,10 @@ import pytest
 import yaml
 from helpers import ROOT
 
+from stages.common.errors import UserError
+from stages.common.launch import check_count
+from stages.common.params import RunParams
+
 STAGE = """
 import os, signal, sys, time
 from pathlib import Path
@@ -72,6 +76,14 @@ def test_two_processes_share_and_add_up(tmp_path, start):
     shares = [(tmp_path / f"pid{rank}").read_text().split("\n")[1] for rank in (0, 1)]
     assert shares == ["['a', 'c', 'e']", "['b', 'd']"]
     assert (tmp_path / "metrics/runtime/tune.json").is_file()
+
+
+def test_a_launcher_that_starts_another_number_of_processes_is_refused():
+    run = {"device": "cpu", "threads": 1, "precision": "float32", "sharded": False}
+    for processes in ("auto", 2):
+        check_count(RunParams(processes=processes, **run), 2)
+    with pytest.raises(UserError, match=r"run.processes = 1, but 2 processes were started; expected 2"):
+        check_count(RunParams(processes=1, **run), 2)
 
 
 @pytest.mark.parametrize("mode", FAILURES)

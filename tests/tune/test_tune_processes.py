@@ -16,25 +16,28 @@ from stages.models.checkpoint import load_model
 from stages.tune.__main__ import main
 from stages.tune.params import check_shares
 
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
 
 @pytest.mark.parametrize(
-    ("sharded", "changes"),
+    ("launcher", "sharded", "changes"),
     [
-        (False, {"data": "both", "window": 200}),  # with dropout, and sequences of different lengths
-        (True, {"objective": "distillation", "hidden_weight": 0.1, "gradient_checkpointing": True}),
+        (TORCHRUN, False, {"data": "both", "window": 200}),  # with dropout, and sequences of different lengths
+        ([], True, {"objective": "distillation", "hidden_weight": 0.1, "gradient_checkpointing": True}),
     ],
 )
-def test_two_processes_tune_as_one(tmp_path, monkeypatch, sharded, changes):
+def test_two_processes_tune_as_one(tmp_path, monkeypatch, launcher, sharded, changes):
     changes |= {"micro_batch_size": 1, "validation_sequences": 3, "steps": 4}  # three: one process has fewer
     for count in (1, 2):
         model = tiny_model("pruned")
         write_workspace(tmp_path / str(count), model, processes=count, sharded=sharded and count > 1, **changes)
     monkeypatch.chdir(tmp_path / "1")
     main()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "stages.tune"], cwd=tmp_path / "2", env=environment, capture_output=True, text=True
-    )
+        [sys.executable, *launcher, "-m", "stages.tune"],
+        cwd=tmp_path / "2", env=environment, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     one, two = (pd.read_csv(tmp_path / count / "metrics/tune_loss.csv") for count in "12")
     pd.testing.assert_frame_equal(one, two, rtol=0, atol=1e-4)
