@@ -33,7 +33,6 @@ WEIGHTS = {  # the preset that makes the cut before training, and `begin` and `e
     "sparsegpt, one cut": ("sparsegpt", (0.0, 0.0)),
     "schedule, end 0.25": (None, (0.0, 0.25)),
     "schedule, end 0.5": (None, (0.0, 0.5)),
-    "schedule, end 0.75": (None, (0.0, 0.75)),
 }
 UNITS = {"taylor, one cut": 1, "taylor, rounds": 0}  # 0: as many as --rounds
 WEIGHT_RATIOS, UNIT_RATIOS = (0.5, 0.8), (0.3,)  # of the matrices' weights; of the model's parameters
@@ -124,7 +123,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=100, help=f"of {BATCH} windows")
     parser.add_argument("--rounds", type=int, default=4, help="of pruning and training units")
     parser.add_argument("--every", type=int, default=5, help="steps between two cuts")
-    parser.add_argument("--rate", type=float, default=0.002, help="peak learning rate")
+    parser.add_argument("--rate", type=float, default=0.003, help="peak learning rate")
     parser.add_argument("--windows", type=int, default=64, help="calibration windows")
     parser.add_argument("--length", type=int, default=128, help="tokens per window")
     parser.add_argument("--evaluate-windows", type=int, default=250, help="held-out windows per set")
