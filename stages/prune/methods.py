@@ -38,6 +38,7 @@ METHODS = {
     "knapsack": Method("block", "obs", "sensitivity", "refit"),
     "knapsack_realign": Method("block", "obs", "sensitivity", "realign"),
     "best": Method("block", "obs", "channels_first", "realign"),
+    "two_stage": Method("block", "obs", "two_stage", "realign"),
     "search": Method("block", "obs", "search", "realign"),
     "magnitude": Method("weight", "magnitude", "uniform", "none", "matrix"),
     "wanda": Method("weight", "wanda", "uniform", "none", "row"),

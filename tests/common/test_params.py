@@ -230,7 +230,7 @@ def test_choices_that_do_not_go_together_are_one_line(params, keys, message):
 @pytest.mark.parametrize(
     "keys",
     [
-        *({"method": name} for name in METHODS),
+        *({"method": name, "ratio_of": "parameters"} for name in METHODS),
         {"method": "wanda", "pattern": "2:4"},
         {"method": "wanda", "pattern": "1:3", "ratio": 0.667},
         {"method": "wanda", "update": "obs"},
