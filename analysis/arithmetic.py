@@ -31,6 +31,7 @@ class Shape:
     last_norm: int = 1  # likewise, before the head
     positions: int = 0  # learned embeddings of positions
     gated: bool = True  # the MLP has two matrices that read the stream, else one
+    saved: int = 0  # weights that matrices have fewer where each is the product of two thin ones
 
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -75,8 +76,15 @@ def shape_of(config: dict) -> Shape:
         layers=tuple(layers),
         tied=bool(config.get("tie_word_embeddings")),
         biases=biases_of(config),
+        saved=saved_weights(config),
         **traits,
     )
+
+
+def saved_weights(config: dict) -> int:
+    """Return how many weights fewer the two thin matrices have that stand for each one of low rank."""
+    products = [sizes for layer in config.get("ranks") or [] for sizes in layer.values()]
+    return sum(out * width - rank * (out + width) for out, rank, width in products)
 
 
 def biases_of(config: dict) -> frozenset[str]:
@@ -105,7 +113,7 @@ def linear_weights(shape: Shape, of_a_token: bool = False) -> int:
         experts = (layer.chosen if of_a_token else layer.experts) if layer.experts else 1
         layers += 2 * (layer.heads + layer.kv_heads) * shape.head_dim * shape.hidden
         layers += shape.hidden * (matrices * layer.mlp * experts + layer.experts)  # the router has a row for each
-    return layers + shape.vocab * shape.hidden
+    return layers + shape.vocab * shape.hidden - shape.saved
 
 
 def parameters(shape: Shape) -> int:

@@ -12,7 +12,7 @@ from stages.common.yaml_file import read_yaml
 from stages.data.params import DataParams
 from stages.data.task_check import check_tasks, lm_eval_tasks
 from stages.evaluate.params import EvaluateParams
-from stages.export.params import ExportParams
+from stages.export.params import WITHOUT_RANK, ExportParams
 from stages.models.families import FAMILIES
 from stages.profile.params import ProfileParams
 from stages.prune.families import check_family
@@ -65,6 +65,7 @@ def check_together(sections: dict[str, Any]) -> None:
         check_shares(sections["tune"], sections["run"].processes)
     if sections["run"].sharded and sections["tune"].method == "full":
         raise UserError("run.sharded = true does not go with tune.method = full; expected lora")
+    check_low_rank(prune, sections["export"])
     check_control(sections["tune"], sections["models"])
     check_tasks(data)
     check_chosen(evaluate, data)
@@ -97,6 +98,16 @@ def check_base(base: BaseParams, prune: PruneParams, tune: TuneParams, export: E
         raise UserError(
             f"export.formats = {formats[0]} is not allowed for model_type = {model_type!r}, for which llama.cpp has no "
             "architecture that holds pruned layers; use padded or one of safetensors-*"
+        )
+
+
+def check_low_rank(prune: PruneParams, export: ExportParams) -> None:
+    """Raise UserError for a format that does not hold the matrices of low rank that are to be pruned to."""
+    refused = [kind for kind in export.formats if kind.startswith(WITHOUT_RANK)]
+    if prune.chosen.structure == "rank" and prune.ratio and refused and set(export.models) - {"base"}:
+        raise UserError(
+            f"export.formats = {refused[0]} does not go with prune.structure = rank: it does not hold matrices of low "
+            "rank; expected torchao-int8 or one of safetensors-*"
         )
 
 

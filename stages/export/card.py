@@ -18,7 +18,7 @@ transformers:
     AutoTokenizer.from_pretrained("{folder}")"""
 TORCHAO = "\n\nIt needs torchao {version}, which computes with the 8-bit matrices and their scales."
 REMOTE_CODE = (
-    "\n\nThe layers differ in width, so the folder contains its own model class, modeling_pruned.py; "
+    "\n\nThe layers differ in width or rank, so the folder contains its own model class, modeling_pruned.py; "
     "read it before you trust it."
 )
 PLAIN = "\n\nIt is a plain {architecture}, which other engines should load too; it was tested with transformers."

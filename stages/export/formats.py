@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stages.common.errors import UserError
 from stages.export.gguf_model import FILE, write_gguf
 from stages.export.padded import pad
+from stages.export.params import WITHOUT_RANK
 from stages.models.checkpoint import save_checkpoint
 from stages.models.parts import Parts
 
@@ -26,6 +27,11 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: str,
         raise UserError(
             f"export.formats = {kind} does not hold a mixture of experts (model_type = {model.config.model_type}); "
             "expected one of: safetensors-float32, safetensors-float16, safetensors-bfloat16"
+        )
+    if kind.startswith(WITHOUT_RANK) and getattr(model.config, "ranks", None):
+        raise UserError(
+            f"export.formats = {kind} does not hold matrices of low rank (prune.structure = rank); expected one of: "
+            "safetensors-float32, safetensors-float16, safetensors-bfloat16, torchao-int8"
         )
     if family == "padded":
         save_checkpoint(pad(model), tokenizer, folder)

@@ -16,6 +16,8 @@ Format = Literal[
     "torchao-int8",
 ]
 
+WITHOUT_RANK = ("gguf", "padded")  # formats that do not hold matrices of low rank
+
 
 class ExportParams(Section):
     """Which models are written for other engines, and in which formats."""

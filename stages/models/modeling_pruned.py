@@ -1,4 +1,4 @@
-"""Models whose layers differ in width; loads with trust_remote_code where this project is not installed:
+"""Models whose layers differ in width or rank; loads with trust_remote_code where this project is not installed:
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
@@ -11,6 +11,8 @@ attributes of its modules that say how many there are.
 `output_bias` lists matrices, by their names in a layer, that have a bias which the architecture has no key for.
 `skip`, the standard entry of a layer for what it lacks, lists attention, mlp or both; `skipped_modules` names what goes
 with each: the module, then its norms. Such a layer has no weights for them, and no keys and values in the cache.
+`ranks` has an entry for each layer: the matrices, by their names in the layer, that are products of two thin ones, and
+the rows, the rank and the columns of each product.
 
 The classes are named after those that they extend: PrunedLlamaForCausalLM, PrunedQwen3Config. They are made when first
 asked for, alike for every architecture.
@@ -65,6 +67,25 @@ def skip(layer, kind, names):
         layer.set_submodule(norm, nn.Identity())
 
 
+class LowRank(nn.Sequential):
+    """A matrix as the product of two thin ones: inputs pass `right`, (rank, in), then `left`, (out, rank)."""
+
+    def __init__(self, out_features, rank, in_features, bias):
+        super().__init__()
+        self.right = nn.Linear(in_features, rank, bias=False)
+        self.left = nn.Linear(rank, out_features, bias=bias)
+
+    @property
+    def in_features(self):
+        """The number of columns of the product."""
+        return self.right.in_features
+
+    @property
+    def out_features(self):
+        """The number of rows of the product."""
+        return self.left.out_features
+
+
 class OwnLayers(PreTrainedModel):
     """A decoder that builds every layer from its own entry of `config.per_layer_config`."""
 
@@ -80,6 +101,10 @@ class OwnLayers(PreTrainedModel):
                 if not isinstance(layer.get_submodule(name.rpartition(".")[0]), Skipped):
                     linear = layer.get_submodule(name)
                     linear.bias = nn.Parameter(torch.zeros_like(linear.weight[:, 0]))
+        for layer, ranks in zip(decoder.layers, getattr(config, "ranks", None) or [], strict=False):
+            for name, (out, rank, width) in ranks.items():
+                bias = layer.get_submodule(name).bias is not None
+                layer.set_submodule(name, LowRank(out, rank, width, bias))
         self.post_init()
 
     @classmethod

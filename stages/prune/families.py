@@ -27,12 +27,12 @@ def check_family(params: PruneParams, model_type: str) -> None:
     if chosen.structure == "expert":
         raise UserError(
             f"prune.structure = expert is not allowed for model_type = {model_type!r}, which has no experts; expected "
-            f"one of: block, channel, layer, weight; or a base of one of: {', '.join(mixtures())}"
+            f"one of: block, channel, layer, rank, weight; or a base of one of: {', '.join(mixtures())}"
         )
     if chosen.structure == "channel" and family.norm.centred:
         raise UserError(
             f"prune.structure = channel is not allowed for model_type = {model_type!r}, whose norms subtract the mean "
-            "over all channels; expected one of: block, layer, weight"
+            "over all channels; expected one of: block, layer, rank, weight"
         )
     if has_norms_after(family):
         beside = (
@@ -43,7 +43,7 @@ def check_family(params: PruneParams, model_type: str) -> None:
             expected = [name for name in CHANNEL.takes["criterion"] if name != "pca"]
             raise UserError(f"prune.criterion = pca {beside}; expected one of: {', '.join(expected)}")
         if chosen.update == "realign":
-            expected = ["none"] if chosen.structure == "channel" else ["none", "bias", "refit"]
+            expected = ["none"] if chosen.structure in ("channel", "rank") else ["none", "bias", "refit"]
             raise UserError(f"prune.update = realign {beside}; expected one of: {', '.join(expected)}")
 
 
@@ -53,7 +53,7 @@ def check_mixture(params: PruneParams, model_type: str) -> None:
     beside = f"for model_type = {model_type!r}, whose MLPs are mixtures of experts"
     if chosen.structure == "channel":
         raise UserError(
-            f"prune.structure = channel is not allowed {beside}; expected one of: block, expert, layer, weight"
+            f"prune.structure = channel is not allowed {beside}; expected one of: block, expert, layer, rank, weight"
         )
     if chosen.structure == "layer" and chosen.criterion == "taylor":
         raise UserError(
@@ -66,7 +66,7 @@ def check_mixture(params: PruneParams, model_type: str) -> None:
             f"prune.attention_layers = {params.attention_layers} with {structure} is not allowed {beside}, with norms "
             "as wide as all heads; expected null: the experts' channels alone"
         )
-    if chosen.structure == "weight" and params.mlp_layers is not None:
+    if chosen.structure in ("rank", "weight") and params.mlp_layers is not None:
         found = f"prune.mlp_layers = {params.mlp_layers} with {structure}"
         raise UserError(f"{found} is not allowed {beside}; expected null: the attention alone")
     if chosen.update == "bias":

@@ -43,6 +43,8 @@ METHODS = {
     "magnitude": Method("weight", "magnitude", "uniform", "none", "matrix"),
     "wanda": Method("weight", "wanda", "uniform", "none", "row"),
     "sparsegpt": Method("weight", "obs", "uniform", "obs", "matrix"),
+    "svd": Method("rank", "svd", "uniform", "none"),
+    "svd_llm": Method("rank", "whitened", "uniform", "none"),
     "shortgpt": Method("layer", "influence", "global", "none"),
     "layer_taylor": Method("layer", "taylor", "global", "none"),
     "first_layers": Method("layer", "first", "global", "none"),

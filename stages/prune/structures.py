@@ -8,6 +8,7 @@ from stages.prune.block import BLOCK, budget
 from stages.prune.channel import CHANNEL
 from stages.prune.expert import EXPERT
 from stages.prune.layer import LAYER
+from stages.prune.rank import RANK
 from stages.prune.structure import Structure, refuse
 from stages.prune.weight import WEIGHT
 
@@ -19,6 +20,7 @@ STRUCTURES: dict[str, Structure] = {
     "channel": CHANNEL,
     "expert": EXPERT,
     "layer": LAYER,
+    "rank": RANK,
     "weight": WEIGHT,
 }
 

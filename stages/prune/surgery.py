@@ -97,7 +97,7 @@ def rebuild(model: PreTrainedModel) -> PreTrainedModel:
     if parts.heads_fill:
         refused = settings["num_attention_heads"] * settings["head_dim"] != settings["hidden_size"]
     with torch.device("meta"):
-        if same and not refused and not settings.get("output_bias"):
+        if same and not refused and not settings.get("output_bias") and not settings.get("ranks"):
             rebuilt = plain(plain.config_class(**settings))
         else:
             if parts.family.heads_fill_hidden_size:

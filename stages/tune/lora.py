@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.modeling_pruned import LowRank
 from stages.models.parts import family_of
 from stages.tune.dropout import Dropout
 from stages.tune.params import TuneParams
@@ -65,21 +66,23 @@ def targets(model: PreTrainedModel, chosen: Literal["all-linear"] | list[str]) -
     Raises UserError for a name of no linear layer of the model that an adapter can be merged into.
     """
     tied = model.get_output_embeddings() if model.config.tie_word_embeddings else None
-    names = dict.fromkeys(
-        name.split(".")[-1]
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not tied
-    )
+    places: dict[str, list[str]] = {}  # of the linear layers; two thin ones have the name of their product
+    thin = {id(half) for module in model.modules() if isinstance(module, LowRank) for half in module}
+    for place, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not tied:
+            places.setdefault(place.split(".")[-2 if id(module) in thin else -1], []).append(place)
     if chosen == "all-linear":
         family = family_of(model.config)
-        return [name for name in names if name in family.linears and name != family.head]
-    unknown = [target for target in chosen if target not in names]
+        chosen = [name for name in places if name in family.linears and name != family.head]
+    unknown = [target for target in chosen if target not in places]
     if unknown:
         raise UserError(
             f"tune.target_modules = {chosen}: {', '.join(unknown)} is not a linear layer of this model; "
-            f"expected one of: {', '.join(names)}"
+            f"expected one of: {', '.join(places)}"
         )
-    return chosen
+    if not thin:
+        return chosen
+    return [place for name in chosen for place in places[name]]  # a name alone would be that of the product too
 
 
 def trained(model: PeftModel) -> PreTrainedModel:

@@ -206,6 +206,15 @@ def test_both_ranges_null_leaves_nothing_to_prune(params):
         ({"method": "obs", "structure": "weight", "update": "none"}, "pattern = null .* expected row, matrix, or n:m"),
         ({"pattern": "2:4"}, "pattern = 2:4 does not go with structure = block; expected null"),
         (
+            {"method": "svd_llm", "criterion": "obs"},
+            "criterion = obs does not go with structure = rank; expected one of: svd, whitened",
+        ),
+        (
+            {"method": "svd_llm", "iterative_steps": 2},
+            "iterative_steps = 2 .* with structure = rank; expected 1",
+        ),
+        ({"method": "svd", "budget": "1 GiB"}, "budget = 1 GiB does not go with structure = rank; expected null"),
+        (
             {"method": "shortgpt", "criterion": "obs"},
             "criterion = obs .* layer; expected one of: first, influence, last, taylor",
         ),
@@ -236,6 +245,7 @@ def test_choices_that_do_not_go_together_are_one_line(params, keys, message):
         {"method": "wanda", "update": "obs"},
         {"method": "magnitude", "pattern": "row", "ratio_of": "parameters", "mlp_layers": None},
         {"method": "shortgpt", "attention_layers": None, "iterative_steps": 3},
+        {"method": "svd_llm", "allocation": "global", "update": "realign", "streaming": True},
     ],
 )
 def test_choices_that_go_together_are_allowed(params, keys):

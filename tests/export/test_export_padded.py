@@ -3,13 +3,16 @@
 import pytest
 import torch
 from export_helpers import ragged_llama, shapes
-from helpers import FAMILIES, prune_params, tiny_family
+from helpers import FAMILIES, prune_params, tiny_family, tiny_tokenizer
 from hypothesis import assume, given, settings
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from stages.common.errors import UserError
+from stages.export.formats import write
 from stages.export.padded import pad
+from stages.models.checkpoint import load_model
 from stages.prune.block.pruning import prune
+from stages.prune.pruning import prune as prune_any
 
 
 @given(shape=shapes())
@@ -42,6 +45,15 @@ def test_every_family_pads_to_its_own_plain_class(family, windows):
     assert type(padded) is FAMILIES[family][0]
     with torch.no_grad():
         torch.testing.assert_close(padded(windows).logits, model(windows).logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["padded", "gguf-f16"])
+def test_matrices_of_low_rank_are_refused(kind, windows, tmp_path):
+    model, _ = prune_any(tiny_family("llama"), windows, prune_params(method="svd_llm", ratio=0.3))
+    with pytest.raises(UserError, match=rf"{kind} does not hold matrices of low rank .* one of: safetensors-f"):
+        write(model, tiny_tokenizer(), kind, tmp_path / "export")
+    write(model, tiny_tokenizer(), "safetensors-float32", tmp_path / "export")
+    assert load_model(tmp_path / "export").config.ranks == model.config.ranks
 
 
 def test_a_bias_without_a_place_is_named(windows):

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from export_helpers import TEXTS, byte_level, ragged_llama
+from helpers import prune_params, tiny_llama
 from project import ran
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from stages.export.formats import write
 from stages.export.verify import HeldOut, verify
 from stages.models.checkpoint import load_model, save_checkpoint, stored
 from stages.profile.memory import parameter_counts, weight_bytes
+from stages.prune.pruning import prune
 
 KIND, TOKENIZER = "torchao-int8", byte_level()
 installed = importlib.util.find_spec("torchao") is not None
@@ -47,6 +49,20 @@ def test_every_matrix_of_a_layer_is_rounded_to_255_steps_a_row_and_nothing_else_
             assert ((got.dequantize().float() - original.float()).abs() <= (0.5 + slack) * steps).all(), name
         else:
             assert torch.equal(got, original), name
+
+
+@needs_torchao
+def test_thin_matrices_are_quantised_as_others_are(windows, tmp_path):
+    """Pruned, then of low rank, then in 8 bits."""
+    narrow, _ = prune(tiny_llama(heads=8, kv_heads=4), windows, prune_params(method="flap", ratio=0.25))
+    model, _ = prune(narrow, windows, prune_params(method="svd_llm", ratio=0.3))
+    expected = model(windows).logits
+    write(model, TOKENIZER, KIND, tmp_path / "export")
+    loaded = load_model(tmp_path / "export")
+    thin = loaded.model.layers[1].self_attn.q_proj
+    assert all(stored(half.weight)[0].dtype == torch.int8 for half in thin)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(windows).logits, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
 
 
 @needs_torchao

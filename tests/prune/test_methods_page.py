@@ -11,6 +11,7 @@ from stages.prune.channel import CHANNEL
 from stages.prune.expert import EXPERT
 from stages.prune.layer import LAYER
 from stages.prune.methods import METHODS
+from stages.prune.rank import RANK
 from stages.prune.structures import STRUCTURES
 from stages.prune.weight import WEIGHT
 
@@ -24,12 +25,14 @@ EXPLAINED = {
     "Single weights": [*WEIGHT.takes["criterion"], *WEIGHT.takes["update"], "row", "matrix", "n:m"],
     "Whole layers": LAYER.takes["criterion"],
     "The hidden size": [*CHANNEL.takes["criterion"], *CHANNEL.takes["update"]],
+    "Low rank": [*RANK.takes["criterion"], *RANK.takes["allocation"], *RANK.takes["update"]],
     "Experts": [*EXPERT.takes["criterion"], *EXPERT.takes["allocation"]],
 }
 FOLDERS = (
     "criteria",
     *("block.criteria", "block.allocation", "block.update"),
     *("weight.criteria", "weight.update", "layer.criteria", "expert.criteria", "channel.criteria", "channel.update"),
+    *("rank.criteria", "rank.allocation", "rank.update"),
 )
 OF_NO_PAPER = {
     "block.allocation.channels_first",
@@ -38,6 +41,7 @@ OF_NO_PAPER = {
     "channel.update.none",
     "expert.criteria.l2",
     "layer.criteria.first",
+    "rank.update.none",
     "weight.update.none",
 }
 

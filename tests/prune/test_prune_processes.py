@@ -31,6 +31,7 @@ CASES = {
     "channel_norm": {"attention_layers": "auto", "mlp_layers": "auto"},
     "channel_realign": {"attention_layers": "auto", "mlp_layers": "auto"},
     "reap": {},
+    "svd_llm": {"allocation": "global", "update": "realign"},
 }
 PROGRAM = """
 import sys

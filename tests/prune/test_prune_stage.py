@@ -60,6 +60,16 @@ def test_a_sparse_model_keeps_its_widths_and_loses_weights(stage, method):
     ]
 
 
+def test_matrices_of_low_rank_leave_widths_alone(stage):
+    metrics, layers = stage(method="svd_llm")
+    saved = load_model("models/pruned")
+    assert saved.config.model_type == "pruned_llama" and [len(each) for each in saved.config.ranks] == [0, 7, 7, 7]
+    assert metrics["matrices"] == metrics["matrices_of_low_rank"] == 21
+    assert metrics["parameters"] == saved.num_parameters() < metrics["parameters_before"]
+    assert (layers["mlp_width"] == layers["mlp_width_before"]).all()
+    assert (layers["parameters_nonzero"] / layers["parameters_nonzero_before"] < 0.53).sum() == 3
+
+
 def test_a_removed_layer_has_a_row_of_zeros(stage):
     metrics, layers = stage(method="first_layers", ratio=0.34)
     assert load_model("models/pruned").config.base_layers == [0, 2, 3]

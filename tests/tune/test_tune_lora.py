@@ -13,6 +13,7 @@ from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.parts import Parts
 from stages.prune.block.pruning import prune
+from stages.prune.pruning import prune as prune_any
 from stages.prune.surgery import rebuild
 from stages.tune.lora import merge, prepare, save_adapter, targets
 
@@ -112,6 +113,26 @@ def test_a_mixture_of_experts_is_tuned_in_its_attention_and_merged(tmp_path, fam
     torch.testing.assert_close(load_model(tmp_path)(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-4)
     with pytest.raises(UserError, match="up_proj is not a linear layer of this model; expected one of: q_proj, k_proj"):
         prepare(tiny_experts(family), tune_params(target_modules=["up_proj"]))
+
+
+@pytest.mark.parametrize("chosen", ["all-linear", ["q_proj", "down_proj"]])
+def test_of_matrices_of_low_rank_the_thin_ones_are_tuned_and_merged(tmp_path, chosen):
+    """Some matrices of the model stay whole, and have an adapter of their own by the same name."""
+    params = prune_params(method="svd_llm", ratio=0.3, attention_layers=[0, 1], mlp_layers=[1, 3])
+    pruned, _ = prune_any(tiny_family("llama", vocab=VOCABULARY), TOKENS, params)
+    save_checkpoint(pruned, tiny_tokenizer(), tmp_path / "pruned")
+    tuned = trained_adapter(pruned, target_modules=chosen)
+    adapted = {name.split(".lora_")[0].split("layers.")[1] for name in trainable(tuned)}
+    assert {"0.self_attn.q_proj.left", "0.self_attn.q_proj.right", "1.self_attn.q_proj", "0.mlp.down_proj"} <= adapted
+    assert len(adapted) == (3 * 7 + 4 + 2 * 3 if chosen == "all-linear" else 3 * 2 + 1 + 2)
+    expected = tuned(input_ids=TOKENS).logits
+    save_adapter(tuned, tmp_path / "pruned", tmp_path / "adapter")
+    save_checkpoint(merge(tuned), tiny_tokenizer(), tmp_path / "merged")
+    loaded = load_model(tmp_path / "merged")
+    assert loaded.config.ranks == pruned.config.ranks and type(loaded) is type(pruned)
+    apart = PeftModel.from_pretrained(load_model(tmp_path / "pruned"), tmp_path / "adapter")
+    for model in (loaded, apart):
+        torch.testing.assert_close(model(input_ids=TOKENS).logits, expected, rtol=0, atol=1e-4)
 
 
 def test_a_bfloat16_model_stays_one(tmp_path):

@@ -13,12 +13,12 @@ from stages.common.progress import progress
 from stages.models.paging import bring_in, each_in_memory
 from stages.models.parts import Parts
 from stages.prune.activations import Activations
+from stages.prune.groups import InputGroup, input_groups
 from stages.prune.inputs import Inputs
 from stages.prune.methods import Method
 from stages.prune.params import PruneParams
 from stages.prune.sizes import nonzero_in_model
 from stages.prune.weight.criteria import SingleWeightCriterion, criterion
-from stages.prune.weight.groups import InputGroup, input_groups
 from stages.prune.weight.masks import Choose, Quota, lowest
 from stages.prune.weight.patterns import group_size, n_of_m
 from stages.prune.weight.update import update

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from stages.common.errors import UserError
 from stages.models.parts import Parts
+from stages.prune.groups import input_groups
 from stages.prune.weight.criteria import magnitude, obs, wanda
-from stages.prune.weight.groups import input_groups
 from stages.prune.weight.masks import Quota, lowest
 from stages.prune.weight.patterns import group_size
 from stages.prune.weight.pruning import chooser, prune

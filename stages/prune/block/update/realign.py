@@ -13,11 +13,11 @@ the rest, and the head would be surer than it has reason to be. Modules that los
 
 import torch
 
-from stages.common import processes
 from stages.prune.activations import Activations
 from stages.prune.block.update import Update
 from stages.prune.block.update.refit import divided, set_columns
-from stages.prune.inputs import DAMPING, Inputs, damping_towards_dense, finite, products
+from stages.prune.drift import fit_last_norm, undo_drift
+from stages.prune.inputs import Inputs
 from stages.prune.units import Prunable
 
 
@@ -27,13 +27,7 @@ class Realign(Update):
     @torch.no_grad()
     def receive(self, module: Prunable, inputs: Inputs) -> None:
         """Set the matrices that read the stream to the least-squares solution, by one factor, then the output's."""
-        here = inputs.activations
-        square = products(here.normed(here.sources), here.normed(here.sources))
-        cross = products(here.normed(here.dense_sources), here.normed(here.sources))
-        strength = damping_towards_dense(finite(square, module))
-        square.diagonal().add_(strength)
-        cross.diagonal().add_(strength)
-        factor = torch.cholesky_solve(cross.T, torch.linalg.cholesky(square)).T
+        factor = undo_drift(inputs.activations, module)
         for linear in (linear for linear, dim in module.matrices if dim == 0):
             linear.weight.copy_((linear.weight.double() @ factor).to(linear.weight.dtype))
         self.update(module, torch.arange(module.units), inputs)
@@ -44,20 +38,6 @@ class Realign(Update):
         kept = module.columns(keep).to(inputs.linear.weight.device)
         set_columns(inputs.linear.weight, kept, divided(inputs.aim[:, kept], inputs.hessian, kept))
 
-    @torch.no_grad()
     def finish(self, activations: Activations) -> None:
         """Set the weights of the last norm to the least-squares solution, each for its channel."""
-        activations.go_to(len(activations.layers))
-        states, dense = activations.normed(activations.hidden), activations.normed(activations.reference)
-        bias = getattr(activations.last_norm, "bias", None)
-        shift = 0 if bias is None else bias.double()  # the weights have no part in it
-        pairs = [
-            (x.flatten(0, 1).double() - shift, y.flatten(0, 1).double() - shift)
-            for x, y in zip(states, dense, strict=True)
-        ]
-        sums = torch.stack([torch.stack([(x * x).sum(0), (y * x).sum(0)]) for x, y in pairs]).sum(0)
-        square, cross = processes.add_up(sums)
-        strength = DAMPING * square.mean().item() or 1.0
-        norm, offset = activations.last_norm, activations.parts.family.norm.offset
-        fit = (cross + strength) / (square + strength)
-        norm.weight.copy_(((norm.weight.double() + offset) * fit - offset).to(norm.weight.dtype))
+        fit_last_norm(activations)

@@ -1,4 +1,4 @@
-"""The matrices that structure weight prunes: those of attention and MLP, in the order of the forward pass."""
+"""The matrices that structures weight and rank prune: those of attention and MLP, in the order of the forward pass."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

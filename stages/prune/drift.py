@@ -1,0 +1,45 @@
+"""Undo what pruning earlier modules did to the residual stream, by least squares towards the dense model's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from stages.common import processes
+from stages.prune.inputs import DAMPING, damping_towards_dense, finite, products
+
+if TYPE_CHECKING:
+    from stages.prune.activations import Activations
+    from stages.prune.inputs import SharedInput
+
+
+def undo_drift(here: Activations, matrices: SharedInput) -> torch.Tensor:
+    """Return F, (in, in): on the drifted stream, W F puts out what W does on the dense model's.
+
+    W is any of the matrices that read the stream in the half that `here` is at; `matrices` names it in messages.
+    """
+    square = products(here.normed(here.sources), here.normed(here.sources))
+    cross = products(here.normed(here.dense_sources), here.normed(here.sources))
+    strength = damping_towards_dense(finite(square, matrices))
+    square.diagonal().add_(strength)
+    cross.diagonal().add_(strength)
+    return torch.cholesky_solve(cross.T, torch.linalg.cholesky(square)).T
+
+
+@torch.no_grad()
+def fit_last_norm(activations: Activations) -> None:
+    """Set the weights of the last norm to the least-squares solution, each for its channel."""
+    activations.go_to(len(activations.layers))
+    states, dense = activations.normed(activations.hidden), activations.normed(activations.reference)
+    bias = getattr(activations.last_norm, "bias", None)
+    shift = 0 if bias is None else bias.double()  # the weights have no part in it
+    pairs = [
+        (x.flatten(0, 1).double() - shift, y.flatten(0, 1).double() - shift) for x, y in zip(states, dense, strict=True)
+    ]
+    sums = torch.stack([torch.stack([(x * x).sum(0), (y * x).sum(0)]) for x, y in pairs]).sum(0)
+    square, cross = processes.add_up(sums)
+    strength = DAMPING * square.mean().item() or 1.0
+    norm, offset = activations.last_norm, activations.parts.family.norm.offset
+    fit = (cross + strength) / (square + strength)
+    norm.weight.copy_(((norm.weight.double() + offset) * fit - offset).to(norm.weight.dtype))
