@@ -209,12 +209,13 @@ def test_degenerate_calibration_gives_a_finite_model(criterion, case):
     assert all(torch.isfinite(each).all() for each in [*pruned.parameters(), logits(pruned, windows)])
 
 
-def test_activations_that_are_not_finite_are_refused(windows):
+@pytest.mark.parametrize("criterion", ["activation_norm", "pca"])
+def test_activations_that_are_not_finite_are_refused(criterion, windows):
     model = tiny_family("llama")
     with torch.no_grad():
         model.model.embed_tokens.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="calibration activations are not finite"):
-        prune(model, windows, channel_params(criterion="activation_norm"))
+        prune(model, windows, channel_params(criterion=criterion))
 
 
 def test_channels_then_blocks(windows):

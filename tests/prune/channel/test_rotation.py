@@ -225,14 +225,6 @@ def test_degenerate_calibration_or_precision_gives_a_finite_model(method, case):
     assert all(torch.isfinite(each).all() for each in [*pruned.parameters(), logits(pruned, windows)])
 
 
-def test_activations_that_are_not_finite_are_refused(windows):
-    model = tiny_family("llama")
-    with torch.no_grad():
-        model.model.embed_tokens.weight.fill_(float("nan"))
-    with pytest.raises(UserError, match="calibration activations are not finite"):
-        prune(model, windows, channel_params())
-
-
 @pytest.mark.parametrize(
     ("changes", "family", "named"),
     [
