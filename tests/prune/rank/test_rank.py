@@ -122,26 +122,48 @@ def test_each_matrix_is_cut_in_the_model_as_pruned_so_far(method, windows):
         torch.testing.assert_close(pruned(windows).logits, naive(windows).logits.float(), rtol=1e-3, atol=1e-3)
 
 
+def read_by(model, module, windows) -> torch.Tensor:
+    """Return what `module` of `model` reads of the windows, a row for each token."""
+    caught = []
+    hook = module.register_forward_pre_hook(lambda _, args: caught.append(args[0].detach().flatten(0, 1)))
+    with torch.no_grad():
+        model(windows)
+    hook.remove()
+    return caught[0]
+
+
 def test_realign_is_the_best_of_its_rank_for_the_dense_models_stream(windows):
     """The first output matrix that is cut, whose inputs and stream have drifted, solved for in the open."""
     model, dense = tiny_llama(), tiny_llama().double()
     params = prune_params(method="svd_llm", update="realign", ratio=0.4, mlp_layers=None, attention_layers=[1, 2])
     pruned, _ = prune(model, windows, params)
     cut = pruned.double().model.layers[1].self_attn
-    caught = []
-    for each, layer in ((cut.o_proj, pruned.model.layers[1]), (dense.model.layers[1].self_attn.o_proj, None)):
-        hook = each.register_forward_pre_hook(lambda _, args: caught.append(args[0].detach().flatten(0, 1)))
-        with torch.no_grad():
-            (pruned if layer else dense)(windows)
-        hook.remove()
-    x, weight = caught[0], dense.model.layers[1].self_attn.o_proj.weight.detach()
-    target = caught[1] @ weight.T  # both streams are the same before this attention
+    weight = dense.model.layers[1].self_attn.o_proj.weight.detach()
+    x, y = read_by(pruned, cut.o_proj, windows), read_by(dense, dense.model.layers[1].self_attn.o_proj, windows)
+    target = y @ weight.T  # both streams are the same before this attention
     square = x.T @ x / len(x)
     added = torch.diag(square.diagonal())
     solution = (target.T @ x / len(x) + weight @ added) @ torch.linalg.inv(square + added)
     expected = svd_llm(solution, square + added, cut.o_proj.right.out_features)
     torch.testing.assert_close(product(cut.o_proj), expected, rtol=1e-3, atol=1e-4)
     assert not torch.equal(pruned.model.norm.weight, dense.model.norm.weight)
+
+
+def test_realigned_matrices_that_read_the_stream_put_out_what_they_did_on_the_dense_models(windows):
+    """Gate and up behind an attention that was cut, whose stream has drifted, solved for in the open."""
+    dense = tiny_llama().double()
+    params = prune_params(method="svd_llm", update="realign", ratio=0.4, mlp_layers=[1, 2], attention_layers=[1, 2])
+    pruned, _ = prune(tiny_llama(), windows, params)
+    cut, before = pruned.double().model.layers[1].mlp, dense.model.layers[1].mlp
+    x, y = read_by(pruned, cut, windows), read_by(dense, before, windows)
+    assert not torch.allclose(x, y, rtol=0.01)
+    square, cross = x.T @ x / len(x), y.T @ x / len(x)
+    added = torch.diag(square.diagonal())
+    factor = (cross + added) @ torch.linalg.inv(square + added)
+    for name in ("gate_proj", "up_proj"):
+        thin, weight = getattr(cut, name), getattr(before, name).weight.detach()
+        expected = svd_llm(weight @ factor, square + added, thin.right.out_features)
+        torch.testing.assert_close(product(thin), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", DIFFERENT)
