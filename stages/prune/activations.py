@@ -15,9 +15,10 @@ from transformers import PreTrainedModel
 
 from stages.common import processes
 from stages.common.torch_setup import arithmetic
+from stages.models.half import Half
 from stages.models.mixture import ExpertMatrix, Mixture
 from stages.models.paging import bring_in
-from stages.models.parts import Half, Parts
+from stages.models.parts import Parts
 from stages.prune.inputs import ExpertInputs, Inputs, SharedInput
 from stages.prune.units import Kind
 

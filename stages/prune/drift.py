@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -37,9 +37,18 @@ def fit_last_norm(activations: Activations) -> None:
     pairs = [
         (x.flatten(0, 1).double() - shift, y.flatten(0, 1).double() - shift) for x, y in zip(states, dense, strict=True)
     ]
+    fit_norm(activations.last_norm, activations.parts.family.norm.offset, pairs)
+
+
+@torch.no_grad()
+def fit_norm(norm: Any, offset: float, pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Set the weights of a norm to the least-squares solution, each for its channel.
+
+    `pairs` are what it puts out without its bias, and what it should: a batch each, (tokens, channels), float64. It
+    multiplies by `offset` and its weights.
+    """
     sums = torch.stack([torch.stack([(x * x).sum(0), (y * x).sum(0)]) for x, y in pairs]).sum(0)
     square, cross = processes.add_up(sums)
     strength = DAMPING * square.mean().item() or 1.0
-    norm, offset = activations.last_norm, activations.parts.family.norm.offset
     fit = (cross + strength) / (square + strength)
     norm.weight.copy_(((norm.weight.double() + offset) * fit - offset).to(norm.weight.dtype))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.models.parts import Half, Parts
+from stages.models.half import Half
+from stages.models.parts import Parts
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
 from stages.prune.units import Kind

@@ -16,8 +16,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
+from stages.models.half import Half
 from stages.models.mixture import ExpertMatrix, Matrix, Mixture
-from stages.models.parts import Half, Parts
+from stages.models.parts import Parts
 
 EXPERT_STEP = 8  # torch's grouped products want rows of experts in multiples of 16 bytes: 8 numbers of 16 bits
 BLOCK = 2**18  # numbers of a matrix that are reduced or moved at a time

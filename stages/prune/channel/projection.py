@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from stages.models.parts import Half, Parts
+from stages.models.half import Half
+from stages.models.parts import Parts
 from stages.prune.channel.stream import grow_eps, grow_input_norms
 
 ROWS = 8192  # of a matrix that are multiplied in float64 at a time

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 
 from stages.common import processes
 from stages.common.errors import UserError
-from stages.models.parts import Half, Parts
+from stages.models.half import Half
+from stages.models.parts import Parts
 from stages.prune.activations import TOKENS_PER_PASS
 from stages.prune.surgery import keep_units
 from stages.prune.units import Matrices, Prunable

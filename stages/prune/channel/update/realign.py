@@ -11,12 +11,12 @@ a head tied to the embeddings the last norm is solved for, each weight for its c
 import torch
 from transformers import PreTrainedModel
 
-from stages.common import processes
-from stages.models.parts import Half
+from stages.models.half import Half
 from stages.prune.activations import Activations
 from stages.prune.channel.projection import cut_norm, project_ends, project_writing, read_through
 from stages.prune.channel.update import ChannelUpdate
-from stages.prune.inputs import DAMPING, damping_towards_dense, products
+from stages.prune.drift import fit_norm
+from stages.prune.inputs import damping_towards_dense, products
 from stages.prune.units import Kind
 
 KINDS: tuple[Kind, Kind] = ("attention", "mlp")
@@ -64,14 +64,8 @@ def realign_ends(here: Activations, model: PreTrainedModel, basis: torch.Tensor)
         project_ends(model, basis, solution(dense, list(here.normed(here.hidden)), factor))
         return
     project_ends(model, basis, factor)
-    sums = torch.zeros(2, basis.shape[1], dtype=torch.float64, device=basis.device)
-    for x, y in zip(here.normed(here.hidden), within(dense, basis), strict=True):
-        x, y = x.flatten(0, 1).double(), y.flatten(0, 1).double()
-        sums += torch.stack([(x * x).sum(0), (y * x).sum(0)])
-    square, cross = processes.add_up(sums)
-    strength = DAMPING * square.mean().item() or 1.0
-    fit = (cross + strength) / (square + strength)
-    norm.weight.copy_((norm.weight.double() + offset) * fit - offset)
+    batches = zip(here.normed(here.hidden), within(dense, basis), strict=True)
+    fit_norm(norm, offset, [(x.flatten(0, 1).double(), y.flatten(0, 1).double()) for x, y in batches])
 
 
 def within(streams: list[torch.Tensor], basis: torch.Tensor) -> list[torch.Tensor]:
