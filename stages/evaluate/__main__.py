@@ -1,5 +1,12 @@
 """python -m stages.evaluate NAME: evaluate a model into metrics/evaluate/NAME.json and metrics/details."""
 
+import os
+
+# Libraries read these when they are imported, and the processes that this one starts inherit them. All input is local
+# files. A library's bar would be redrawn a thousand times in a log; the stage's own are not silenced.
+os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
+os.environ.setdefault("TQDM_DISABLE", "1")
+
 import argparse
 import json
 import logging

@@ -3,23 +3,14 @@
 Importing this module registers the model `espalier`: the branching harness on a model folder.
 """
 
-import os
+from typing import Any
 
-from stages.evaluate import GIVEN, OFFLINE
+import torch
+from lm_eval.__main__ import cli_evaluate
+from lm_eval.api.registry import register_model
 
-# lm-eval's command reads its tasks from the hub, which the stage must not, unless the user forbids it.
-for name in OFFLINE:
-    os.environ.pop(name, None)
-os.environ.update(GIVEN)
-
-from typing import Any  # noqa: E402
-
-import torch  # noqa: E402
-from lm_eval.__main__ import cli_evaluate  # noqa: E402
-from lm_eval.api.registry import register_model  # noqa: E402
-
-from stages.evaluate.language_model import BranchingLM  # noqa: E402
-from stages.models.checkpoint import load_model, load_tokenizer  # noqa: E402
+from stages.evaluate.language_model import BranchingLM
+from stages.models.checkpoint import load_model, load_tokenizer
 
 
 @register_model("espalier")

@@ -62,6 +62,12 @@ def test_a_stage_starts_with_nothing_that_it_does_not_use(stage):
     assert above <= ({"analysis"} if stage in ("check", "report") else set())
 
 
+def test_what_a_sweep_imports_leaves_the_hub_open_to_the_stages_it_runs():
+    code = "import os; before = dict(os.environ); import studies.sweep, stages.check.__main__; print(dict(os.environ) == before or os.environ)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "HF_HUB_OFFLINE" not in run.stdout
+
+
 @pytest.mark.parametrize(
     ("package", "below"),
     [("analysis", set()), ("chat", {"analysis"}), ("studies", {"analysis"}), ("thesis", {"analysis", "studies"})],
