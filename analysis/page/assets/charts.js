@@ -19,10 +19,21 @@ const LOOK = {
   title: { color: "currentColor", fontSize: 12.5, fontWeight: 600, anchor: "start" },
 };
 
+/** Return the function vegaEmbed, unpacked from the page. The library gets a scope of its own for its short names. */
+async function unpacked() {
+  const packed = Uint8Array.from(atob(document.getElementById("library").textContent), (each) => each.charCodeAt(0));
+  const script = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  new Function(await new Response(script).text())();
+  return window.vegaEmbed;
+}
+
+const library = unpacked();
+
 /** Draw a Vega-Lite spec as wide as `box`, and return the promise of its view. */
 async function draw(box, spec, description, height = 300) {
   drawing.add(box);
   const whole = { width: "container", height, autosize: { type: "fit", contains: "padding" }, description, config: LOOK, ...spec };
+  const vegaEmbed = await library;
   const { view } = await vegaEmbed(box, whole, { actions: false, renderer: "svg", tooltip: { theme: "custom" } });
   drawing.delete(box);
   return view;
