@@ -1,12 +1,13 @@
 """Beside the peers' own code: python benchmarks/peers.py --base DIR [--wanda CLONE] [--only NAME ...] [--table]
 
 Prunes the checkpoint DIR by our methods, and by those of the peers whose clones are given (--wanda, --svdllm,
---slicegpt), on the same 64 windows of 128 tokens of WikiText2's validation text; perplexity on the first 16 windows of
-1,024 tokens of WikiText2's test and PTB's validation text, with forward passes in bfloat16 where that is fast. Our
-heads and channels are also calibrated so, all else in float32. Each pruning runs in a process of its own; its CPU
-seconds are of the pruning alone, its peak of resident memory from the start of the process. Each result is a line of
---results with the loss of every window; a later run measures only what is missing there. Prints a table, and ours minus
-theirs with 95 % intervals over the windows. benchmarks/peers.md says how the other peers were run.
+--slicegpt), on the same 64 windows of 128 tokens of WikiText2's validation text (or as many as a run's name says);
+perplexity on the first 16 windows of 1,024 tokens of WikiText2's test and PTB's validation text, with forward passes in
+bfloat16 where that is fast. Our heads and channels are also calibrated so, all else in float32. Each pruning runs in a
+process of its own; its CPU seconds are of the pruning alone, its peak of resident memory from the start of the process.
+Each result is a line of --results with the loss of every window; a later run measures only what is missing there.
+Prints a table, and ours minus theirs with 95 % intervals over the windows. benchmarks/peers.md says how the other peers
+were run.
 """
 
 import argparse
@@ -26,7 +27,18 @@ from scipy.stats import t as student  # noqa: E402 - the path has to be there fi
 from tabulate import tabulate  # noqa: E402
 
 TEXTS = ("wikitext2_tokenised", "ptb")
-HEAD = ["tool", "method", "size", "seed", "parameters kept", "WikiText2", "PTB", "CPU seconds", "peak MiB"]
+HEAD = [
+    "tool",
+    "method",
+    "size",
+    "seed",
+    "calibration",
+    "parameters kept",
+    "WikiText2",
+    "PTB",
+    "CPU seconds",
+    "peak MiB",
+]
 
 
 @dataclass(frozen=True)
@@ -38,11 +50,14 @@ class Run:
     size: str
     params: dict[str, Any] = field(default_factory=dict, hash=False)
     seed: int = 42
+    calibration: tuple[int, int] = (64, 128)  # windows and tokens of each
 
     @property
     def name(self) -> str:
         """The name in results and on the command line."""
-        return f"{self.tool} {self.method} {self.size} {self.seed}"
+        windows, length = self.calibration
+        more = f" {windows}x{length}" if self.calibration != (64, 128) else ""
+        return f"{self.tool} {self.method} {self.size} {self.seed}{more}"
 
 
 def sparse(tool: str) -> list[Run]:
@@ -54,16 +69,17 @@ def sparse(tool: str) -> list[Run]:
     return runs
 
 
-def block(method: str, kept: float, seed: int = 42, **params: Any) -> Run:
+def block(method: str, kept: float, seed: int = 42, calibration: tuple[int, int] = (64, 128)) -> Run:
     """Return a pruning of heads and channels that leaves `kept` of the parameters, as benchmarks/real_model.py does."""
     layers = {"ratio": 1 - kept, "ratio_of": "parameters", "attention_layers": [2, 28], "mlp_layers": [2, 28]}
-    return Run("ours", method, f"{kept:.4f}", layers | {"precision": "auto"} | params, seed)
+    return Run("ours", method, f"{kept:.4f}", layers | {"precision": "auto"}, seed, calibration)
 
 
 LLM_PRUNERS = 1 - 30_356_352 / 134_515_008  # what LLM-Pruner leaves of the model at its ratio of 0.3282
 RUNS = [
     *(run for pair in zip(sparse("ours"), sparse("wanda"), strict=True) for run in pair),
     *(block("best", 0.8, seed) for seed in (42, 43, 44)),
+    block("best", 0.8, calibration=(128, 1024)),
     *(block(method, LLM_PRUNERS) for method in ("best", "taylor")),
     *(block(method, kept) for kept in (0.7, 0.6) for method in ("best", "obs_realign")),
     Run("svdllm", "whitening", "0.8000", {"ratio": 0.747}),  # of the layers' parameters: 0.8 of all
@@ -121,7 +137,10 @@ def results_table(found: dict[str, dict[str, Any]]) -> str:
         if row := found.get(run.name):
             quality = [f"{math.exp(mean(row['losses'][text])):.2f}" for text in TEXTS]
             kept = f"{row['parameters_nonzero'] / row['parameters_before']:.4f}"
-            rows.append([run.tool, run.method, run.size, run.seed, kept, *quality, row["cpu_seconds"], row["peak_mib"]])
+            tokens = "x".join(map(str, run.calibration))
+            rows.append(
+                [run.tool, run.method, run.size, run.seed, tokens, kept, *quality, row["cpu_seconds"], row["peak_mib"]]
+            )
     return tabulate(rows, HEAD, "pipe", disable_numparse=True)
 
 

@@ -38,7 +38,7 @@ def main(job: dict[str, Any]) -> None:
         (Path(file).stem, token_stream(texts_of(file, read.table), tokenizer))
         for file, read in read_texts(MIRROR).items()
     )
-    windows = random_windows(calibration[1], 64, 128, seed, "prune.calibration")
+    windows = random_windows(calibration[1], *job["calibration"], seed, "prune.calibration")
     model = load_model(Path(job["base"]))
     before = model.num_parameters()
     clone = Path(job["clone"])
