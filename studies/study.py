@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -123,11 +124,15 @@ class Study:
 
     def needs(self, variant: Variant) -> Variant | None:
         """Return the experiment to start from, which made all but the last model, or the base."""
-        if variant in self.bases:
+        if variant.models == ("base",):
             return None
-        pruned = (other for other in self.variants if other.models[-1] == "pruned")
-        same = (other for other in pruned if other.key("pruned") == variant.key("pruned") and other != variant)
-        return next(same, self.base(variant))
+        same = self.pruned.get(variant.key("pruned"), variant)
+        return self.base(variant) if same == variant else same
+
+    @cached_property
+    def pruned(self) -> dict[str, Variant]:
+        """The variants whose last model is the pruned one, by its key; the first of those with the same."""
+        return {each.key("pruned"): each for each in reversed(self.variants) if each.models[-1] == "pruned"}
 
 
 def load_study(path: Path) -> Study:

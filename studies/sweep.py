@@ -37,7 +37,8 @@ class Sweep:
         self.done = set(find_experiments(study.experiments))
         self.failed: dict[str, str] = {}
         self.running: list[Job] = []
-        needed = [study.needs(each) for each in study.experiments]
+        self.needs = {each.name: study.needs(each) for each in study.experiments}  # its hashes are too slow for a poll
+        needed = list(self.needs.values())
         missing = [each for each in study.experiments if each.name not in self.done]
         self.waiting = sorted(missing, key=lambda each: -needed.count(each))  # what others need goes first
         self.page = LivePage(study.name, FOLDER / f"{study.name}-page.log")
@@ -64,7 +65,7 @@ class Sweep:
     def start_jobs(self) -> None:
         """Start waiting variants on free workers."""
         for variant in list(self.waiting):
-            needed = self.study.needs(variant)
+            needed = self.needs[variant.name]
             if needed and needed.name in self.failed:
                 self.waiting.remove(variant)
                 self.fail(variant, f"not run, since it needs {needed.label}")
@@ -83,7 +84,7 @@ class Sweep:
             self.progress.finished(variant, None)
             self.write_page()
             return
-        needed = self.study.needs(variant)
+        needed = self.needs[variant.name]
         run.start(find_experiments([needed])[needed.name] if needed else None)
         self.running.append(Job(run))
 
