@@ -91,7 +91,7 @@ RUNNER = {
 }  # fmt: skip
 
 
-FAMILIES = "stages/models/families"  # whose files it imports by their names
+MODELS = "stages/models"  # whose files import each other: one dep for all, where a stage uses more than one
 
 
 def imported_anywhere(file: Path) -> set[Path]:
@@ -121,8 +121,9 @@ def code_of(folder: Path) -> set[str]:
         left |= imported_anywhere(file) - seen
     some = {file for file in seen if len(ast.parse(file.read_text(encoding="utf-8")).body) > 1}  # than a docstring
     outside = {file.relative_to(ROOT).as_posix() for file in some if not file.is_relative_to(folder)}
-    outside = {FAMILIES if path.startswith(FAMILIES) else path for path in outside - RUNNER}
-    return {folder.relative_to(ROOT).as_posix(), *outside}
+    models = {path for path in outside if path.startswith(MODELS)}
+    deps = (outside - models) | ({MODELS} if len(models) > 1 else models)
+    return {folder.relative_to(ROOT).as_posix(), *deps} - RUNNER
 
 
 def pipeline() -> dict[str, dict]:
