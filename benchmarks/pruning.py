@@ -25,14 +25,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from stages.models.checkpoint import load_model  # noqa: E402 - the path has to be there first
+from stages.models.prunable import Prunable, block_modules  # noqa: E402
+from stages.models.surgery import keep_units  # noqa: E402
 from stages.prune.activations import Activations  # noqa: E402
 from stages.prune.block.criteria.obs import removal_errors  # noqa: E402
 from stages.prune.block.update.refit import Refit  # noqa: E402
 from stages.prune.criteria.l2 import L2  # noqa: E402
 from stages.prune.criteria.taylor import Taylor  # noqa: E402
 from stages.prune.memory import return_freed_memory  # noqa: E402
-from stages.prune.surgery import keep_units  # noqa: E402
-from stages.prune.units import Prunable, block_modules, share_of_units, strongest  # noqa: E402
+from stages.prune.units import share_of_units, strongest  # noqa: E402
 
 LAYERS, RATIO = range(4, 18), 0.3
 FILE_REPETITIONS = 3  # times --repetitions: files are quick to measure, and their times vary most

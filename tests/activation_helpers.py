@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from stages.prune.units import block_modules
+from stages.models.prunable import block_modules
 
 
 def recorded(model, modules, windows):

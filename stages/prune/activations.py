@@ -19,8 +19,8 @@ from stages.models.half import Half
 from stages.models.mixture import ExpertMatrix, Mixture
 from stages.models.paging import bring_in
 from stages.models.parts import Parts
+from stages.models.prunable import Kind
 from stages.prune.inputs import ExpertInputs, Inputs, SharedInput
-from stages.prune.units import Kind
 
 TOKENS_PER_PASS = 2048
 

@@ -8,9 +8,9 @@ from transformers import PreTrainedModel
 
 from stages.models.half import Half
 from stages.models.parts import Parts
+from stages.models.prunable import Kind
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
-from stages.prune.units import Kind
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.torch_setup import arithmetic
 from stages.models.mixture import Matrix, Mixture
-from stages.prune.units import Kind
+from stages.models.prunable import Kind
 
 if TYPE_CHECKING:
     from stages.prune.activations import Activations

@@ -8,6 +8,7 @@ from activation_helpers import damped, recorded
 from helpers import prune_params, tiny_llama
 
 from stages.common.errors import UserError
+from stages.models.prunable import block_modules
 from stages.prune import inputs as inputs_module
 from stages.prune.activations import Activations, block_influence
 from stages.prune.block import BLOCK
@@ -15,7 +16,6 @@ from stages.prune.block.criteria.obs import removal_errors
 from stages.prune.criteria import ActivationCriterion, criterion, score_units
 from stages.prune.inputs import ZERO, Inputs
 from stages.prune.pruning import prune
-from stages.prune.units import block_modules
 
 OF_ACTIVATIONS = [name for name in BLOCK.takes["criterion"] if isinstance(criterion(name), ActivationCriterion)]
 

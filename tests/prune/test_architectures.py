@@ -14,14 +14,14 @@ from safetensors.torch import load_file, save_file
 from stages.models.checkpoint import load_model, load_tokenizer, save_checkpoint
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class, pruned_class
+from stages.models.prunable import block_modules
+from stages.models.surgery import keep_units, rebuild
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
 from stages.prune.layer import LAYER
 from stages.prune.layer import pruning as layer
 from stages.prune.rank import pruning as rank
-from stages.prune.surgery import keep_units, rebuild
-from stages.prune.units import block_modules
 from stages.prune.weight import WEIGHT
 from stages.prune.weight import pruning as weight
 

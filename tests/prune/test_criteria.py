@@ -7,9 +7,9 @@ import torch
 from helpers import prune_params, tiny_llama
 
 from stages.common.errors import UserError
+from stages.models.prunable import block_modules
 from stages.prune import gradients
 from stages.prune.criteria import COMBINE, score_units
-from stages.prune.units import block_modules
 
 VARIANTS = ["param_first", "param_second", "param_mix", "vectorize"]
 

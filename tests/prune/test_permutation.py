@@ -4,12 +4,12 @@ import pytest
 import torch
 from helpers import prune_params, tiny_family, tiny_llama
 
+from stages.models.prunable import block_modules
 from stages.prune.block import BLOCK
 from stages.prune.channel import CHANNEL, DIRECTIONS
 from stages.prune.channel import pruning as channel
 from stages.prune.channel.stream import norms, stream
 from stages.prune.criteria import score_units
-from stages.prune.units import block_modules
 
 
 def permuted(tensor: torch.Tensor, units: int, dim: int, order: torch.Tensor) -> torch.Tensor:

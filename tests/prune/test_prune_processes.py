@@ -12,10 +12,10 @@ from torch.testing import assert_close
 
 from stages.common import processes
 from stages.common.errors import UserError
+from stages.models.prunable import block_modules
 from stages.prune.activations import Activations
 from stages.prune.pruning import prune
 from stages.prune.sharing import check_shared
-from stages.prune.units import block_modules
 
 EVERY_LAYER = {"attention_layers": [0, 3], "mlp_layers": [0, 3], "ratio": 0.4}
 # Each statistic once: Hessians towards the dense model, moments, shares of zeros, gradients and their squares, cosines,

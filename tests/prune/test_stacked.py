@@ -7,9 +7,9 @@ from transformers import Phi3Config, Phi3ForCausalLM
 
 from stages.export.padded import pad
 from stages.models.checkpoint import load_model
+from stages.models.prunable import block_modules
 from stages.prune.block.costs import decode_time, narrowed
 from stages.prune.block.pruning import prune
-from stages.prune.units import block_modules
 
 
 def tiny_phi3(kv_heads: int, rope: dict | None = None) -> Phi3ForCausalLM:

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from stages.common.errors import UserError
+from stages.models import surgery
 from stages.models.parts import Parts
-from stages.prune import surgery
+from stages.models.prunable import block_modules
+from stages.models.surgery import keep_units, rebuild
 from stages.prune.block.pruning import prune
 from stages.prune.ranges import layer_range
-from stages.prune.surgery import keep_units, rebuild
-from stages.prune.units import block_modules, share_of_units
+from stages.prune.units import share_of_units
 
 SHAPES = {"MHA": (4, 4), "GQA": (4, 2), "MQA": (4, 1), "GQA of four": (8, 2)}
 

@@ -68,7 +68,7 @@ def change(path: str, old: str = "", new: str = "# changed\n") -> None:
         ("stages/data/prose.py", set(TARGETS)),
         ("stages/models/checkpoint.py", set(TARGETS)),
         ("stages/evaluate/perplexity.py", set(TARGETS)),
-        ("stages/prune/surgery.py", {"pruned", "tuned", "exported"}),
+        ("stages/prune/families.py", {"pruned", "tuned", "exported"}),
         ("stages/tune/lora.py", {"tuned", "exported"}),  # an export is checked against every model's metrics
         ("stages/export/verify.py", {"exported"}),
         ("constraints.txt", set(TARGETS)),

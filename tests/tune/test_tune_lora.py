@@ -12,9 +12,9 @@ from tune_helpers import TARGETS, VOCABULARY, tiny_model, tiny_tokenizer, traina
 from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.parts import Parts
+from stages.models.surgery import rebuild
 from stages.prune.block.pruning import prune
 from stages.prune.pruning import prune as prune_any
-from stages.prune.surgery import rebuild
 from stages.tune.lora import merge, prepare, save_adapter, targets
 
 KINDS = [(kind, tied) for kind in ("plain", "pruned") for tied in (False, True)]

@@ -18,9 +18,9 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from stages.models.parts import Parts
+from stages.models.prunable import Prunable
 from stages.prune.block import budget
 from stages.prune.params import PruneParams
-from stages.prune.units import Prunable
 
 WIDTHS = (1.0, 0.75, 0.5, 0.25)  # shares of the units at which the latency is measured
 REPETITIONS, TOKENS = 5, 8  # the median of so many measurements of so many tokens each

@@ -4,6 +4,8 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.models.parts import Parts
+from stages.models.prunable import Prunable, block_modules
+from stages.models.surgery import rebuild
 from stages.prune.block.allocation import allocation
 from stages.prune.block.costs import costs_of
 from stages.prune.block.sequence import cut_modules
@@ -13,8 +15,6 @@ from stages.prune.block.widths import check_layout
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
 from stages.prune.sizes import size_metrics
-from stages.prune.surgery import rebuild
-from stages.prune.units import Prunable, block_modules
 
 
 def prune(

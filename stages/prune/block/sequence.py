@@ -7,13 +7,14 @@ import torch
 from stages.common.progress import progress
 from stages.models.paging import each_in_memory
 from stages.models.parts import Parts
+from stages.models.prunable import Prunable
+from stages.models.surgery import keep_units
 from stages.prune.activations import Activations
 from stages.prune.block.task import Task
 from stages.prune.block.update import Update, update
 from stages.prune.criteria import ActivationCriterion, combined, criterion
 from stages.prune.inputs import Inputs
-from stages.prune.surgery import keep_units
-from stages.prune.units import Prunable, strongest
+from stages.prune.units import strongest
 
 Visit = Callable[[int, Prunable, Inputs, torch.Tensor], None]
 

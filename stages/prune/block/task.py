@@ -8,11 +8,12 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedModel
 
+from stages.models.prunable import Prunable
 from stages.prune.block.costs import Costs
 from stages.prune.block.widths import allowed_widths
 from stages.prune.criteria import score_units
 from stages.prune.params import PruneParams
-from stages.prune.units import Prunable, share_of_units
+from stages.prune.units import share_of_units
 
 
 @dataclass(frozen=True)

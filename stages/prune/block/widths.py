@@ -1,8 +1,8 @@
 """The widths that a module may keep under `prune.round_to` and `prune.layout`."""
 
 from stages.common.errors import UserError
+from stages.models.prunable import Prunable
 from stages.prune.params import PruneParams
-from stages.prune.units import Prunable
 
 
 def allowed_widths(module: Prunable, params: PruneParams, hidden_size: int) -> list[int]:

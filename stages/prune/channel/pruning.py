@@ -11,6 +11,8 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.models.parts import Parts
+from stages.models.prunable import Prunable
+from stages.models.surgery import rebuild
 from stages.prune.channel import DIRECTIONS, criteria
 from stages.prune.channel.criteria import DirectionCriterion
 from stages.prune.channel.stream import keep_channels, readings, stream
@@ -19,8 +21,7 @@ from stages.prune.choices import load
 from stages.prune.criteria import MomentCriterion, combined, criterion, score_units
 from stages.prune.params import PruneParams
 from stages.prune.sizes import size_metrics
-from stages.prune.surgery import rebuild
-from stages.prune.units import Prunable, share_of_units, strongest
+from stages.prune.units import share_of_units, strongest
 
 
 def prune(

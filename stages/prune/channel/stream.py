@@ -15,9 +15,9 @@ from stages.common import processes
 from stages.common.errors import UserError
 from stages.models.half import Half
 from stages.models.parts import Parts
+from stages.models.prunable import Matrices, Prunable
+from stages.models.surgery import keep_units
 from stages.prune.activations import TOKENS_PER_PASS
-from stages.prune.surgery import keep_units
-from stages.prune.units import Matrices, Prunable
 
 
 def stream(model: PreTrainedModel) -> Prunable:

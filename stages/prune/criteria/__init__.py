@@ -10,11 +10,11 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.models.paging import each_in_memory
+from stages.models.prunable import Prunable
 from stages.prune.activations import Activations
 from stages.prune.choices import load
 from stages.prune.inputs import Inputs
 from stages.prune.params import PruneParams
-from stages.prune.units import Prunable
 
 COMBINE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sum": lambda scores: scores.sum(0),

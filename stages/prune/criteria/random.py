@@ -3,9 +3,9 @@
 import torch
 from transformers import PreTrainedModel
 
+from stages.models.prunable import Prunable
 from stages.prune.criteria import Criterion
 from stages.prune.params import PruneParams
-from stages.prune.units import Prunable
 
 
 class Random(Criterion):

@@ -14,10 +14,10 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.models.mixture import stored, within
+from stages.models.prunable import BLOCK, Prunable
 from stages.prune.criteria import Criterion
 from stages.prune.gradients import gradients
 from stages.prune.params import PruneParams
-from stages.prune.units import BLOCK, Prunable
 
 SECOND_ORDER = ("param_second", "param_mix")
 

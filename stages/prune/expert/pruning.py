@@ -12,12 +12,12 @@ from stages.common.errors import UserError
 from stages.models.mixture import Mixture
 from stages.models.paging import bring_in
 from stages.models.parts import Parts
+from stages.models.surgery import rebuild
 from stages.prune.expert.allocation import Quota, allocation
 from stages.prune.expert.criteria import criterion
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
 from stages.prune.sizes import size_metrics
-from stages.prune.surgery import rebuild
 from stages.prune.units import strongest
 
 

@@ -9,11 +9,11 @@ from transformers import PreTrainedModel
 
 from stages.common.errors import UserError
 from stages.models.parts import Parts
+from stages.models.surgery import rebuild
 from stages.prune.layer.criteria import criterion
 from stages.prune.params import PruneParams
 from stages.prune.ranges import pruned_layers
 from stages.prune.sizes import size_metrics
-from stages.prune.surgery import rebuild
 
 
 def prune(

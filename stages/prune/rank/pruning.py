@@ -14,6 +14,7 @@ from stages.common.progress import progress
 from stages.models.modeling_pruned import LowRank
 from stages.models.paging import bring_in
 from stages.models.parts import Parts
+from stages.models.surgery import rebuild
 from stages.prune.activations import Activations
 from stages.prune.groups import InputGroup, input_groups
 from stages.prune.methods import Method
@@ -23,7 +24,6 @@ from stages.prune.rank.criteria import criterion
 from stages.prune.rank.factors import factors, squared_values
 from stages.prune.rank.update import update
 from stages.prune.sizes import size_metrics
-from stages.prune.surgery import rebuild
 
 
 def prune(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from stages.models.checkpoint import load_model
 from stages.models.parts import Parts
+from stages.models.prunable import block_modules
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.costs import costs_of
@@ -18,7 +19,7 @@ from stages.prune.block.pruning import prune
 from stages.prune.block.task import Task
 from stages.prune.block.update.realign import Realign
 from stages.prune.methods import METHODS
-from stages.prune.units import block_modules, share_of_units
+from stages.prune.units import share_of_units
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
 # two_stage removes whole modules, in one step and only of one budget: test_two_stage.py.

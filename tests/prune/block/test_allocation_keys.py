@@ -7,10 +7,10 @@ import pytest
 import torch
 from helpers import prune_params, tiny_llama
 
+from stages.models.prunable import block_modules
 from stages.prune.block.allocation import adaptive, allocation, influence
 from stages.prune.block.costs import costs_of
 from stages.prune.block.task import Task
-from stages.prune.units import block_modules
 
 INFLUENCE = torch.tensor([0.1, 0.5, 0.2], dtype=torch.float64)  # of the three layers
 

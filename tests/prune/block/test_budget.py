@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 import stages.models.checkpoint  # noqa: F401 - lets ptflops build what transformers does not know
 from stages.common.errors import UserError
 from stages.models.parts import Parts
+from stages.models.prunable import block_modules
+from stages.models.surgery import keep_units
 from stages.profile.macs import count_macs
 from stages.prune.block import BLOCK, budget, costs
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
-from stages.prune.surgery import keep_units
-from stages.prune.units import block_modules
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
 LENGTH = 16

@@ -4,10 +4,10 @@ import pytest
 import torch
 from helpers import prune_params, tiny_llama
 
+from stages.models.prunable import block_modules
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search
 from stages.prune.block.pruning import prune
-from stages.prune.units import block_modules
 
 CASES = ["one token", "constant", "dead"]
 

@@ -12,6 +12,8 @@ from analysis.arithmetic import exact_macs, linear_weights, parameters, shape_of
 from stages.common.errors import UserError
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class, pruned_class
+from stages.models.prunable import block_modules
+from stages.models.surgery import keep_units, rebuild
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts
 from stages.prune.activations import Activations
@@ -22,8 +24,6 @@ from stages.prune.block.update import update
 from stages.prune.criteria import score_units
 from stages.prune.inputs import DAMPING
 from stages.prune.pruning import prune
-from stages.prune.surgery import keep_units, rebuild
-from stages.prune.units import block_modules
 
 
 def params(**changes):

@@ -5,11 +5,11 @@ import torch
 from helpers import prune_params, tiny_family, tiny_llama
 
 from stages.models.parts import Parts
+from stages.models.prunable import block_modules
 from stages.prune.activations import Activations
 from stages.prune.block.allocation import fisher
 from stages.prune.block.divergence import Dense
 from stages.prune.block.pruning import prune
-from stages.prune.units import block_modules
 
 
 @pytest.mark.parametrize("family", ["llama", "granite", "olmo2", "cohere normed", "gemma2", "gpt_neox"])

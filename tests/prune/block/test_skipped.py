@@ -9,11 +9,11 @@ from stages.export.padded import pad
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.families import FAMILIES
 from stages.models.parts import Parts
+from stages.models.prunable import block_modules
+from stages.models.surgery import rebuild
 from stages.profile.macs import count_macs
 from stages.prune.block import costs
 from stages.prune.pruning import prune
-from stages.prune.surgery import rebuild
-from stages.prune.units import block_modules
 
 GONE = [(0, "attention"), (1, "mlp"), (2, "attention")]
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from stages.common.errors import UserError
 from stages.models.parts import Parts
+from stages.models.prunable import block_modules
 from stages.prune.block import budget, costs
 from stages.prune.block.allocation.two_stage import least_missed, number_of_attentions
 from stages.prune.block.divergence import Dense
@@ -14,7 +15,6 @@ from stages.prune.block.task import Task
 from stages.prune.families import check_family
 from stages.prune.pruning import prune
 from stages.prune.sharing import check_shared
-from stages.prune.units import block_modules
 
 LAYERS = 6
 

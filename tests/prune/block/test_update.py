@@ -9,6 +9,7 @@ from helpers import prune_params, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.models.prunable import block_modules
 from stages.prune.activations import Activations
 from stages.prune.block.criteria.obs import Obs
 from stages.prune.block.pruning import prune
@@ -16,7 +17,6 @@ from stages.prune.block.update.bias import Bias
 from stages.prune.block.update.realign import Realign
 from stages.prune.block.update.refit import Refit
 from stages.prune.criteria import combined
-from stages.prune.units import block_modules
 
 
 @settings(max_examples=20, deadline=None)

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from stages.common.errors import UserError
 from stages.models.parts import Parts
+from stages.models.prunable import block_modules
 from stages.prune.block import BLOCK
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
 from stages.prune.block.widths import allowed_widths
-from stages.prune.units import block_modules
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
 

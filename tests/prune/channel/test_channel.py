@@ -13,12 +13,12 @@ from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class, pruned_class
+from stages.models.surgery import rebuild
 from stages.prune.block.pruning import prune as prune_blocks
 from stages.prune.channel import CHANNEL, DIRECTIONS
 from stages.prune.channel.pruning import channels_left, prune, scores
 from stages.prune.channel.stream import halves, keep_channels, stream
 from stages.prune.gradients import gradients
-from stages.prune.surgery import rebuild
 
 CHANNELED = [name for name in FAMILIES if "channel" not in LIMITS[name.split()[0]]]
 CRITERIA = [name for name in CHANNEL.takes["criterion"] if name not in DIRECTIONS]

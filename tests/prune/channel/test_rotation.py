@@ -10,12 +10,12 @@ from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class
+from stages.models.surgery import rebuild
 from stages.prune.channel.criteria.pca import Pca
 from stages.prune.channel.pruning import prune
 from stages.prune.channel.stream import halves, keep_channels
 from stages.prune.channel.update import channel_update
 from stages.prune.families import check_family
-from stages.prune.surgery import rebuild
 
 ROTATED = ("llama", "mistral sliding", "qwen2", "qwen3 biased", "smollm3", "granite", "phi3")
 HIDDEN = 32

@@ -12,13 +12,13 @@ from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
 from stages.models.families import FAMILIES as ARCHITECTURES
 from stages.models.parts import Parts, plain_class, pruned_class
+from stages.models.surgery import rebuild
 from stages.profile.macs import count_macs
 from stages.profile.memory import parameter_counts
 from stages.prune.__main__ import layer_sizes
 from stages.prune.expert.criteria import criterion
 from stages.prune.expert.pruning import keep_experts
 from stages.prune.pruning import prune
-from stages.prune.surgery import rebuild
 
 KEPT = [[0, 2, 3, 5], [1, 2, 3, 4], [0, 1, 4, 5]]  # by layer
 LAYERS = [0, 1, 2]

@@ -13,13 +13,13 @@ from analysis.arithmetic import exact_macs, parameters, shape_of
 from stages.common.errors import UserError
 from stages.models.modeling_pruned import LowRank
 from stages.models.parts import Parts, pruned_class
+from stages.models.surgery import rebuild
 from stages.profile.macs import count_macs
 from stages.prune.activations import Activations
 from stages.prune.groups import input_groups
 from stages.prune.pruning import prune
 from stages.prune.rank.allocation import Size, allocation
 from stages.prune.rank.factors import factors, squared_values
-from stages.prune.surgery import rebuild
 
 DOUBLE = torch.float64
 # In biases, matrices of several parts, gates, and what comes after the output matrices.

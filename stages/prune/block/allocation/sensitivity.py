@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from stages.models.prunable import Prunable
 from stages.prune.block.allocation import Allocation
 from stages.prune.block.divergence import Dense
 from stages.prune.block.filling import fill
@@ -19,7 +20,6 @@ from stages.prune.block.sequence import visit_modules
 from stages.prune.block.task import Bundle, Task
 from stages.prune.block.update import update
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 Loss = Callable[[], float]  # of the model as it is by then, in nats per token
 

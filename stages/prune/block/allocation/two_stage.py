@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 
 from stages.common.progress import progress
 from stages.models.parts import Parts
+from stages.models.prunable import Prunable
 from stages.prune.block.allocation import Allocation, shares
 from stages.prune.block.divergence import Dense
 from stages.prune.block.filling import fill
 from stages.prune.block.task import Task
-from stages.prune.units import Prunable
 
 ALPHA = 1.5  # 2SSP's choice
 TOKENS = 1024  # at most so many, the first, for the divergence

@@ -5,9 +5,9 @@ A gated MLP with SiLU is hardly ever exactly zero: next to zero counts (inputs.Z
 
 import torch
 
+from stages.models.prunable import Prunable
 from stages.prune.criteria import ActivationCriterion
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 
 class Activity(ActivationCriterion):

@@ -6,9 +6,9 @@ they can costs 1/2 tr(W_g [(H^-1)_gg]^-1 W_g'). The unit of least cost goes, W a
 
 import torch
 
+from stages.models.prunable import Prunable
 from stages.prune.criteria import ActivationCriterion
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 STEPS = 64  # removals with an update each; a module of more units loses several at a time
 DENSE = 0.8  # a smaller share of columns that are still there, and the rest are dropped from what is updated

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 import torch
 from transformers import PreTrainedModel
 
+from stages.models.prunable import Prunable
 from stages.prune.activations import Activations
 from stages.prune.choices import load
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 
 class Update(ABC):

@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 
 from stages.models.paging import bring_in
 from stages.models.parts import Parts
+from stages.models.prunable import Prunable
 from stages.prune.block.update import Update
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 
 class Bias(Update):

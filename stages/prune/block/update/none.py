@@ -2,9 +2,9 @@
 
 import torch
 
+from stages.models.prunable import Prunable
 from stages.prune.block.update import Update
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 
 class NoUpdate(Update):

@@ -13,12 +13,12 @@ the rest, and the head would be surer than it has reason to be. Modules that los
 
 import torch
 
+from stages.models.prunable import Prunable
 from stages.prune.activations import Activations
 from stages.prune.block.update import Update
 from stages.prune.block.update.refit import divided, set_columns
 from stages.prune.drift import fit_last_norm, undo_drift
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 
 class Realign(Update):

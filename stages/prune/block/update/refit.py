@@ -7,9 +7,9 @@ Least squares on the calibration activations: with S the kept columns, W' = W H[
 
 import torch
 
+from stages.models.prunable import Prunable
 from stages.prune.block.update import Update
 from stages.prune.inputs import Inputs
-from stages.prune.units import Prunable
 
 
 class Refit(Update):

@@ -12,12 +12,12 @@ import torch
 from transformers import PreTrainedModel
 
 from stages.models.half import Half
+from stages.models.prunable import Kind
 from stages.prune.activations import Activations
 from stages.prune.channel.projection import cut_norm, project_ends, project_writing, read_through
 from stages.prune.channel.update import ChannelUpdate
 from stages.prune.drift import fit_norm
 from stages.prune.inputs import damping_towards_dense, products
-from stages.prune.units import Kind
 
 KINDS: tuple[Kind, Kind] = ("attention", "mlp")
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 from transformers import PreTrainedModel
 
+from stages.models.prunable import block_modules
 from stages.prune.criteria import score_units
 from stages.prune.layer.criteria import LayerCriterion
 from stages.prune.params import PruneParams
-from stages.prune.units import block_modules
 
 
 class Taylor(LayerCriterion):

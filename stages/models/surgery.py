@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from stages.models.mixture import Mixture
 from stages.models.paging import hand_over
 from stages.models.parts import Parts, plain_class, pruned_class
-from stages.prune.units import BLOCK, Prunable
+from stages.models.prunable import BLOCK, Prunable
 
 
 @torch.no_grad()
