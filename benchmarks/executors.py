@@ -1,7 +1,7 @@
-"""What a sweep costs by executor: python benchmarks/executors.py [local] [slurm] [ray]
+"""What a sweep costs by executor: python benchmarks/executors.py [--workers 4] [local] [slurm] [ray]
 
-A base and eight variants of stages without models, four variants at a time. Stage prune waits for 20 s, as for a GPU.
-The base warms clone and cache, so the table is about the others. Ray and Slurm run on this machine, as in
+A base and eight variants of stages without models, so many variants at a time. Stage prune waits for 20 s, as for a
+GPU. The base warms clone and cache, so the table is about the others. Ray and Slurm run on this machine, as in
 tests/studies/test_studies_cluster.py: it needs `make ray slurm`, and for Slurm root and Debian's slurm-wlm and munge.
 
 A variant's seconds are those that the sweep sees, from its start or submission until its results are here; less the
@@ -11,6 +11,7 @@ are left out. The idle share is the part of the workers' time in which no varian
 by benchmarks/scale.py, from the measured seconds of the base and the variants.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -34,9 +35,9 @@ from stub_project import new_stub_project, use_remotes  # noqa: E402
 from benchmarks.scale import makespan  # noqa: E402
 
 STUDY = "grid: {prune.method: [l1, l2], prune.ratio: [0.1, 0.2, 0.3, 0.4]}\n"
-VARIANTS, WORKERS = 8, 4
+VARIANTS = 8
 EXACT = "import sys; from studies import progress, sweep; progress.duration = '{:.2f} s'.format; sys.exit(sweep.main())"
-SWEEP = ("python", "-c", EXACT, "studies/small.yaml", "--jobs", str(WORKERS), "--executor")
+SWEEP = ("python", "-c", EXACT, "studies/small.yaml")
 WAIT = {"prune": "sleep 20; "}
 TIMED = "bash -c 'TIMEFORMAT=\"stage took %R %U %S\"; time ({wait}{command})'"
 PYTHON = """#!/bin/bash
@@ -62,15 +63,15 @@ def timed_project(folder: Path) -> Project:
     return project
 
 
-def use_cluster(executor: str, project: Project, folder: Path, stack: ExitStack) -> dict[str, str]:
+def use_cluster(executor: str, workers: int, project: Project, folder: Path, stack: ExitStack) -> dict[str, str]:
     """Start the cluster; give the project its remotes, and workers that print their time; return variables."""
     variables, settings = {}, {}
     if executor == "ray":
         os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else Ray gives tasks the lowest priority
-        cluster, _ = stack.enter_context(clusters.ray_nodes(1, cpus=WORKERS))
+        cluster, _ = stack.enter_context(clusters.ray_nodes(1, cpus=workers))
         settings["ray"] = {"address": cluster.address}
     else:
-        variables = stack.enter_context(clusters.slurm_host(folder / "slurm", cpus=WORKERS))
+        variables = stack.enter_context(clusters.slurm_host(folder / "slurm", cpus=workers))
     use_remotes(project, folder, **settings)
     python = folder / "python"
     python.write_text(PYTHON.format(python=sys.executable))
@@ -81,11 +82,14 @@ def use_cluster(executor: str, project: Project, folder: Path, stack: ExitStack)
     return variables
 
 
-def sweep(executor: str, project: Project, variables: dict[str, str]) -> tuple[dict[str, float], float, float, float]:
+def sweep(
+    executor: str, workers: int, project: Project, variables: dict[str, str]
+) -> tuple[dict[str, float], float, float, float]:
     """Run the sweep; return each experiment's seconds, those of the base, those after it, and the CPU seconds."""
     started = time.monotonic()
+    command = [*SWEEP, "--jobs", str(workers), "--executor", executor]
     process = subprocess.Popen(
-        [*SWEEP, executor], cwd=project.folder, env=environment() | variables, text=True, stdout=subprocess.PIPE
+        command, cwd=project.folder, env=environment() | variables, text=True, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     seen, base_end, end = {}, started, started
@@ -107,12 +111,12 @@ def times(text: str, what: str) -> list[tuple[float, float]]:
     return [(float(wall), float(user) + float(system)) for wall, user, system in found]
 
 
-def measure(executor: str, folder: Path) -> list:
+def measure(executor: str, workers: int, folder: Path) -> list:
     """Return the row of an executor."""
     project = timed_project(folder / "project")
     with ExitStack() as stack:
-        variables = {} if executor == "local" else use_cluster(executor, project, folder, stack)
-        seen, base, whole, cpu = sweep(executor, project, variables)
+        variables = {} if executor == "local" else use_cluster(executor, workers, project, folder, stack)
+        seen, base, whole, cpu = sweep(executor, workers, project, variables)
     stages, busy, worker = [], 0.0, 0.0
     for label, seconds in seen.items():
         (log,) = project.folder.glob(f".dvc/tmp/sweep/small-{label}-*.log")
@@ -126,28 +130,30 @@ def measure(executor: str, folder: Path) -> list:
             stages.append(sum(wall for wall, _ in times(text, "stage")))
             busy += sum(wall for wall, _ in times(text, "worker")) or seconds
     variants = [seconds for label, seconds in seen.items() if label != "base"]
-    simulated = makespan(base, variants, WORKERS)
+    simulated = makespan(base, variants, workers)
     overhead = median(seconds - own for seconds, own in zip(variants, stages, strict=True))
     count = len(seen)
     return [
         executor, median(variants), median(stages), overhead, worker / count or None, cpu / count,
-        f"{1 - busy / whole / WORKERS:.0%}", base + whole, simulated,
+        f"{1 - busy / whole / workers:.0%}", base + whole, simulated,
     ]  # fmt: skip
 
 
-def main(executors: list[str]) -> None:
+def main() -> None:
     """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("executors", nargs="*", default=["local", "slurm", "ray"], help="all by default")
+    parser.add_argument("--workers", type=int, default=4, help="variants at a time")
+    options = parser.parse_args()
     table = []
-    for executor in executors:
+    for executor in options.executors:
         if executor != "local" and (reason := clusters.missing(executor)):
             print(f"{executor}: not measured: {reason}", file=sys.stderr)
             continue
         with tempfile.TemporaryDirectory() as folder:
-            table.append(measure(executor, Path(folder)))
+            table.append(measure(executor, options.workers, Path(folder)))
     print(tabulate(table, HEAD, "pipe", floatfmt=".1f"))
 
 
 if __name__ == "__main__":
-    if {"-h", "--help"} & set(sys.argv):
-        raise SystemExit(__doc__)
-    main(sys.argv[1:] or ["local", "slurm", "ray"])
+    main()

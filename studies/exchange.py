@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dvc.repo import Repo
+from dvc.stage import Stage
 
 from stages.common.errors import UserError, one_line
 from stages.common.params import FOLDERS
@@ -90,7 +91,9 @@ def push_data(project: Path, commit: str, targets: list[str]) -> None:
     """Push what the stages `targets` and those before them made for the commit to the DVC remote."""
     try:
         with chdir(project), new_repo() as repo:  # at another commit DVC resolves names from the working folder
-            repo.push(targets=outputs_at(repo, commit, targets), revs=[commit], workspace=False)
+            # By stage and not by output, since DVC reads dvc.yaml and dvc.lock again for each target.
+            stages = sorted({stage.addressing for stage in stages_at(repo, commit, targets)})
+            repo.push(targets=stages, revs=[commit], workspace=False)
     except Exception as error:  # each kind of remote raises errors of its own
         raise UserError(f"the DVC remote did not take the data: {one_line(str(error))}") from error
 
@@ -113,13 +116,9 @@ def new_repo() -> Iterator[Repo]:
             os.environ[MEMORY] = before
 
 
-def outputs_at(repo: Repo, commit: str, targets: list[str]) -> list[str]:
-    """Return the paths of the cached outputs of the stages `targets` and those before them, at a commit."""
-    paths: set[str] = set()
-    for _ in repo.brancher(revs=[commit], workspace=False):
-        outs = [out for stage in stages_of(repo, targets) for out in stage.outs]
-        paths |= {str(out.def_path) for out in outs if out.use_cache}
-    return sorted(paths)
+def stages_at(repo: Repo, commit: str, targets: list[str]) -> list[Stage]:
+    """Return the stages `targets` and those before them, as they are at a commit."""
+    return [stage for _ in repo.brancher(revs=[commit], workspace=False) for stage in stages_of(repo, targets)]
 
 
 def fetch_metrics(variant: Variant, commit: str) -> None:
@@ -131,7 +130,8 @@ def fetch_metrics(variant: Variant, commit: str) -> None:
     paths = [f"{folders[model]}/config.json" for model in {*variant.models, *variant.compared}]
     try:
         with new_repo() as repo:
-            paths += [path for path in outputs_at(repo, commit, variant.targets) if path.startswith(MEASURED)]
+            outs = [out for stage in stages_at(repo, commit, variant.targets) for out in stage.outs if out.use_cache]
+            paths += [path for path in map(str, (out.def_path for out in outs)) if path.startswith(MEASURED)]
             repo.fetch(targets=paths, revs=[commit], workspace=False)
     except Exception as error:  # each kind of remote raises errors of its own
         print(f"{variant.label}: its metrics stay on the DVC remote: {one_line(str(error))}", file=sys.stderr)
