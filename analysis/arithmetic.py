@@ -147,7 +147,8 @@ def stored_mib(config: dict) -> float:
 def exact_macs(shape: Shape, tokens: int) -> int:
     """Return the multiply-accumulates of one forward pass over `tokens`: linear layers and attention's two products.
 
-    Causality is not discounted; element-wise work and the rotary angles are left out.
+    A bias adds one per output. Causality is not discounted; element-wise work and the rotary angles are left out.
     """
     attention = sum(2 * layer.heads * shape.head_dim * tokens**2 for layer in shape.layers)
-    return tokens * linear_weights(shape, of_a_token=True) + attention
+    biases = sum(bias_values(shape, layer) for layer in shape.layers)
+    return tokens * (linear_weights(shape, of_a_token=True) + biases) + attention

@@ -55,6 +55,7 @@ def collected(tmp_path_factory):
         ("gemma3_text", ["safetensors-float16"]),
         ("phi3", ["padded"]),
         ("cohere", ["padded"]),
+        ("opt", ["safetensors-float16"]),
     ],
 )
 def test_every_stage_runs(family, formats, collected, tmp_path, monkeypatch):
