@@ -1,10 +1,11 @@
 """Pruning while training against one cut: python benchmarks/gradual.py [--arms ARM ...]
 
 Run it where `dvc repro base` has made data/ and models/base of studies/demo.yaml. Every arm trains all weights on as
-many tokens as the others, by distillation from the base. Single weights, all attention and MLP matrices: one cut before
-the first step, or zeros that grow by `tune.sparsity`. Units, by taylor: one cut, or --rounds rounds of pruning and
-training. Each cell is the mean perplexity on held-out text over the seeds of the order of the data, and its standard
-deviation. Rows are printed as soon as they are measured.
+many tokens as the others, by distillation from the base. Single weights, all attention and MLP matrices: one cut
+before the first step, or zeros that grow by `tune.sparsity`. Units, the same share in all layers: one cut, or units
+that become zero by `tune.sparsity`. Units, by taylor: one cut, or --rounds rounds of pruning and training. Each cell
+is the mean perplexity on held-out text over the seeds of the order of the data, and its standard deviation. Rows are
+printed as soon as they are measured.
 """
 
 import argparse
@@ -34,13 +35,19 @@ WEIGHTS = {  # the preset that makes the cut before training, and `begin` and `e
     "schedule, end 0.25": (None, (0.0, 0.25)),
     "schedule, end 0.5": (None, (0.0, 0.5)),
 }
+SHARES = {  # the same for units of all layers
+    "taylor in all layers, one cut": ("taylor", (0.0, 0.0)),
+    "units, end 0.25": (None, (0.0, 0.25)),
+    "units, end 0.5": (None, (0.0, 0.5)),
+}
 UNITS = {"taylor, one cut": 1, "taylor, rounds": 0}  # 0: as many as --rounds
-WEIGHT_RATIOS, UNIT_RATIOS = (0.5, 0.8), (0.3,)  # of the matrices' weights; of the model's parameters
+# Of the matrices' weights; of the units, where both rules for whole units give the same widths; of the parameters.
+WEIGHT_RATIOS, SHARE_RATIOS, UNIT_RATIOS = (0.5, 0.8), (0.25, 0.5), (0.3,)
 BATCH = 8
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     options = arguments()
     setup_torch(RunParams(device="auto", threads=options.threads, precision="auto", processes=1, sharded=False))
     base = load_model(options.base)
@@ -49,30 +56,34 @@ def main() -> None:
     def perplexity(model: PreTrainedModel) -> float:
         return math.exp(window_losses(model, windows, 8192, "held-out text").mean().item())
 
-    def pruned(model: PreTrainedModel, method: str, ratio: float, seed: int) -> PreTrainedModel:
+    def pruned(model: PreTrainedModel, method: str, ratio: float, of: str, seed: int) -> PreTrainedModel:
         layers = model.config.num_hidden_layers
-        of = "parameters" if method == "taylor" else "groups"
-        ranges = {} if method == "taylor" else {"attention_layers": [0, layers], "mlp_layers": [0, layers]}
+        ranges = {} if of == "parameters" else {"attention_layers": [0, layers], "mlp_layers": [0, layers]}
         params = section(method, ratio, of, seed, options, layers).model_copy(update=ranges)
         return prune(model, random_windows(calibration, options.windows, options.length, seed, "--windows"), params)[0]
 
-    def sparse(arm: str, ratio: float, seed: int) -> float:
-        method, span = WEIGHTS[arm]
+    def gradual(arm: str, ratio: float, seed: int) -> float:
+        method, span = (WEIGHTS | SHARES)[arm]
         model = load_model(options.base)
         if method:
-            model = pruned(model, method, ratio, seed)
-        return perplexity(trained(base, model, None if method else ratio, span, options.steps, seed, options))
+            model = pruned(model, method, ratio, "groups", seed)
+        structure = "block" if arm in SHARES else "weight"
+        goal = None if method else ratio
+        return perplexity(trained(base, model, structure, goal, span, options.steps, seed, options))
 
     def small(arm: str, ratio: float, seed: int) -> float:
         model, rounds = load_model(options.base), UNITS[arm] or options.rounds
         for number in range(rounds):
             left = 1 - ratio * number / rounds
-            model = pruned(model, "taylor", ratio / rounds / left, seed)
-            model = trained(base, model, None, (0.0, 0.0), options.steps // rounds, seed + number * 100, options)
+            model = pruned(model, "taylor", ratio / rounds / left, "parameters", seed)
+            model = trained(
+                base, model, "block", None, (0.0, 0.0), options.steps // rounds, seed + number * 100, options
+            )
         return perplexity(model)
 
     print(f"base: {perplexity(base):.2f}; {options.steps * BATCH * options.length:,} tokens, {len(windows)} windows\n")
-    for table, measure, ratios in ((WEIGHTS, sparse, WEIGHT_RATIOS), (UNITS, small, UNIT_RATIOS)):
+    tables = (WEIGHTS, gradual, WEIGHT_RATIOS), (SHARES, gradual, SHARE_RATIOS), (UNITS, small, UNIT_RATIOS)
+    for table, measure, ratios in tables:
         chosen = [arm for arm in table if arm in options.arms]
         if chosen:
             print(row("", *map(str, ratios)), row("---", *("---:" for _ in ratios)), sep="\n")
@@ -85,18 +96,21 @@ def main() -> None:
 def trained(
     base: PreTrainedModel,
     model: PreTrainedModel,
+    structure: str,
     ratio: float | None,
     span: tuple[float, float],
     steps: int,
     seed: int,
     options: argparse.Namespace,
 ) -> PreTrainedModel:
-    """Return `model` trained in full for `steps` steps, with gradual pruning to `ratio` if one is given."""
+    """Return `model` trained in full for `steps` steps, with gradual pruning to `ratio`, if one is given."""
     changes = {
         "method": "full", "objective": "distillation", "seed": seed, "window": options.length, "batch_size": BATCH,
         "micro_batch_size": BATCH, "steps": steps, "warmup_steps": steps // 10, "learning_rate": options.rate,
         "validate_every": steps // 5, "validation_sequences": 64,
-        "sparsity": {"ratio": ratio, "begin": span[0], "end": span[1], "every": options.every},
+        "sparsity": {
+            "structure": structure, "ratio": ratio, "begin": span[0], "end": span[1], "every": options.every,
+        },
     }  # fmt: skip
     params = TuneParams.model_validate(load_section("tune", TuneParams).model_dump() | changes)
     tokenizer = load_tokenizer(options.base)
@@ -117,7 +131,7 @@ def arguments() -> argparse.Namespace:
     """Return the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="models/base", help="checkpoint to prune")
-    arms = [*WEIGHTS, *UNITS]
+    arms = [*WEIGHTS, *SHARES, *UNITS]
     parser.add_argument("--arms", nargs="*", default=arms, choices=arms, metavar="ARM", help="; ".join(arms))
     parser.add_argument("--seeds", type=int, default=3, help="of calibration and the order of the data, 0 .. n-1")
     parser.add_argument("--steps", type=int, default=100, help=f"of {BATCH} windows")

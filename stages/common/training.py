@@ -7,9 +7,10 @@ continues from its last saved state and ends with the same bytes as one that was
 import csv
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 
@@ -23,6 +24,7 @@ from stages.common.resume import read_state, write_state
 SAVE_EVERY_SECONDS = 15
 SHOWN_STEPS = 20  # whose mean loss the progress bar shows
 STATE_FILE = "state.safetensors"
+NOTHING: Mapping[str, torch.Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -67,19 +69,21 @@ def train(
     name: str,
     record: Callable[[Progress], None] = lambda progress: None,
     after_step: Callable[[int], None] = lambda step: None,
+    carried: Mapping[str, torch.Tensor] = NOTHING,
 ) -> Progress:
     """Train `parameters` in place for `plan.steps` steps and leave them at their best validation loss.
 
     `backward(step)` adds the gradients of that step's batch and returns its loss. The first group of the first
     optimizer carries the peak rate that params.yaml calls `<name>.learning_rate`. `record` gets what is reached, first
     what a saved state holds, then after every step. `after_step` gets the number of steps taken, first 0, and may
-    change the parameters, as a function of them, the optimizers' state and that number only. State is kept in
+    change the parameters, as a function of them, the optimizers' state, `carried` and that number only. `carried` are
+    tensors that it and `backward` change in place, and that are saved with the parameters. State is kept in
     `state_folder` and removed by the caller once the result is safe. Raises UserError on a loss or gradient that is not
     finite.
     """
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     diverged = f"{name}.learning_rate = {peaks[0][0]:g} is too high: {{}}; lower it"
-    progress, best = restore(parameters, optimizers, state_folder)
+    progress, best = restore(parameters, optimizers, state_folder, carried)
     with Bar(name, plan.steps, progress.step) as bar:
         if not progress.validation_loss:
             progress.validation_loss[0] = validate()
@@ -117,7 +121,7 @@ def train(
             record(progress)
             bar.advance(measured=losses_so_far(progress))
             if processes.is_first() and time.monotonic() - saved > SAVE_EVERY_SECONDS:
-                save(progress, parameters, best, optimizers, state_folder)
+                save(progress, parameters, best, optimizers, state_folder, carried)
                 saved = time.monotonic()
     with torch.no_grad():
         for key, value in parameters.items():
@@ -149,10 +153,12 @@ def save(
     best: dict[str, torch.Tensor],
     optimizers: list[torch.optim.Optimizer],
     folder: Path,
+    carried: Mapping[str, torch.Tensor] = NOTHING,
 ) -> None:
     """Write the whole state of a run."""
     tensors = {f"parameter.{key}": value for key, value in parameters.items()}
     tensors |= {f"best.{key}": value for key, value in best.items()}
+    tensors |= {f"carried.{key}": value for key, value in carried.items()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{index}.{key}": value for key, value in state.items()}
@@ -160,7 +166,10 @@ def save(
 
 
 def restore(
-    parameters: dict[str, torch.Tensor], optimizers: list[torch.optim.Optimizer], folder: Path
+    parameters: dict[str, torch.Tensor],
+    optimizers: list[torch.optim.Optimizer],
+    folder: Path,
+    carried: Mapping[str, torch.Tensor] = NOTHING,
 ) -> tuple[Progress, dict[str, torch.Tensor]]:
     """Load the state that `save` wrote, if any, and return (progress, best parameters so far)."""
     state = read_state(folder / STATE_FILE)
@@ -170,6 +179,8 @@ def restore(
     with torch.no_grad():
         for key, value in parameters.items():
             value.copy_(tensors[f"parameter.{key}"])
+        for key, value in carried.items():
+            value.copy_(tensors[f"carried.{key}"])
     for number, optimizer in enumerate(optimizers):
         state_dict = optimizer.state_dict()
         for name, value in tensors.items():

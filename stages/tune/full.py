@@ -14,10 +14,10 @@ NOTE = "No adapter: tune.method is full, so every weight of {base} was trained. 
 def prepare(model: PreTrainedModel, params: TuneParams) -> PreTrainedModel:
     """Return `model` in float32, in which small steps are not lost, with every weight to be trained.
 
-    The zeros of a sparse model stay; gradual pruning keeps them itself.
+    The zeros of a sparse model stay; gradual pruning of single weights keeps them itself.
     """
     trained = model.float().requires_grad_(True)
-    if params.schedule is None:
+    if params.schedule is None or params.removes_units:
         keep_zeros(trained)
     return trained
 

@@ -5,6 +5,7 @@ schedule says, and stay zero: they get no gradient, and their momentum is cleare
 read off the weights, and the saved state of a training needs no masks.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -18,7 +19,23 @@ from stages.tune.schedule import Schedule
 MOMENTUM = "exp_avg"  # of AdamW: it alone would move a weight that gets no gradient
 
 
-class GradualPruning:
+class Pruning:
+    """What gradual pruning does to a model while it trains: nothing, unless a subclass says what."""
+
+    carried: Mapping[str, torch.Tensor] = {}  # what is saved with the state of a training
+
+    def after_backward(self) -> None:
+        """Look at a step's gradients, which may be changed, before the optimizer does."""
+
+    def cut(self, step: int) -> None:
+        """Prune if it is time to, after `step` steps."""
+
+    def finish(self) -> dict[str, int | float]:
+        """Leave the model as it is to be saved; return the metrics."""
+        return {}
+
+
+class WeightPruning(Pruning):
     """Sets weights of `model` to zero by `schedule`, which starts from the zeros that the matrices have by now.
 
     Raises UserError for a mixture of experts, and for a matrix that has more zeros than the schedule ends with.
@@ -33,7 +50,7 @@ class GradualPruning:
                     f"tune.sparsity.ratio = {schedule.ratio:g} is less than the share of zeros in {name} before "
                     f"training, {share:.4f}; expected more, or a lower prune.ratio"
                 )
-        self.sparsity_before = self.sparsity
+        self.before = share_of_zeros(list(self.matrices.values()))
         for weight in self.matrices.values():
             weight.register_hook(partial(masked, weight))
 
@@ -49,26 +66,29 @@ class GradualPruning:
                 if tensor is not None:
                     tensor.view(-1)[goes] = 0
 
-    @property
-    def sparsity(self) -> float:
-        """The share of zeros in all matrices."""
-        return share_of_zeros(list(self.matrices.values()))
+    def finish(self) -> dict[str, int | float]:
+        """Return the share of zeros in all matrices, before and after."""
+        return {"sparsity_before": self.before, "sparsity_after": share_of_zeros(list(self.matrices.values()))}
 
 
 def matrices(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Return the matrices of the decoder layers by name; UserError for a mixture of experts."""
-    parts = Parts(model)
-    if parts.has_experts:
+    check_no_experts(model)
+    return {
+        f"layer {index} {name}": module.weight
+        for index, layer in enumerate(Parts(model).layers)
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def check_no_experts(model: PreTrainedModel) -> None:
+    """Raise UserError for a mixture of experts."""
+    if Parts(model).has_experts:
         raise UserError(
             "tune.sparsity.ratio is not allowed for a mixture of experts, whose experts are no single matrices; "
             "expected null"
         )
-    return {
-        f"layer {index} {name}": module.weight
-        for index, layer in enumerate(parts.layers)
-        for name, module in layer.named_modules()
-        if isinstance(module, nn.Linear)
-    }
 
 
 def masked(weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

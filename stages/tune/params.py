@@ -16,6 +16,7 @@ LINEAR_LAYERS = list(dict.fromkeys(name for family in FAMILIES.values() for name
 class SparsityParams(Section):
     """Subsection `tune.sparsity`: gradual pruning, off while `ratio` is null."""
 
+    structure: Literal["weight", "block"]
     ratio: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None
     begin: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
     end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -78,7 +79,10 @@ class TuneParams(Section):
 
     @model_validator(mode="after")
     def pruned_weights_are_trained(self):
-        """Gradual pruning needs the weights themselves to be trained, and time between its cuts."""
+        """Gradual pruning needs the weights themselves to be trained, and time between its cuts.
+
+        Of units also before them: they are chosen by the gradients of the steps so far.
+        """
         sparsity = self.sparsity
         if sparsity.ratio is not None and self.method == "lora":
             raise ValueError(f"sparsity.ratio = {sparsity.ratio:g} is not allowed with method = 'lora'; expected full")
@@ -88,7 +92,18 @@ class TuneParams(Section):
                 f"sparsity.every = {sparsity.every} is not allowed; expected at most the {steps} steps from begin to "
                 "end, or begin = end for a single cut"
             )
+        if self.removes_units and round(sparsity.end * self.steps) == 0:
+            raise ValueError(
+                f"sparsity.end = {sparsity.end:g} is not allowed with sparsity.structure = 'block', whose units are "
+                "chosen by the gradients of the steps before a cut; expected one step at least, or prune.ratio for a "
+                "cut before the first"
+            )
         return self
+
+    @property
+    def removes_units(self) -> bool:
+        """Whether gradual pruning removes units."""
+        return self.sparsity.ratio is not None and self.sparsity.structure == "block"
 
     @property
     def schedule(self) -> Schedule | None:

@@ -14,9 +14,10 @@ from stages.common.torch_setup import arithmetic
 from stages.common.training import Plan, Progress, train
 from stages.tune.batches import Batches, collate, split
 from stages.tune.examples import Example, loss_tokens
-from stages.tune.gradual import GradualPruning
+from stages.tune.gradual import Pruning, WeightPruning
 from stages.tune.next_token import next_token_loss
 from stages.tune.params import TuneParams, check_shares
+from stages.tune.unit_pruning import UnitPruning
 
 Objective = Callable[[PreTrainedModel, torch.Tensor, torch.Tensor], torch.Tensor]
 SEEDS_APART = 1_000_000_007**2  # of a step's micro-batches, far from those of other steps
@@ -34,6 +35,8 @@ def recover(
 ) -> tuple[Progress, dict[str, int | float]]:
     """Train the parameters of `model` that require gradients, in place; return the progress and the metrics.
 
+    Units that gradual pruning removes are gone from the model's matrices then, but not from its config.
+
     Losses are means over loss tokens, in nats, without dropout: the objective's over as many training examples as the
     validation has, the same before and after; that of the validation is always of the next token, so that what
     pruning lost is the measure of every objective. `record` gets the progress after every step.
@@ -45,7 +48,7 @@ def recover(
         name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
     }
     optimizer = torch.optim.AdamW(parameters.values(), lr=params.learning_rate, weight_decay=0.0, fused=True)
-    pruning = GradualPruning(model, optimizer, params.schedule) if params.schedule else None
+    pruning = gradual_pruning(model, optimizer, params)
     batches = Batches([len(example.tokens) for example in examples], params.batch_size, params.seed)
     order = torch.randperm(len(examples), generator=torch.Generator().manual_seed(params.seed))
     sample = [examples[index] for index in order[: len(validation)].tolist()]
@@ -55,6 +58,7 @@ def recover(
         batch = [examples[index] for index in batches.at(step)]
         loss = backward_mean(model, objective, batch, params.micro_batch_size)
         processes.add_up_gradients(list(parameters.values()))
+        pruning.after_backward()
         return loss
 
     def measure(some: list[Example], loss: Objective, description: str) -> float:
@@ -65,10 +69,13 @@ def recover(
     best_from = max(1, params.schedule.end) if params.schedule else 0
     plan = Plan(params.steps, params.warmup_steps, params.validate_every, params.seed, best_from=best_from)
     validate = partial(measure, validation, next_token_loss, "held-out loss")
-    cut = pruning.cut if pruning else do_nothing
-    progress = train(parameters, [optimizer], backward, validate, plan, state_folder, "tune", record, cut)
-    metrics: dict[str, int | float] = {
-        "trainable_parameters": sum(parameter.numel() for parameter in parameters.values()),
+    progress = train(
+        parameters, [optimizer], backward, validate, plan, state_folder, "tune", record, pruning.cut, pruning.carried
+    )
+    trained = sum(parameter.numel() for parameter in parameters.values())
+    pruned = pruning.finish()
+    metrics = {
+        "trainable_parameters": trained,
         **seen(examples, batches, params),
         "best_step": progress.best_step,
         "train_loss_before": before,
@@ -76,14 +83,17 @@ def recover(
         "validation_loss_before": progress.validation_loss[0],
         "validation_loss_after": progress.validation_loss[progress.best_step],
         "held_out_loss_rose": int(held_out_loss_rose(progress)),
+        **pruned,
     }
-    if pruning:
-        metrics |= {"sparsity_before": pruning.sparsity_before, "sparsity_after": pruning.sparsity}
     return progress, metrics
 
 
-def do_nothing(step: int) -> None:
-    """Leave the weights as a step left them, without gradual pruning."""
+def gradual_pruning(model: PreTrainedModel, optimizer: torch.optim.Optimizer, params: TuneParams) -> Pruning:
+    """Return what `params` prune while `model` trains."""
+    if params.schedule is None:
+        return Pruning()
+    structure = UnitPruning if params.removes_units else WeightPruning
+    return structure(model, optimizer, params.schedule)
 
 
 def held_out_loss_rose(progress: Progress) -> bool:

@@ -15,6 +15,7 @@ from stages.common.torch_setup import precision, setup_torch
 from stages.models.checkpoint import load_model, load_tokenizer
 from stages.models.config import check_context, read_config
 from stages.models.sharding import load_sharded
+from stages.models.surgery import rebuild
 from stages.tune import full, lora
 from stages.tune.data import FILES, VALIDATION, training_examples, validation_examples
 from stages.tune.distillation import Distillation, check_states
@@ -57,6 +58,8 @@ def tune(stage: str, start: Path, params: TuneParams) -> Tuned:
     tuned = method.prepare(model, params)
     record = LiveCurves(stage).update if processes.is_first() else ignore
     progress, metrics = recover(method.trained(tuned), objective, examples, validation, params, state, record)
+    if params.removes_units:
+        tuned = rebuild(tuned)
     if metrics["held_out_loss_rose"]:
         print(f"espalier: {stage}: {warning(progress)}", file=sys.stderr, flush=True)
     return Tuned(tuned, tokenizer, method, progress, metrics | {"precision": precision()}, state, sharded)

@@ -15,14 +15,14 @@ from stages.models.parts import Parts
 from stages.profile.memory import parameter_counts
 from stages.tune import control, full
 from stages.tune.__main__ import main
-from stages.tune.gradual import GradualPruning
+from stages.tune.gradual import WeightPruning
 from stages.tune.next_token import next_token_loss
 from stages.tune.recovery import recover
 from stages.tune.schedule import Schedule
 
 
 def sparsity(ratio=0.6, begin=0.0, end=0.75, every=1) -> dict:
-    return {"ratio": ratio, "begin": begin, "end": end, "every": every}
+    return {"structure": "weight", "ratio": ratio, "begin": begin, "end": end, "every": every}
 
 
 def linears(model) -> dict[str, torch.Tensor]:
@@ -91,7 +91,7 @@ def test_zeros_grow_by_magnitude_stay_and_meet_the_schedule_to_half_a_weight(tmp
 def test_a_cut_takes_the_smallest_weights_and_their_momentum():
     model = full.prepare(tiny_model(), tune_params(method="full", sparsity=sparsity()))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.0)
-    pruning = GradualPruning(model, optimizer, Schedule(0.5, 1, 1, 0))
+    pruning = WeightPruning(model, optimizer, Schedule(0.5, 1, 1, 0))
     tokens = torch.arange(12)[None]
 
     def step() -> None:

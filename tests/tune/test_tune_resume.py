@@ -39,7 +39,7 @@ run_stage("tune", stage.main)
             "objective": "distillation",
             "hidden_weight": 0.1,
             "gradient_checkpointing": True,
-            "sparsity": {"ratio": 0.5, "begin": 0.0, "end": 0.7, "every": 1},
+            "sparsity": {"structure": "weight", "ratio": 0.5, "begin": 0.0, "end": 0.7, "every": 1},
         },
     ],
 )

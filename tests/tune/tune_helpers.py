@@ -70,7 +70,7 @@ def tune_section(**changes) -> dict:
         "temperature": 1.0,
         "hidden_weight": 0.0,
         "method": "lora",
-        "sparsity": {"ratio": None, "begin": 0.0, "end": 0.5, "every": 1},
+        "sparsity": {"structure": "weight", "ratio": None, "begin": 0.0, "end": 0.5, "every": 1},
         "control": False,
         "seed": 1,
         "lora_rank": 2,
