@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stages.common.errors import UserError
 from stages.models.architecture import Architecture, Experts
 from stages.models.families import FAMILIES, PRUNED
+from stages.prune.block import REMOVE_WHOLE
 from stages.prune.channel import CHANNEL
 
 if TYPE_CHECKING:
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 def check_family(params: PruneParams, model_type: str) -> None:
     """Raise UserError where a model of this `model_type`, one of FAMILIES or its pruned class, cannot be pruned so."""
     family, chosen = FAMILIES[model_type.removeprefix(PRUNED)], params.chosen
-    if chosen.allocation == "two_stage" and family.parallel:
+    if chosen.allocation in REMOVE_WHOLE and family.parallel:
         raise UserError(
-            f"prune.allocation = two_stage is not allowed for model_type = {model_type!r}, whose attention and MLP "
-            "read the same; expected another allocation, such as channels_first"
+            f"prune.allocation = {chosen.allocation} is not allowed for model_type = {model_type!r}, whose attention "
+            "and MLP read the same; expected another allocation, such as channels_first"
         )
     if isinstance(family.mlp, Experts):
         check_mixture(params, model_type)
@@ -42,6 +43,8 @@ def check_family(params: PruneParams, model_type: str) -> None:
         if chosen.criterion == "pca":
             expected = [name for name in CHANNEL.takes["criterion"] if name != "pca"]
             raise UserError(f"prune.criterion = pca {beside}; expected one of: {', '.join(expected)}")
+        if chosen.allocation == "sublayers":  # a norm hides from the gradients before it that all of its input is gone
+            raise UserError(f"prune.allocation = sublayers {beside}; expected another allocation, such as two_stage")
         if chosen.update == "realign":
             expected = ["none"] if chosen.structure in ("channel", "rank") else ["none", "bias", "refit"]
             raise UserError(f"prune.update = realign {beside}; expected one of: {', '.join(expected)}")

@@ -1,11 +1,11 @@
 """What several processes can prune together: statistics are sums over the calibration windows, which they share."""
 
 from stages.common.errors import UserError
-from stages.prune.block import budget
+from stages.prune.block import REMOVE_WHOLE, budget
 from stages.prune.params import PruneParams
 
 # Their divergence is measured on the first windows alone, which only one process has.
-ALONE = ("fisher", "sensitivity", "search", "two_stage")
+ALONE = ("fisher", "sensitivity", "search", *REMOVE_WHOLE)
 
 
 def check_shared(params: PruneParams, count: int) -> None:

@@ -12,16 +12,17 @@ if TYPE_CHECKING:
     from stages.prune.params import PruneParams
 
 HERE = Path(__file__).parent
+REMOVE_WHOLE = ("sublayers", "two_stage")  # the allocations that remove whole attentions or MLPs
 
 
 def check(params: PruneParams) -> None:
-    """Raise ValueError unless allocation two_stage, which removes whole attentions, has one budget for all, once."""
-    if params.chosen.allocation != "two_stage":
+    """Raise ValueError unless an allocation that removes whole attentions or MLPs has one budget for all, once."""
+    if params.chosen.allocation not in REMOVE_WHOLE:
         return
     expected = {"iterative_steps": 1, "layout": "free"} | ({} if params.joint else {"ratio_of": "parameters"})
     for key, value in expected.items():
         if getattr(params, key) != value:
-            refuse(f"{key} = {getattr(params, key)}", "allocation = two_stage", str(value))
+            refuse(f"{key} = {getattr(params, key)}", f"allocation = {params.chosen.allocation}", str(value))
 
 
 BLOCK = Structure(
@@ -31,6 +32,6 @@ BLOCK = Structure(
         "update": names(HERE / "update"),
     },
     idle={"pattern": None},
-    unstreamed={"criterion": ["taylor"], "allocation": ["fisher", "sensitivity", "search", "two_stage"]},
+    unstreamed={"criterion": ["taylor"], "allocation": ["fisher", "sensitivity", "search", *REMOVE_WHOLE]},
     check=check,
 )

@@ -11,19 +11,20 @@ from hypothesis import strategies as st
 from stages.models.checkpoint import load_model
 from stages.models.parts import Parts
 from stages.models.prunable import block_modules
-from stages.prune.block import BLOCK
+from stages.prune.block import BLOCK, REMOVE_WHOLE
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.costs import costs_of
 from stages.prune.block.divergence import Dense
 from stages.prune.block.pruning import prune
 from stages.prune.block.task import Task
+from stages.prune.block.update import update as named_update
 from stages.prune.block.update.realign import Realign
 from stages.prune.methods import METHODS
 from stages.prune.units import share_of_units
 
 EVERYWHERE = {"attention_layers": [0, 3], "mlp_layers": [0, 3]}
-# two_stage removes whole modules, in one step and only of one budget: test_two_stage.py.
-ALLOCATIONS = [name for name in BLOCK.takes["allocation"] if name != "two_stage"]
+# These remove whole modules, in one step and only of one budget: test_two_stage.py and test_sublayers.py.
+ALLOCATIONS = [name for name in BLOCK.takes["allocation"] if name not in REMOVE_WHOLE]
 BLOCK_METHODS = sorted(
     name for name, method in METHODS.items() if method.structure == "block" and method.allocation in ALLOCATIONS
 )
@@ -117,7 +118,8 @@ def test_every_method_gives_a_checkpoint_that_loads(method, windows, tmp_path):
 )
 def test_the_knapsack_is_as_good_as_trying_everything(tables, costs, budget):
     losses = [{0: 0.0, **{2 * i + 1: loss for i, loss in enumerate(table)}} for table in tables]
-    got = sensitivity.knapsack(losses, costs[: len(losses)], budget)
+    priced = [{count: count * cost for count in table} for table, cost in zip(losses, costs, strict=False)]
+    got = sensitivity.knapsack(losses, priced, budget)
 
     def value(counts):
         reached = sum(count * cost for count, cost in zip(counts, costs, strict=False))
@@ -128,10 +130,11 @@ def test_the_knapsack_is_as_good_as_trying_everything(tables, costs, budget):
     assert value(got)[1] == pytest.approx(best[1])
 
 
-@pytest.mark.parametrize("update", ["none", "refit", "realign"])
+@pytest.mark.parametrize("update", ["none", "bias", "refit", "realign"])
 def test_measuring_leaves_the_model_as_it_was_and_is_what_pruning_alone_gives(update, windows, monkeypatch):
     monkeypatch.setattr(Realign, "finish", lambda self, activations: None)  # the last norm is no module's
     model = tiny_llama()
+    named_update(update).prepare(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     losses = sensitivity.Sensitivity().losses(task_of(model, windows, criterion="wanda_sp", update=update))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

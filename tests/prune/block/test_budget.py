@@ -12,7 +12,7 @@ from stages.models.parts import Parts
 from stages.models.prunable import block_modules
 from stages.models.surgery import keep_units
 from stages.profile.macs import count_macs
-from stages.prune.block import BLOCK, budget, costs
+from stages.prune.block import BLOCK, REMOVE_WHOLE, budget, costs
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
 
@@ -72,7 +72,7 @@ def test_a_sliding_window_bounds_what_a_cache_holds(family, length):
     assert total - sum(prices) == bytes_in_use(model, length)
 
 
-@pytest.mark.parametrize("name", [name for name in BLOCK.takes["allocation"] if name != "two_stage"])
+@pytest.mark.parametrize("name", [name for name in BLOCK.takes["allocation"] if name not in REMOVE_WHOLE])
 @pytest.mark.parametrize(("amount", "measure", "unit"), [(0.085, "memory", "MiB"), (0.37, "macs", "MMACs")])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_every_allocation_keeps_to_the_budget_and_wastes_less_than_a_unit(name, amount, measure, unit, steps, windows):

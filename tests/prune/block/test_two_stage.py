@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from helpers import prune_params, tiny_family, tiny_llama
+from helpers import prune_params, tiny_llama
 from pydantic import ValidationError
 
 from stages.common.errors import UserError
 from stages.models.parts import Parts
 from stages.models.prunable import block_modules
-from stages.prune.block import budget, costs
+from stages.prune.block import REMOVE_WHOLE, budget, costs
 from stages.prune.block.allocation.two_stage import least_missed, number_of_attentions
 from stages.prune.block.divergence import Dense
 from stages.prune.block.task import Task
@@ -41,10 +41,12 @@ def base(**changes):
     return tiny_llama(layers=LAYERS, mlp=48, **changes)
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(0.05, 0), (0.5, 3), (0.7, 5)])
-def test_the_number_of_attentions_is_that_of_2ssp(ratio, expected, windows):
-    task = task_of(base(), windows, ratio=ratio)
-    attention, mlp = 3072 + 32, 3 * 32 * 48 + 32
+@pytest.mark.parametrize(
+    ("width", "ratio", "expected"), [(48, 0.05, 0), (48, 0.5, 3), (48, 0.7, 5), (24, 0.3, 3), (96, 0.3, 1)]
+)
+def test_the_number_of_attentions_is_that_of_2ssp(width, ratio, expected, windows):
+    task = task_of(tiny_llama(layers=LAYERS, mlp=width), windows, ratio=ratio)
+    attention, mlp = 3072 + 32, 3 * 32 * width + 32
     share = ratio * task.model.num_parameters() / (LAYERS * (attention + mlp))
     assert round(LAYERS * min(1, share) ** (mlp / attention / 1.5)) == expected == number_of_attentions(task)
 
@@ -106,13 +108,14 @@ def test_heads_go_where_the_mlps_have_no_more_and_one_attention_stays(windows):
     assert Parts(pruned).head_dim == 8
 
 
-def test_what_it_does_not_go_with_is_refused(windows):
+@pytest.mark.parametrize("name", REMOVE_WHOLE)
+def test_what_it_does_not_go_with_is_refused(name):
     for key, value in (("ratio_of", "groups"), ("iterative_steps", 2), ("layout", "uniform")):
-        with pytest.raises(ValidationError, match=f"{key} = {value} does not go with allocation = two_stage; expected"):
-            params(**{key: value})
-    with pytest.raises(ValidationError, match="streaming = true does not go with allocation = two_stage"):
-        params(streaming=True)
-    with pytest.raises(UserError, match=r"run.processes = 2 does not go with prune.allocation = two_stage"):
-        check_shared(params(), 2)
-    with pytest.raises(UserError, match="two_stage is not allowed for model_type = 'gpt_neox'"):
-        check_family(params(), tiny_family("gpt_neox").config.model_type)
+        with pytest.raises(ValidationError, match=f"{key} = {value} does not go with allocation = {name}; expected"):
+            params(**{"allocation": name, key: value})
+    with pytest.raises(ValidationError, match=f"streaming = true does not go with allocation = {name}"):
+        params(allocation=name, streaming=True)
+    with pytest.raises(UserError, match=f"run.processes = 2 does not go with prune.allocation = {name}"):
+        check_shared(params(allocation=name), 2)
+    with pytest.raises(UserError, match=f"{name} is not allowed for model_type = 'gpt_neox'"):
+        check_family(params(allocation=name), "gpt_neox")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stages.common.errors import UserError
 from stages.models.parts import Parts
 from stages.models.prunable import block_modules
-from stages.prune.block import BLOCK
+from stages.prune.block import BLOCK, REMOVE_WHOLE
 from stages.prune.block.allocation import search, sensitivity
 from stages.prune.block.pruning import prune
 from stages.prune.block.widths import allowed_widths
@@ -59,7 +59,7 @@ def test_the_ratio_of_parameters_is_met_to_within_one_portion_by_every_allocatio
     assert abs(metrics["ratio_actual"] - 0.3) * metrics["parameters_before"] < portion
 
 
-@pytest.mark.parametrize("name", [name for name in BLOCK.takes["allocation"] if name != "two_stage"])
+@pytest.mark.parametrize("name", [name for name in BLOCK.takes["allocation"] if name not in REMOVE_WHOLE])
 @pytest.mark.parametrize("ratio_of", ["groups", "parameters"])
 def test_a_uniform_layout_is_a_plain_llama_with_every_allocation(name, ratio_of, windows):
     params = prune_params(

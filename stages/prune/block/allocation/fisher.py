@@ -31,7 +31,9 @@ class Fisher(Sensitivity):
         wanted: set[tuple[int, str]] = {(module.layer, module.kind) for module in task.modules}
         gradients = output_gradients(task.model, first_windows(task.windows), task.params.seed, wanted)
         return losses_by_level(
-            task, lambda inputs: predicted_loss(inputs, gradients[inputs.matrices.layer, inputs.matrices.kind])
+            task,
+            self.tried(task),
+            lambda inputs: predicted_loss(inputs, gradients[inputs.matrices.layer, inputs.matrices.kind]),
         )
 
 
@@ -44,10 +46,13 @@ def predicted_loss(inputs: Inputs, gradients: torch.Tensor) -> Loss:
     output, tokens = inputs.linear, gradients.shape[1]
     read, places = inputs.first(tokens)
     gradients, dense = gradients[:, places], output.weight.detach().clone()
+    bias = None if output.bias is None else output.bias.detach().clone()
 
     def loss() -> float:
         difference = (output.weight - dense).float().T
         change = torch.cat([x.float() @ difference for x in read])[:tokens]
+        if bias is not None and output.bias is not None:
+            change += (output.bias - bias).float()
         products = torch.stack([(draw * change).sum(-1) for draw in gradients])  # a draw at a time: less memory
         return 0.5 * products.square().mean().item() * len(change) / tokens if len(change) else 0.0
 
@@ -77,7 +82,7 @@ def output_gradients(
         *found, slopes = (torch.stack(each) for each in zip(*rows, strict=True))
         for kind, gradients in zip(outputs, found, strict=True):
             if (layer, kind) in wanted:
-                result[layer, kind] = gradients.flatten(1, 2).bfloat16()
+                result[layer, kind] = gradients.flatten(1, -2).bfloat16()  # OPT's MLP flattens tokens
         del stream, outputs, end, rows, found, gradients  # a layer's graph leaves holes among what is kept
         return_freed_memory()
     return result

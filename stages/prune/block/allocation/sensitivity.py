@@ -31,7 +31,11 @@ class Sensitivity(Allocation):
     def losses(self, task: Task) -> list[dict[int, float]]:
         """Return for every module the divergence from the dense model by the number of units removed from it alone."""
         dense = Dense(task.model, task.windows)
-        return losses_by_level(task, lambda inputs: partial(dense.from_layer, inputs.activations))
+        return losses_by_level(task, self.tried(task), lambda inputs: partial(dense.from_layer, inputs.activations))
+
+    def tried(self, task: Task) -> dict[int, list[int]]:
+        """Return by module the numbers of its units to try to remove."""
+        return {i: levels(bundle) for bundle in task.bundles for i in bundle.members}
 
     def counts(self, task: Task) -> list[int]:
         """Choose the levels of least summed loss."""
@@ -43,7 +47,9 @@ def best_counts(task: Task, losses: list[dict[int, float]]) -> list[int]:
     counts = [0] * len(task.modules)
     for pool in task.pools(pooled=True):
         tables = [summed([losses[i] for i in bundle.members]) for bundle in pool.bundles]
-        chosen = knapsack(tables, [bundle.price for bundle in pool.bundles], pool.budget)
+        prices = zip(tables, (bundle.price for bundle in pool.bundles), strict=True)
+        costs = [{count: count * price for count in table} for table, price in prices]
+        chosen = knapsack(tables, costs, pool.budget)
         for bundle, count in zip(pool.bundles, chosen, strict=True):
             for i in bundle.members:
                 counts[i] = count
@@ -67,13 +73,14 @@ def levels(bundle: Bundle) -> list[int]:
     return sorted({min(bundle.counts, key=lambda count: abs(count - each)) for each in wanted} | {bundle.counts[-1]})
 
 
-def losses_by_level(task: Task, loss_at: Callable[[Inputs], Loss]) -> list[dict[int, float]]:
+def losses_by_level(
+    task: Task, tried: dict[int, list[int]], loss_at: Callable[[Inputs], Loss]
+) -> list[dict[int, float]]:
     """Return for every module the loss in nats per token by the number of units removed from it alone.
 
-    `loss_at` is given the inputs of each module while it is whole, and returns the function that gives the loss of
-    what its output matrix has become.
+    Of module i these are tried[i], of others 0; with all units its biases go too. `loss_at` is given the inputs of each
+    module while it is whole, and returns the function that gives the loss of what its output matrix has become.
     """
-    tried = {i: levels(bundle) for bundle in task.bundles for i in bundle.members}
     chosen = task.params.chosen
     then = update(chosen.update)
     losses: list[dict[int, float]] = []
@@ -81,13 +88,16 @@ def losses_by_level(task: Task, loss_at: Callable[[Inputs], Loss]) -> list[dict[
     def measure(i: int, module: Prunable, inputs: Inputs, score: torch.Tensor) -> None:
         order, loss = score.argsort(stable=True), loss_at(inputs)
         losses.append({})
-        weight = module.output.weight.detach().clone()
+        there = [each for each in (module.output.weight, module.output.bias) if each is not None]
+        whole = [each.detach().clone() for each in there]
         for count in tried.get(i, [0]):
-            then.update(module, order[count:].sort().values, inputs)
+            if count < module.units:
+                then.update(module, order[count:].sort().values, inputs)
             silence(module, order[:count])
             losses[-1][count] = loss() if count else 0.0
             with torch.no_grad():
-                module.output.weight.copy_(weight)
+                for each, value in zip(there, whole, strict=True):
+                    each.copy_(value)
 
     visit_modules(task, measure, then, chosen.allocation)
     return losses
@@ -95,15 +105,17 @@ def losses_by_level(task: Task, loss_at: Callable[[Inputs], Loss]) -> list[dict[
 
 @torch.no_grad()
 def silence(module: Prunable, units: torch.Tensor) -> None:
-    """Zero the output matrix's columns of `units`, which equals removing them."""
+    """Zero the output matrix's columns of `units`, and its bias where they are all: that equals removing them."""
     module.output.weight[:, module.columns(units).to(module.output.weight.device)] = 0
+    if len(units) == module.units and module.output.bias is not None:
+        module.output.bias.zero_()
 
 
-def knapsack(losses: list[dict[int, float]], costs: list[float], budget: float) -> list[int]:
+def knapsack(losses: list[dict[int, float]], costs: list[dict[int, float]], budget: float) -> list[int]:
     """Return the level of every module such that the levels cost at least `budget`, rounded, at the least summed loss.
 
-    losses[i] maps the numbers of units that module i may give to its loss, costs[i] is what one unit costs. Where the
-    budget is out of reach, the most that there is.
+    losses[i] maps the numbers of units that module i may give to its loss, costs[i] to what they cost. Where the budget
+    is out of reach, the most that there is.
     """
     bucket = max(1, budget // BUCKETS)
     size = max(0, int(budget // bucket))
@@ -113,7 +125,7 @@ def knapsack(losses: list[dict[int, float]], costs: list[float], budget: float) 
     for table, cost in zip(losses, costs, strict=True):
         new, choice = np.full(size + 1, np.inf), np.zeros((size + 1, 2), dtype=int)  # choice: (place before, count)
         for count, loss in table.items():
-            shift = min(size, round(count * cost / bucket))
+            shift = min(size, round(cost[count] / bucket))
             before = np.arange(size + 1) - shift
             before[size] += int(best[size - shift :].argmin())
             total = np.where(before >= 0, best[before], np.inf) + loss

@@ -19,6 +19,7 @@ from stages.prune.block.allocation import Allocation, shares
 from stages.prune.block.divergence import Dense
 from stages.prune.block.filling import fill
 from stages.prune.block.task import Task
+from stages.prune.block.whole import present_attentions, whole_costs, with_gone
 
 ALPHA = 1.5  # 2SSP's choice
 TOKENS = 1024  # at most so many, the first, for the divergence
@@ -27,12 +28,13 @@ TOKENS = 1024  # at most so many, the first, for the divergence
 class TwoStage(Allocation):
     def counts(self, task: Task) -> list[int]:
         """Return the counts: all units of the attentions that go, and the channels that make up the rest."""
-        gone = least_missed(task, number_of_attentions(task))
-        others = [i for i in range(len(task.modules)) if i not in gone]
-        rest = task.of(others, task.excess - sum(whole_costs(task)[i] for i in gone))
-        keys = [share + (module.kind == "attention") for share, module in zip(shares(rest), rest.modules, strict=True)]
-        given = dict(zip(others, fill(rest, keys, pooled=True), strict=True))
-        return [given.get(i, module.units) for i, module in enumerate(task.modules)]
+        return with_gone(task, least_missed(task, number_of_attentions(task)), channels_then_heads)
+
+
+def channels_then_heads(rest: Task, _: list[int]) -> list[int]:
+    """Return the counts by which all MLPs alike meet the budget, and heads where these have no more."""
+    keys = [share + (module.kind == "attention") for share, module in zip(shares(rest), rest.modules, strict=True)]
+    return fill(rest, keys, pooled=True)
 
 
 def attentions(task: Task) -> list[int]:
@@ -40,22 +42,17 @@ def attentions(task: Task) -> list[int]:
     return [i for i, module in enumerate(task.modules) if module.kind == "attention"]
 
 
-def whole_costs(task: Task) -> list[float]:
-    """Return what each module costs as a whole."""
-    return [task.costs.saved(i, module.units) for i, module in enumerate(task.modules)]
-
-
 def number_of_attentions(task: Task) -> int:
     """Return how many attentions go: not the model's last one, and no more than what is to be removed."""
-    costs, parts = whole_costs(task), Parts(task.model)
+    costs = whole_costs(task)
     ours = [costs[i] for i in attentions(task)]
     layers = len({module.layer for module in task.modules if module.kind == "mlp"})
     if not layers or not any(ours):
         return 0
     ratio = (sum(costs) - sum(ours)) / layers / (sum(ours) / len(ours))
     share = min(1.0, task.excess / sum(costs))
-    present = sum(not parts.attention(layer).skipped for layer in parts.layers)
-    return min(round(len(ours) * share ** (ratio / ALPHA)), present - 1, int(task.excess / max(ours)))
+    most = present_attentions(task.model) - 1
+    return min(round(len(ours) * share ** (ratio / ALPHA)), most, int(task.excess / max(ours)))
 
 
 def least_missed(task: Task, number: int) -> list[int]:
