@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup llamacpp torchao ray slurm ssh s3 run threads show page export chat samples test test-fast test-demo test-cluster lint format sweep compare experiments gc verify faults thesis thesis-page thesis-shape bench
+.PHONY: help setup llamacpp torchao ray slurm ssh s3 run threads show page export chat samples test test-fast test-demo test-cluster lint format sweep rounds compare experiments gc verify faults thesis thesis-page thesis-shape bench
 
 help: ## Print the targets
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -104,6 +104,9 @@ format: setup ## Format the code and fix what ruff can
 
 sweep: setup ## Run the missing variants of a study: make sweep STUDY=studies/demo.yaml [JOBS=2] [GPUS=0,1] [EXECUTOR=ray|slurm]
 	python -m studies.sweep $(STUDY) $(if $(EXECUTOR),--executor $(EXECUTOR)) $(if $(JOBS),--jobs $(JOBS)) $(if $(GPUS),--gpus $(GPUS))
+
+rounds: setup ## Prune and train in turns: make rounds [ROUNDS=4] [RATIO=0.2]; docs/recovery.md
+	python -m studies.rounds $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RATIO),--ratio $(RATIO))
 
 compare: setup ## Compare a study's variants in reports/<study>/; without STUDY=..., all studies that have some
 	python -m studies.compare $(STUDY)
