@@ -66,7 +66,7 @@ def test_a_stage_starts_with_nothing_that_it_does_not_use(stage):
 
 
 def test_importing_a_sweep_or_check_changes_nothing_in_the_environment_of_what_they_start():
-    code = "import os; given = dict(os.environ); import studies.sweep, stages.check.__main__; print(os.environ == given)"
+    code = "import os; was = dict(os.environ); import studies.sweep, stages.check.__main__; print(os.environ == was)"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
