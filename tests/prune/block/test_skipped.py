@@ -58,6 +58,9 @@ def test_a_skipped_half_equals_a_silent_one_and_is_in_no_file_and_no_cache(famil
     assert torch.equal(loaded.generate(windows, **options), loaded.generate(windows, use_cache=False, **options))
     cached = [each for each in loaded(windows, use_cache=True).past_key_values.layers if each.keys is not None]
     assert len(cached) == 1
+    start = loaded(windows[:, :9], use_cache=True).past_key_values
+    rest = loaded(windows[:, 9:], past_key_values=start).logits  # their positions come from the cache's length
+    torch.testing.assert_close(rest, logits(dense, windows)[:, 9:])
     held = sum(each.nbytes for each in (cached[0].keys[:1], cached[0].values[:1], *loaded.parameters()))
     assert costs.memory(loaded, [], 16)[0] == held
     assert costs.macs(loaded, [], 16)[0] == count_macs(loaded, 16)

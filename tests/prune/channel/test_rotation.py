@@ -185,11 +185,14 @@ def test_realign_brings_the_model_nearer_to_the_dense_one(method, windows):
 @pytest.mark.parametrize(("family", "tied"), [("llama", True), ("qwen3", False), ("granite", True)])
 @pytest.mark.parametrize("method", ["channel_pca", "channel_realign"])
 def test_a_checkpoint_loads_as_it_was_saved(family, tied, method, windows, tmp_path):
-    pruned, metrics = prune(tiny_family(family, tied=tied), windows, channel_params(method=method, iterative_steps=2))
+    model, key = tiny_family(family, tied=tied), ARCHITECTURES[family].norm.eps_key
+    eps = getattr(model.config, key)
+    pruned, metrics = prune(model, windows, channel_params(method=method, iterative_steps=2))
     save_checkpoint(pruned, tiny_tokenizer(), tmp_path)
     loaded = load_model(tmp_path)
     assert type(loaded) is plain_class(ARCHITECTURES[family])
     assert metrics["hidden_size"] == loaded.config.hidden_size == 16
+    assert getattr(loaded.config, key) == pytest.approx(eps * HIDDEN / 16)
     assert loaded.num_parameters() == metrics["parameters"]
     assert torch.equal(logits(loaded, windows), logits(pruned, windows))
 
