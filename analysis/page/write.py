@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def render(data: dict[str, Any]) -> str:
         data=Markup(script_json(data)),
         style=asset(STYLE),
         scripts=[asset(name) for name in SCRIPTS],
-        library=compressed(vl_convert.javascript_bundle(SNIPPET)),
+        library=chart_library(),
     )
 
 
@@ -51,8 +52,10 @@ def asset(name: str) -> Markup:
     return Markup(ASSETS.joinpath(name).read_text(encoding="utf-8"))
 
 
-def compressed(script: str) -> str:
-    """Return a script as Base64 of gzip, without a time: equal scripts give equal bytes."""
+@cache  # a second's work, the same for every page
+def chart_library() -> str:
+    """Return Vega-Lite as Base64 of gzip, without a time: equal scripts give equal bytes."""
+    script = vl_convert.javascript_bundle(SNIPPET)
     return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode()
 
 
