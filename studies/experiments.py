@@ -1,5 +1,6 @@
 """The experiments of this repository, as git knows them: refs/exps/<first two of the baseline>/<the rest>/<name>."""
 
+import os
 import sys
 from collections.abc import Iterable
 
@@ -9,6 +10,7 @@ from studies.code import LIBRARIES, same_code
 from studies.git import git, run_git
 from studies.study import Variant
 
+IDENTITY = ("user.name", "user.email")
 PIPELINE = ("params.yaml", "dvc.yaml", "stages", *LIBRARIES)  # what an experiment takes from its commit
 
 
@@ -37,6 +39,15 @@ def baseline() -> str:
             file=sys.stderr,
         )
     return head
+
+
+def check_identity() -> None:
+    """Raise UserError unless git names who commits, in its configuration or in the environment."""
+    missing = [key for key in IDENTITY if not run_git("config", key).stdout.strip()]
+    variables = [f"GIT_{who}_{what}" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")]
+    if missing and not all(os.environ.get(variable) for variable in variables):
+        commands = " and ".join(f"`git config --global {key} ...`" for key in missing)
+        raise UserError(f"git has no {' and no '.join(missing)}, and experiments are commits; run {commands} first")
 
 
 def find_experiments(variants: Iterable[Variant]) -> dict[str, str]:

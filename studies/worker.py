@@ -93,9 +93,9 @@ def prepare_clone(options: argparse.Namespace) -> Path:
         if subprocess.run(["git", "cat-file", "-e", f"{options.commit}^{{commit}}"], cwd=partial).returncode:
             run(["git", "fetch", "-q", "origin", options.commit], partial)
         run(["git", "checkout", "-q", "--detach", options.commit], partial)
-        if not subprocess.run(["git", "config", "user.email"], cwd=partial, capture_output=True).stdout:
-            for key, value in (("name", "espalier"), ("email", f"espalier@{socket.gethostname()}")):
-                run(["git", "config", f"user.{key}", value], partial)  # experiments are commits
+        for key, value in (("user.name", "espalier"), ("user.email", f"espalier@{socket.gethostname()}")):
+            if not subprocess.run(["git", "config", key], cwd=partial, capture_output=True).stdout.strip():
+                run(["git", "config", key, value], partial)  # experiments are commits
         config = partial / options.project / ".dvc"
         if not config.is_dir():
             raise WorkerError(f"--project {options.project} is no DVC project of commit {options.commit}")

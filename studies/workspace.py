@@ -20,7 +20,7 @@ from dvc.stage import Stage
 
 from stages.common.errors import shown
 from stages.common.outputs import remove
-from studies.experiments import find_experiments, reference_of
+from studies.experiments import IDENTITY, find_experiments, reference_of
 from studies.git import git, run_git
 from studies.settings import write_settings
 from studies.study import Variant
@@ -118,7 +118,7 @@ class Workspace(Claimed):
         if shallow.is_file():
             shutil.copy(shallow, self.folder / ".git/shallow")
         git("checkout", "-q", "--detach", self.baseline, folder=self.folder)
-        for key in ("user.name", "user.email"):
+        for key in IDENTITY:
             value = run_git("config", key).stdout.strip()
             if value:
                 git("config", key, value, folder=self.folder)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
 
+from studies.experiments import check_identity
 from studies.study import Study, Variant
 from studies.workspace import Workspace
 
@@ -18,7 +19,11 @@ class LocalExecutor:
         self.workers: dict[int, LocalRun] = {}  # by number, from 0 to jobs - 1
 
     def prepare(self) -> None:
-        """Say so when the workers want more CPU threads than there are cores; params are not changed for that."""
+        """Say so when the workers want more CPU threads than there are cores; params are not changed for that.
+
+        Raises UserError where git has nobody to commit as.
+        """
+        check_identity()
         threads = max(variant.params["run"]["threads"] for variant in self.study.experiments)
         cores = len(os.sched_getaffinity(0))
         if self.jobs > 1 and self.jobs * threads > cores:

@@ -1,5 +1,6 @@
 """Whatever a study holds, and wherever a command is run, the answer is a study or one line."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,29 @@ def test_a_machine_without_git_is_one_line(project, capsys, monkeypatch, command
             2,
             "git is not on PATH, and experiments are its commits; install it",
         )
+
+
+@pytest.mark.parametrize("known", [(), ("user.name",), ("user.email",)])
+def test_a_git_that_has_nobody_to_commit_as_is_one_line(project, capsys, monkeypatch, known):
+    for variable in [name for name in os.environ if name.startswith("GIT_") or name == "EMAIL"]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    identity = ["-c", "user.name=tester", "-c", "user.email=tester"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "A study"]):
+        subprocess.run(["git", *command], check=True)
+    for key in known:
+        subprocess.run(["git", "config", key, "tester"], check=True)
+    monkeypatch.setattr(sys, "argv", ["command", "studies/small.yaml"])
+    missing = [key for key in ("user.name", "user.email") if key not in known]
+    with attempt("commands, bad surroundings"):
+        assert answer(capsys, "sweep", sweep.main) == (
+            2,
+            f"git has no {' and no '.join(missing)}, and experiments are commits; run "
+            + " and ".join(f"`git config --global {key} ...`" for key in missing)
+            + " first",
+        )
+    assert not Path(".dvc").exists()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"a": "b"}', "\0", ""])

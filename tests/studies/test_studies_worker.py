@@ -1,13 +1,16 @@
 """`studies.worker` by the real dvc: from nothing but a git repository and a DVC remote to an experiment on both."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
 from project import BIN, Project
 
 from studies import worker
+from studies.git import git
 
 pytestmark = pytest.mark.slow
 
@@ -100,6 +103,19 @@ def test_what_keeps_a_worker_from_starting_is_its_last_line(remotes, change, ans
     assert code == 2, output
     assert last.startswith("espalier: worker: base: ") and answer in last
     assert not list((remotes.git.parent / "machine A").rglob("*.partial/.git/config.lock"))
+
+
+def test_a_clone_has_a_committer_and_keeps_what_the_machine_has(remotes, tmp_path, monkeypatch):
+    for variable in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / "gitconfig").write_text("[user]\n    email = user@machine\n")
+    options = SimpleNamespace(
+        repository=str(remotes.git), commit=remotes.commit, project=".", remote=None, folder=tmp_path / "machine"
+    )
+    clone = worker.prepare_clone(options)
+    found = [git("config", key, folder=clone) for key in ("user.name", "user.email")]
+    assert found == ["espalier", "user@machine"]
 
 
 def test_an_environment_is_made_once_and_with_what_its_dvc_remote_needs(tmp_path, monkeypatch):
