@@ -7,9 +7,10 @@ no hash.
 
 import fnmatch
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stages.common.errors import UserError
 from stages.common.hub_names import BadNameError, check_client, is_revision
@@ -54,9 +55,10 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
     below = [f"*/{pattern}" for pattern in patterns if "/" not in pattern] if kind == "model" else []
     check_client()
     try:
-        folder = Path(
-            snapshot_download(repo, repo_type=kind, revision=revision, allow_patterns=patterns, ignore_patterns=below)
-        )
+        folder = Path(snapshot_download(
+            repo, repo_type=kind, revision=revision, allow_patterns=patterns, ignore_patterns=below,
+            tqdm_class=bar_class(kind),
+        ))  # fmt: skip
     except BadNameError as error:
         raise UserError(f"{what}: {error}") from None
     except LocalEntryNotFoundError as error:
@@ -82,6 +84,17 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
     for file in files:
         check_hash(file, what)
     return Snapshot(folder, files)
+
+
+def bar_class(kind: Literal["model", "dataset"]) -> type[Any]:
+    """Return the class of the client's bars. They are drawn on a terminal for a model, whose files may be large."""
+    from huggingface_hub.utils import tqdm
+
+    class Hidden(tqdm):
+        def __init__(self, *arguments: Any, **settings: Any):
+            super().__init__(*arguments, **settings | {"disable": True})
+
+    return tqdm if kind == "model" and sys.stderr.isatty() else Hidden
 
 
 def matches(name: str, patterns: list[str]) -> bool:

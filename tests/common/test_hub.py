@@ -1,5 +1,6 @@
 """Downloads through the real huggingface_hub client from a hub on 127.0.0.1."""
 
+import io
 import os
 import signal
 import subprocess
@@ -11,6 +12,10 @@ import hub_server
 import pytest
 from helpers import ROOT
 from hub_server import COMMIT, Hub
+
+from stages.common.hub import bar_class
+
+pytestmark = pytest.mark.slow  # each fetches in a process of its own
 
 CONTENT = bytes(range(256)) * 400
 CHUNK = 10 * 2**20  # what the client holds back before it writes
@@ -69,11 +74,24 @@ def test_model_and_dataset_then_from_the_cache(hub, tmp_path):
     assert not any("pytorch_model.bin" in path for _, path, _ in hub.requests), "a pickle is never fetched"
     done = fetch(hub, tmp_path, "dataset", "org/data", "main", ["plain/test-*.parquet"])
     assert done.stdout.split() == [COMMIT, "test-00000.parquet"], done.stderr
+    assert done.stderr == "", "no bar is drawn in a log"
     hub.requests.clear()
     offline = fetch(hub, tmp_path, HF_HUB_OFFLINE="1")
     assert offline.stdout.split() == [COMMIT, "config.json", "model.safetensors"], offline.stderr
     assert not hub.requests
     assert CONTENT in contents(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "terminal", "drawn"), [("model", True, True), ("model", False, False), ("dataset", True, False)]
+)
+def test_bars_are_drawn_on_a_terminal_for_a_model(monkeypatch, kind, terminal, drawn):
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: terminal)
+    monkeypatch.setattr("sys.stderr", shown)
+    with bar_class(kind)(total=1, file=shown, desc="Fetching 1 files"):
+        pass
+    assert ("Fetching 1 files" in shown.getvalue()) is drawn
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path):

@@ -1,6 +1,8 @@
 """Public datasets by the real client from a hub on 127.0.0.1: each by its name, and what a hub may answer."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,10 @@ import huggingface_hub.constants
 import pandas as pd
 import pytest
 import yaml
+from helpers import ROOT
 from hub_server import COMMIT, Hub
 from public_files import TASKS, params, serve, variables, write_mirror
+from stub_project import SWEEP
 
 from stages.common.errors import UserError
 from stages.data.__main__ import main
@@ -179,6 +183,23 @@ def test_a_hub_that_does_not_answer(settings, monkeypatch):
         UserError, match=r"dataset baber/piqa at revision main: the hub http://127\.0\.0\.1:9 cannot be r"
     ):
         read()
+
+
+@pytest.mark.slow
+def test_a_sweep_lets_its_stages_fetch(hub, stub_project, tmp_path, monkeypatch):
+    """The sweep imports what checks params and names tasks; none of that may forbid its stages the network."""
+    project = stub_project.copy(tmp_path / "project")
+    shutil.copy(ROOT / "stages/data/__main__.py", project.folder / "stages/data")
+    (project.folder / "stages/base/__main__.py").write_text("raise SystemExit('the data are there')\n")
+    project.set(data__source="hub", data__tasks=["piqa"], data__perplexity=["ptb"], data__calibration="wikitext2")
+    project.commit("Public data")
+    for name in [name for name in os.environ if name.startswith("HF_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    done = project.run(*SWEEP, check=False)
+    assert "base: failed: failed to reproduce 'base'" in done.stdout
+    assert "data/validation-00000-of-00001.parquet" in fetched(hub)
 
 
 @pytest.mark.slow
