@@ -12,9 +12,17 @@ settings.load_profile("espalier")
 
 torch.set_num_threads(1)  # `make test` runs one worker on each core
 
+# The architectures that differ most. Tests of the others are slow, since there are so many.
+FAST_FAMILIES = ("llama", "gemma2", "gpt_neox", "mixtral")
 
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, so that no worker is left alone with one of them at the end."""
+    """Mark most architectures slow; put the longest files first, so that no worker ends alone with one of them."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and callspec.params.get("family", FAST_FAMILIES[0]) not in FAST_FAMILIES:
+            item.add_marker(pytest.mark.slow)
     long = ("test_faults_kills", "test_studies_sweep")
     items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.stem not in long)
 

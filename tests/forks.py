@@ -22,10 +22,12 @@ command, environment = sys.argv[1:], dict(os.environ)
 alike = all(environment.get(name) == value for name, value in {read_early}.items())
 forks = alike and len(command) > 1 and (command[0] == "-c" or command[0] == "-m" and command[1].startswith("stages."))
 server = socket.socket(socket.AF_UNIX)
+signals = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 try:
     if not forks:
         raise OSError
     server.connect({socket!r})
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until they can be passed on
 except OSError:
     os.execv({python!r}, [{python!r}, *command])
 request = {{"arguments": command, "folder": os.getcwd(), "environment": environment}}
@@ -34,8 +36,9 @@ sent = socket.send_fds(server, [line], [0, 1, 2])
 server.sendall(line[sent:])
 answers = server.makefile()
 process = int(answers.readline())
-for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+for number in signals:
     signal.signal(number, lambda number, frame: os.kill(process, number))
+signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 status = os.waitstatus_to_exitcode(int(answers.readline()))
 if status < 0:
     signal.signal(-status, signal.SIG_DFL) if status != -signal.SIGKILL else None

@@ -49,6 +49,7 @@ def test_any_pair_is_tested_as_the_report_tests_it(seeds):
     assert by_pair[1, 3]["average"] == pytest.approx([average.value, average.low, average.high], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_fifty_variants_make_a_page_of_less_than_five_megabytes():
     base, rows = made.study(ratios=[step / 20 for step in range(1, 14)])
     page = render(study_data(made.report(base, rows, PARAMS), {}))

@@ -16,6 +16,8 @@ from analysis.page.write import write_page
 from analysis.params import ReportParams
 from studies.compare import write_report
 
+pytestmark = pytest.mark.slow
+
 PARAMS = ReportParams(bootstrap_samples=200, seed=1, confidence=0.95)
 ALERT = "<script>alert(1)</script>"
 

@@ -217,6 +217,7 @@ def test_latex_escapes_what_it_must():
     assert r"\caption{Study a\_b}" in latex and r"\toprule" in latex
 
 
+@pytest.mark.slow
 def test_an_export_in_a_format_is_a_row_and_a_point_of_its_own_without_a_knee(tmp_path):
     base, cells = made.study(ratios=(0.3, 0.7), methods=("taylor",))
     quantised = [
@@ -248,6 +249,7 @@ def test_the_front_holds_what_no_other_beats():
     assert pareto_front([(1, 1), (2, 5), (3, 6)], more=True) == [(3, 6), (2, 5), (1, 1)]
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_twice_alike(tmp_path):
     base, cells = made.study(seeds=(1, 2))
     names = draw_all(tmp_path / "first", base, cells, made.CHANCES)

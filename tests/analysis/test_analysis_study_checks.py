@@ -18,7 +18,7 @@ def places(base, cells, quality=None, costs=None) -> set[tuple[str, str]]:
     return {(each.row, each.column) for each in findings}
 
 
-@pytest.fixture(params=[(0,), (1, 2, 3)], ids=["one run", "three seeds"])
+@pytest.fixture(scope="module", params=[(0,), (1, 2, 3)], ids=["one run", "three seeds"])
 def study(request):
     base, cells = made.study(seeds=request.param)
     quantised = Row("taylor", 0.7, "pruned-gguf-q8_0", [made.measured("taylor", 0.7, "pruned-gguf-q8_0")], base)

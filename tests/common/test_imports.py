@@ -56,6 +56,7 @@ def started(stage: str) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.parametrize("stage", sorted(path.parent.name for path in (ROOT / "stages").glob("*/__main__.py")))
+@pytest.mark.slow
 def test_a_stage_starts_with_nothing_that_it_does_not_use(stage):
     modules, libraries = started(stage)
     assert libraries & SLOW == USED[stage]

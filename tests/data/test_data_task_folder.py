@@ -75,6 +75,7 @@ def prompts(folder, name, tmp_path) -> list[str]:
     return [task.doc_to_text(document) for document in task.eval_docs]
 
 
+@pytest.mark.slow
 def test_a_file_without_functions_is_snapshotted_whole(folder, tmp_path):
     section = params(folder, tmp_path)
     check_tasks(section)
@@ -87,6 +88,7 @@ def test_a_file_without_functions_is_snapshotted_whole(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_functions_run_only_if_the_params_say_so(folder, tmp_path):
     refused = params(folder, tmp_path, tasks=["shouted"])
     with pytest.raises(UserError, match=r"shouted uses the Python function words\.shout of .*mine; set data"):

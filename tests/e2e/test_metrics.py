@@ -33,13 +33,6 @@ def test_dvc_shows_at_most_thirty_metrics(finished):
     assert sum(map(len, found.values())) + 1 <= 30
 
 
-def test_the_difference_of_two_runs_fits_one_screen(project):
-    project.run("dvc", "exp", "run", "-S", "prune.ratio=0.3")
-    project.commit("Prune less")
-    lines = project.run("dvc", "metrics", "diff", "HEAD~1").stdout.splitlines()
-    assert 10 <= len(lines) <= 40
-
-
 def test_a_model_of_the_users_has_metrics_too(project):
     project.set(models={"mine": "models/pruned"})
     project.run("dvc", "repro", "profile@mine", "evaluate@mine")

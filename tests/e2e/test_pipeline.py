@@ -87,6 +87,8 @@ def test_an_experiment_reruns_only_what_its_params_touch(project):
     project.commit("l2 at 0.4")
     between = json.loads(project.run("dvc", "metrics", "diff", "HEAD~1", "HEAD", "--json").stdout)
     assert between["metrics/evaluate/pruned.json"]["pydocs_ppl"]["diff"] != 0
+    lines = project.run("dvc", "metrics", "diff", "HEAD~1").stdout.splitlines()
+    assert 10 <= len(lines) <= 40, "the difference of two runs fits one screen"
     # And back again, from the run-cache. DVC leaves stages with uncached outputs that are no metrics out of it.
     project.set(prune__method="taylor", prune__ratio=0.5)
     assert set(ran(project.run("dvc", "repro").stdout)) <= {"export", "report"}

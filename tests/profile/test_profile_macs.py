@@ -60,10 +60,11 @@ def test_torchs_counter_and_the_formula_agree(name, tokens):
     assert 2 * counted == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_every_architecture_and_its_pruned_class(name):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_architecture_and_its_pruned_class(family):
     """The norms of queries and keys, and a sliding window, cost nothing here; each bias one per output and token."""
-    for model in (tiny_family(name), prune(tiny_family(name), torch.zeros(1, 4, dtype=torch.int64), prune_params())[0]):
+    tokens = torch.zeros(1, 4, dtype=torch.int64)
+    for model in (tiny_family(family), prune(tiny_family(family), tokens, prune_params())[0]):
         linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
         biases = sum(linear.out_features for linear in linears if linear.bias is not None)
         assert count_macs(model, 16) == closed_formula(model, 16) + 16 * biases

@@ -84,6 +84,7 @@ print(before - resident())
 """
 
 
+@pytest.mark.slow
 def test_what_is_freed_goes_back_to_the_system(tmp_path):
     """12 matrices of 20 MiB, each replaced by one of 14 MiB while the others stay."""
     run = [sys.executable, "-c", FREED]

@@ -8,10 +8,12 @@ import pandas as pd
 import pytest
 
 from analysis.arithmetic import Layer, Shape, exact_macs, parameters
+from analysis.run_plots import draw_all
 
 TASKS = {"continuation": 0.25, "gap": 0.5, "object": 0.25}
 RIGHT = {"base": [0.34, 0.81, 0.52], "pruned": [0.30, 0.66, 0.38], "tuned": [0.32, 0.76, 0.47]}
 LOSS = {"base": 2.93, "pruned": 3.35, "tuned": 3.09}
+DRAW = "stages.report.__main__.draw_all"
 QUESTIONS, WINDOWS, WINDOW = 600, 400, 127
 NOS = 390  # of the answers in task gap, whose questions all have the same choices
 PARAMS = """
@@ -119,7 +121,14 @@ def write_study(root: Path) -> None:
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch) -> Path:
-    """A folder that holds a whole study's files, made the current one."""
+    """A folder that holds a whole study's files, made the current one; its report is written without figures."""
     write_study(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(DRAW, lambda folder, *_: draw_all(folder, {}, {}, None, {"base": None, "tune": None}))
     return tmp_path
+
+
+@pytest.fixture
+def figures(run_folder, monkeypatch) -> None:
+    """Let the report draw its figures, which takes two seconds."""
+    monkeypatch.setattr(DRAW, draw_all)

@@ -10,6 +10,8 @@ from report_pages import edit, read
 
 from stages.report.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 ALERT = "<script>alert(1)</script>"
 
 

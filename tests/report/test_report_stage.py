@@ -63,7 +63,8 @@ def test_marks_follow_the_adjusted_tests(run_folder):
     assert {row[-1] for row in tests.values()} >= {"yes", "no"}
 
 
-def test_everything_is_written_and_repeats_to_the_byte(run_folder):
+@pytest.mark.slow
+def test_everything_is_written_and_repeats_to_the_byte(run_folder, figures):
     def written() -> dict[str, bytes]:
         files = [*run_folder.glob("reports/**/*"), *run_folder.glob("metrics/plots/*")]
         files += [run_folder / "metrics/comparison.json", run_folder / "metrics/details/report.json"]
@@ -88,7 +89,8 @@ def test_everything_is_written_and_repeats_to_the_byte(run_folder):
     assert written() == first
 
 
-def test_a_base_that_was_not_trained_here_has_no_curve(run_folder):
+@pytest.mark.slow
+def test_a_base_that_was_not_trained_here_has_no_curve(run_folder, figures):
     """base.source: hub, path and shape write a table without rows."""
     (run_folder / "metrics/base_loss.csv").write_text("step,split,loss\n")
     main()
@@ -97,7 +99,8 @@ def test_a_base_that_was_not_trained_here_has_no_curve(run_folder):
     assert "loss curve" not in page.split("Not measured")[-1]
 
 
-def test_a_training_too_short_for_a_mean_has_the_validations_curve(run_folder):
+@pytest.mark.slow
+def test_a_training_too_short_for_a_mean_has_the_validations_curve(run_folder, figures):
     (run_folder / "metrics/base_loss.csv").write_text("step,split,loss\n0,validation,5.5\n8,validation,5.1\n")
     main()
     assert (run_folder / "reports/plots/loss.png").is_file()
@@ -147,7 +150,7 @@ def test_what_is_missing_is_said_and_never_zero(run_folder):
     assert "base_average_acc_chance_corrected" not in comparison
 
 
-def test_nothing_measured_is_a_report_that_says_so(tmp_path, run_folder, monkeypatch):
+def test_nothing_measured_is_a_report_that_says_so(tmp_path, run_folder, figures, monkeypatch):
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "params.yaml").write_text((run_folder / "params.yaml").read_text())
@@ -202,6 +205,7 @@ def test_show_says_what_is_missing():
     ("module", "unwanted"),
     [("__main__", {"torch", "transformers"}), ("show", {"torch", "pandas", "matplotlib", "scipy"})],
 )
+@pytest.mark.slow
 def test_start_up_is_light(module, unwanted):
     code = f"import sys, stages.report.{module}; print(sorted({unwanted!r} & set(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout

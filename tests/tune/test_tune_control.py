@@ -41,6 +41,7 @@ def test_without_it_the_outputs_are_empty_and_nothing_is_loaded(workspace):
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.slow
 def test_it_is_what_tuning_makes_of_the_base_in_the_place_of_the_pruned_model(workspace, method):
     write_params(workspace, control=True, method=method)
     control.main()
@@ -58,6 +59,7 @@ def test_it_is_what_tuning_makes_of_the_base_in_the_place_of_the_pruned_model(wo
     assert not list(Path().rglob("state.safetensors"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on_from_a_state_of_its_own(workspace, monkeypatch):
     control.main()
     whole = Path("models/control/model.safetensors").read_bytes()

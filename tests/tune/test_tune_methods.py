@@ -15,6 +15,7 @@ from stages.tune.recovery import backward_mean, held_out_loss_rose, recover, war
     ("kind", "tied", "dtype", "objective"),
     [("pruned", True, torch.float32, "distillation"), ("plain", False, torch.bfloat16, "next_token")],
 )
+@pytest.mark.slow
 def test_full_fine_tuning_trains_every_weight_and_keeps_the_dtype(tmp_path, monkeypatch, kind, tied, dtype, objective):
     changes = {"method": "full", "objective": objective, "learning_rate": 0.05, "hidden_weight": 0.1}
     write_workspace(tmp_path, tiny_model(kind, tied, dtype), steps=12, **changes)

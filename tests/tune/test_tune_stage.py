@@ -45,6 +45,7 @@ def workspace(tmp_path, monkeypatch):
         ("plain", True, torch.float16, {"data": "text"}),
     ],
 )
+@pytest.mark.slow
 def test_the_stage_lowers_the_loss_and_writes_what_it_says(tmp_path, monkeypatch, kind, tied, dtype, changes):
     model = tiny_model(kind, tied)
     with torch.no_grad():
@@ -78,6 +79,7 @@ def test_the_stage_lowers_the_loss_and_writes_what_it_says(tmp_path, monkeypatch
     assert list((tmp_path / ".dvc/tmp/resume").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_reported_losses_are_those_of_the_models_that_were_written(workspace):
     main()
     metrics, params = read_metrics(workspace), load_section("tune", TuneParams)
@@ -94,6 +96,7 @@ def test_the_reported_losses_are_those_of_the_models_that_were_written(workspace
     assert metrics["padding_share"] == 0
 
 
+@pytest.mark.slow
 def test_distillation_moves_towards_the_base_and_reads_it_only_then(workspace):
     write_params(workspace, objective="distillation", temperature=2.0, hidden_weight=0.1, steps=12)
     main()
@@ -106,6 +109,7 @@ def test_distillation_moves_towards_the_base_and_reads_it_only_then(workspace):
     main()
 
 
+@pytest.mark.slow
 def test_a_run_repeated_from_nothing_writes_the_same_bytes_and_another_seed_does_not(workspace):
     main()
     first = output_bytes(workspace)
@@ -116,6 +120,7 @@ def test_a_run_repeated_from_nothing_writes_the_same_bytes_and_another_seed_does
     assert output_bytes(workspace) != first
 
 
+@pytest.mark.slow
 def test_dropout_works_in_training_and_only_there(workspace):
     main()
     with_dropout = read_metrics(workspace)
@@ -126,6 +131,7 @@ def test_dropout_works_in_training_and_only_there(workspace):
     assert with_dropout["train_loss_after"] != without["train_loss_after"]
 
 
+@pytest.mark.slow
 def test_a_run_that_makes_things_worse_keeps_the_pruned_model_and_says_so(tmp_path, monkeypatch, capsys):
     model = tiny_model()
     # Nearly every token alike, so to learn that all is z can only harm other text. (Zeros would count as pruned.)

@@ -46,6 +46,7 @@ def task_of(model, windows, **changes):
 @pytest.mark.parametrize("name", ALLOCATIONS)
 @pytest.mark.parametrize("ratio", [0.05, 0.31])
 @pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.slow
 def test_every_allocation_meets_the_parameters_to_within_one_unit(name, ratio, steps, windows):
     model = tiny_llama(heads=8, kv_heads=4)
     largest = max(module.cost for module in block_modules(model, range(3), range(3)))
@@ -102,6 +103,7 @@ def test_ratio_zero_is_the_identity_for_every_method(method, windows):
 
 
 @pytest.mark.parametrize("method", BLOCK_METHODS)
+@pytest.mark.slow
 def test_every_method_gives_a_checkpoint_that_loads(method, windows, tmp_path):
     pruned, _ = prune(tiny_llama(), windows, prune_params(method=method))
     pruned.save_pretrained(tmp_path)

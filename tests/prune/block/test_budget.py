@@ -75,6 +75,7 @@ def test_a_sliding_window_bounds_what_a_cache_holds(family, length):
 @pytest.mark.parametrize("name", [name for name in BLOCK.takes["allocation"] if name not in REMOVE_WHOLE])
 @pytest.mark.parametrize(("amount", "measure", "unit"), [(0.085, "memory", "MiB"), (0.37, "macs", "MMACs")])
 @pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.slow
 def test_every_allocation_keeps_to_the_budget_and_wastes_less_than_a_unit(name, amount, measure, unit, steps, windows):
     model = tiny_llama(heads=8, kv_heads=4)
     largest = max(costs.MEASURES[measure](model, modules_of(model), LENGTH)[1]) / budget.UNITS[unit][0]

@@ -31,6 +31,7 @@ def check_finite(model):
 @pytest.mark.parametrize("criterion", BLOCK.takes["criterion"])
 @pytest.mark.parametrize("name", BLOCK.takes["update"])
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_every_criterion_with_every_update(criterion, name, case):
     model, windows = degenerate(case)
     pruned, _ = prune(model, windows, prune_params(criterion=criterion, update=name))
@@ -39,6 +40,7 @@ def test_every_criterion_with_every_update(criterion, name, case):
 
 @pytest.mark.parametrize("name", BLOCK.takes["allocation"])
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_every_allocation_meets_the_ratio(name, case, monkeypatch):
     monkeypatch.setattr(search, "TRIALS", 3)
     model, windows = degenerate(case)

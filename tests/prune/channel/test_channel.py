@@ -55,6 +55,7 @@ def silence(model, gone: list[int]) -> None:
     seed=st.integers(0, 1000),
     data=st.data(),
 )
+@pytest.mark.slow
 def test_removing_channels_equals_zeroing_them(family, tied, bias, seed, data):
     """The embeddings are as small as real ones, so that the norms' eps counts."""
     model = tiny_family(family, tied=tied, seed=seed)
