@@ -79,7 +79,7 @@ def test_shapes_count_what_transformers_builds(tied, bias):
         model = LlamaForCausalLM(config)
     shape = shape_of(config.to_dict())
     assert parameters(shape) == model.num_parameters()
-    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear))
+    linear = sum(each.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) for each in m.parameters())
     assert exact_macs(shape, 7) == 7 * linear + 3 * 2 * 4 * 10 * 7 * 7
 
 
