@@ -93,6 +93,8 @@ def test_a_cut_takes_the_units_of_least_w_g_and_their_momentum():
         pruning.after_backward()
         optimizer.step()
         optimizer.zero_grad()
+    for name, scores in pruning.carried.items():
+        torch.testing.assert_close(scores, torch.tensor(means[name]), rtol=1e-4, atol=0)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     pruning.cut(3)
     expected = {
@@ -104,6 +106,13 @@ def test_a_cut_takes_the_units_of_least_w_g_and_their_momentum():
         assert torch.equal(weight[weight != 0], before[name][weight != 0]), name
     step(model, optimizer, pruning)  # whose momentum would move them
     assert zero_units(model) == expected
+    for weight in model.parameters():
+        weight.grad = torch.ones_like(weight)
+    pruning.after_backward()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.copy_(weight.grad)
+    assert zero_units(model) == expected, "of zero units alone the gradient is taken away"
 
 
 @pytest.mark.parametrize(
