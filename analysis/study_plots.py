@@ -19,6 +19,7 @@ from analysis.results import Metrics, perplexity_sets, task_names
 from analysis.rows import Result, Row
 
 LEGEND_INCHES = 1.6  # of an entry
+MARK_INCHES, LETTER_INCHES = 0.8, 0.075  # of a longer entry: its mark with the gaps, and each letter
 KEPT = "parameters kept (% of the base)"
 Value = Callable[[Result], float]
 
@@ -89,7 +90,8 @@ def evaluated(run: Result, metric: str, scale: float = 1) -> float:
 def legend(figure: Figure, axes: Axes) -> None:
     """Put the legend above the figure, where it hides nothing, in as few rows as its width allows."""
     handles, labels = axes.get_legend_handles_labels()
-    height = ceil(len(labels) * LEGEND_INCHES / figure.get_figwidth())
+    inches = max(LEGEND_INCHES, MARK_INCHES + LETTER_INCHES * max(map(len, labels)))
+    height = ceil(len(labels) / max(1, int(figure.get_figwidth() / inches)))
     figure.legend(handles, labels, loc="outside upper center", ncols=ceil(len(labels) / height))
 
 
@@ -102,7 +104,7 @@ def draw_perplexities(base: Result, rows: list[Row]) -> Figure:
     for axes, name in zip(panels[0], names, strict=True):
         draw_lines(axes, base, rows, partial(evaluated, metric=f"{name}_ppl"))
         axes.set_yscale("log")
-        axes.set(ylabel=f"perplexity on {name} (logarithmic)")
+        axes.set(ylabel=f"perplexity on {name}\n(logarithmic)")
         plain_log_ticks(axes.yaxis)
     legend(figure, panels[0][0])
     return figure
