@@ -80,7 +80,7 @@ samples: setup ## Write the continuations of evaluate.prompts by base, pruned an
 test: setup lint ## Run every test, ruff and mypy (17 to 20 minutes on two cores)
 	pytest $(WORKERS)
 
-test-fast: setup ## Run the tests that take less than a second each (2 to 3 minutes on two cores)
+test-fast: setup ## Run the tests that take less than a second each (3 to 4 minutes on two cores)
 	pytest $(WORKERS) -m "not slow"
 
 test-demo: setup ## Train the demo study's model and check its quality (8 minutes on one core)
