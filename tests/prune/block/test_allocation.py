@@ -7,16 +7,15 @@ import torch
 from helpers import prune_params, tiny_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_helpers import params_of_all, task_by
 
 from stages.models.checkpoint import load_model
 from stages.models.parts import Parts
 from stages.models.prunable import block_modules
 from stages.prune.block import BLOCK, REMOVE_WHOLE
 from stages.prune.block.allocation import search, sensitivity
-from stages.prune.block.costs import costs_of
 from stages.prune.block.divergence import Dense
 from stages.prune.block.pruning import prune
-from stages.prune.block.task import Task
 from stages.prune.block.update import update as named_update
 from stages.prune.block.update.realign import Realign
 from stages.prune.methods import METHODS
@@ -37,10 +36,7 @@ def short_search(monkeypatch):
 
 
 def task_of(model, windows, **changes):
-    params = prune_params(**{**EVERYWHERE, **changes})
-    modules = block_modules(model, range(3), range(3))
-    costs = costs_of(params, model, modules, model.num_parameters())
-    return Task(model, windows, params, modules, modules, params.ratio, costs, costs.total - costs.limit)
+    return task_by(params_of_all(3, **changes), model, windows)
 
 
 @pytest.mark.parametrize("name", ALLOCATIONS)

@@ -4,9 +4,10 @@ import itertools
 
 import pytest
 import torch
-from helpers import prune_params, tiny_experts, tiny_family, tiny_llama, tiny_tokenizer
+from helpers import tiny_experts, tiny_family, tiny_llama, tiny_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from task_helpers import params_of_all, task_by
 
 from stages.common.errors import UserError
 from stages.models.checkpoint import load_model, save_checkpoint
@@ -17,7 +18,6 @@ from stages.prune.block import budget, costs
 from stages.prune.block.allocation import sensitivity
 from stages.prune.block.allocation.fisher import output_gradients
 from stages.prune.block.allocation.sublayers import Sublayers, best_levels
-from stages.prune.block.task import Task
 from stages.prune.families import check_family
 from stages.prune.pruning import prune
 
@@ -25,17 +25,12 @@ LAYERS = 3
 
 
 def params(**changes):
-    everywhere = {"attention_layers": [0, LAYERS], "mlp_layers": [0, LAYERS], "ratio_of": "parameters"}
-    return prune_params(
-        **{"method": "activation_norm", "allocation": "sublayers", "ratio": 0.3, **everywhere, **changes}
-    )
+    usual = {"method": "activation_norm", "allocation": "sublayers", "ratio": 0.3, "ratio_of": "parameters"}
+    return params_of_all(LAYERS, **usual | changes)
 
 
 def task_of(model, windows, **changes):
-    own = params(**changes)
-    modules = block_modules(model, range(LAYERS), range(LAYERS))
-    cost = costs.costs_of(own, model, modules, model.num_parameters())
-    return Task(model, windows, own, modules, modules, own.ratio, cost, cost.total - cost.limit)
+    return task_by(params(**changes), model, windows)
 
 
 def silenced(model, gone):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from helpers import prune_params, tiny_llama
+from helpers import tiny_llama
 from pydantic import ValidationError
+from task_helpers import params_of_all, task_by
 
 from stages.common.errors import UserError
 from stages.models.parts import Parts
@@ -11,7 +12,6 @@ from stages.models.prunable import block_modules
 from stages.prune.block import REMOVE_WHOLE, budget, costs
 from stages.prune.block.allocation.two_stage import least_missed, number_of_attentions
 from stages.prune.block.divergence import Dense
-from stages.prune.block.task import Task
 from stages.prune.families import check_family
 from stages.prune.pruning import prune
 from stages.prune.sharing import check_shared
@@ -20,17 +20,12 @@ LAYERS = 6
 
 
 def params(**changes):
-    everywhere = {"attention_layers": [0, LAYERS], "mlp_layers": [0, LAYERS], "ratio_of": "parameters"}
-    return prune_params(
-        **{"method": "activation_norm", "allocation": "two_stage", "ratio": 0.5, **everywhere, **changes}
-    )
+    usual = {"method": "activation_norm", "allocation": "two_stage", "ratio": 0.5, "ratio_of": "parameters"}
+    return params_of_all(LAYERS, **usual | changes)
 
 
 def task_of(model, windows, **changes):
-    own = params(**changes)
-    modules = block_modules(model, range(LAYERS), range(LAYERS))
-    cost = costs.costs_of(own, model, modules, model.num_parameters())
-    return Task(model, windows, own, modules, modules, own.ratio, cost, cost.total - cost.limit)
+    return task_by(params(**changes), model, windows)
 
 
 def lacking(model) -> list[int]:
