@@ -131,7 +131,7 @@ def fetch_metrics(variant: Variant, commit: str) -> None:
     try:
         with new_repo() as repo:
             outs = [out for stage in stages_at(repo, commit, variant.targets) for out in stage.outs if out.use_cache]
-            paths += [path for path in map(str, (out.def_path for out in outs)) if path.startswith(MEASURED)]
+            paths += [out.def_path for out in outs if out.def_path.startswith(MEASURED)]
             repo.fetch(targets=paths, revs=[commit], workspace=False)
     except Exception as error:  # each kind of remote raises errors of its own
         print(f"{variant.label}: its metrics stay on the DVC remote: {one_line(str(error))}", file=sys.stderr)

@@ -28,20 +28,14 @@ def main() -> int:
     for number in range(1, options.rounds + 1):
         after = folder / str(number)
         if not after.exists():
-            command = [*start_from(before), f"prune.ratio={share:.6f}", *further, "tune"]
+            command = [*start_from(before), "-S", f"prune.ratio={share:.6f}", *further, "tune"]
             print(" ".join(["dvc", *command]), flush=True)
             if subprocess.run([sys.executable, "-m", "dvc", *command]).returncode:
                 return FAILURE
             keep(RESULT, after)
         before = after
-    single = [
-        *start_from(FOLDER / "base"),
-        f"prune.ratio={options.ratio:g}",
-        "-S",
-        f"+models.rounds={before}",
-        *further,
-    ]
-    print(" ".join([f"{before} is the pruned model; beside one cut: dvc", *single]))
+    single = [*start_from(FOLDER / "base"), "-S", f"prune.ratio={options.ratio:g}", "-S", f"+models.rounds={before}"]
+    print(" ".join([f"{before} is the pruned model; beside one cut: dvc", *single, *further]))
     return 0
 
 
@@ -57,7 +51,7 @@ def check(rounds: int, ratio: float) -> None:
 
 def start_from(model: Path) -> list[str]:
     """Return the beginning of the arguments of dvc that run the pipeline on `model`."""
-    return ["exp", "run", "-S", "base.source=path", "-S", f"base.path={model}", "-S"]
+    return ["exp", "run", "-S", "base.source=path", "-S", f"base.path={model}"]
 
 
 def keep(model: Path, folder: Path) -> None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import row_helpers as made
 from matplotlib import image
+from matplotlib import pyplot as plt
 from scipy.stats import binomtest
 
 from analysis.contrasts import PERPLEXITY, Contrast, average_contrast, pooled
@@ -17,7 +18,7 @@ from analysis.params import ReportParams
 from analysis.quality import measures
 from analysis.rows import Row
 from analysis.study_page import knees, lower_than, winners
-from analysis.study_plots import draw_all, draw_pareto, pareto_front, styles
+from analysis.study_plots import draw_all, draw_pareto, legend, pareto_front, styles
 from analysis.study_tables import cost_numbers, cost_text, latex_of, quality_numbers, quality_text, runs_of
 from analysis.tables import MISSING, text_markdown
 
@@ -250,6 +251,18 @@ def test_the_front_holds_what_no_other_beats():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [10, 18])
+def test_a_long_legend_is_within_its_figure(width):
+    figure, axes = plt.subplots(figsize=(width, 6), layout="constrained")
+    for number in range(19):
+        axes.plot([0], [0], label=f"sparsegpt, ratio_of groups, pattern {number}:32")
+    legend(figure, axes)
+    figure.canvas.draw()
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    plt.close(figure)
+
+
 def test_every_figure_is_drawn_twice_alike(tmp_path):
     base, cells = made.study(seeds=(1, 2))
     names = draw_all(tmp_path / "first", base, cells, made.CHANCES)
