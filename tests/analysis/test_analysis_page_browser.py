@@ -183,6 +183,28 @@ def test_nothing_is_wider_than_the_page(page, chromium, width, scheme):
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+def test_a_legend_of_long_names_is_within_its_chart(page, chromium):
+    """The page's own data with lines of other names, drawn again as a page of them would be."""
+    text = (page / "index.html").read_text(encoding="utf-8")
+    start = '<script type="application/json" id="data">'
+    before, rest = text.split(start)
+    content, after = rest.split("</script>", 1)
+    data = json.loads(content)
+    for number, variant in enumerate(data["variants"]):
+        variant["line"] = f"sparsegpt, ratio_of groups, pattern {number}:4"
+    renamed = json.dumps(data).replace("<", "\\u003c")
+    (page / "long.html").write_text(f"{before}{start}{renamed}</script>{after}", encoding="utf-8")
+    chromium.set_window_size(1280, 900)
+    open_page(chromium, page / "long.html")
+    beyond = """return [...document.querySelectorAll("#front .chart, #ratios .chart")].map((box) => {
+        const edge = box.getBoundingClientRect().right;
+        const labels = [...box.querySelectorAll(".role-legend-label text")];
+        return [labels.length, Math.max(...labels.map((each) => each.getBoundingClientRect().right)) - edge];
+    })"""
+    found = chromium.execute_script(beyond)
+    assert found and all(count == len(data["variants"]) and right <= 0 for count, right in found)
+
+
 def test_a_print_is_light_has_no_controls_and_cuts_no_table(page, chromium):
     dark = {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]}
     a4 = {"width": 1032, "height": 700, "deviceScaleFactor": 1, "mobile": False}

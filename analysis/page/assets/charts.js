@@ -44,13 +44,30 @@ function chartBox(label) {
   return el("div", { class: "chart", role: "group", "aria-label": label });
 }
 
+/** Return the names of a study's lines, the base's first. */
+function lineNames() {
+  return [...new Set(data.variants.map((each) => each.line))];
+}
+
+/** Return into how many columns a legend of the lines fits the chart in `box`, and the pixels of its rows after two. */
+function legendIn(box) {
+  const widths = lineNames().map((name) => 24 + 6.1 * name.length);
+  const width = (columns) => {
+    const widest = Array(columns).fill(0);
+    widths.forEach((each, index) => (widest[index % columns] = Math.max(widest[index % columns], each)));
+    return widest.reduce((sum, each) => sum + each);
+  };
+  const columns = [6, 5, 4, 3, 2].find((each) => width(each) <= box.clientWidth - 64) || 1; // 64: the axis beside it
+  return { columns, more: 15 * Math.max(0, Math.ceil(widths.length / columns) - 2) };
+}
+
 /** Return colour and shape of the lines of a study, the base's black; both say the same, so neither is needed. */
-function lineScales() {
-  const lines = [...new Set(data.variants.map((each) => each.line))];
+function lineScales(columns) {
+  const lines = lineNames();
   const others = lines.slice(1);
   const colours = ["currentColor", ...others.map((_, index) => COLOURS[index % COLOURS.length])];
   const shapes = ["circle", ...others.map((_, index) => SHAPES[(index + Math.floor(index / SHAPES.length)) % SHAPES.length])];
-  const legend = { title: null, orient: "top", columns: narrow() ? 2 : 6, symbolOpacity: 1 };
+  const legend = { title: null, orient: "top", columns, symbolOpacity: 1 };
   return {
     color: { field: "line", type: "nominal", scale: { domain: lines, range: colours }, legend },
     shape: { field: "line", type: "nominal", scale: { domain: lines, range: shapes }, legend },

@@ -55,13 +55,15 @@ function frontSection() {
     };
     const bounds = rows.filter((row) => row.low !== null);
     const label = { text: { field: "label" }, ...axes };
+    const { columns, more } = legendIn(box);
+    const { color, shape } = lineScales(columns);
     const layer = [
       { transform: [{ filter: "datum.front" }], mark: { type: "line", color: "currentColor", strokeDash: [3, 3], opacity: 0.45 }, encoding: { ...axes, order: { field: "x" } } },
-      { data: { values: bounds }, mark: { type: "rule", opacity: 0.7 }, encoding: { x: axes.x, y: { ...axes.y, field: "low" }, y2: { field: "high" }, color: lineScales().color } },
-      { mark: { type: "point", filled: true, size: 110, opacity: 1, cursor: "pointer" }, encoding: { ...axes, ...lineScales(), description: { field: "label" } } },
+      { data: { values: bounds }, mark: { type: "rule", opacity: 0.7 }, encoding: { x: axes.x, y: { ...axes.y, field: "low" }, y2: { field: "high" }, color } },
+      { mark: { type: "point", filled: true, size: 110, opacity: 1, cursor: "pointer" }, encoding: { ...axes, color, shape, description: { field: "label" } } },
     ];
     if (rows.length < 6) layer.push({ mark: { type: "text", align: "left", dx: 10, dy: -8, color: "currentColor", fontSize: 12 }, encoding: label });
-    const view = await draw(box, { data: { values: rows }, layer }, `${y.label} against ${x.label}`, 380);
+    const view = await draw(box, { data: { values: rows }, layer }, `${y.label} against ${x.label}`, 380 + more);
     const of = (item) => (item && item.datum && item.datum.id !== undefined ? item.datum.id : null);
     view.addEventListener("mouseover", (_, item) => of(item) !== null && show(of(item), false));
     view.addEventListener("click", (_, item) => of(item) !== null && show(of(item), true));
@@ -110,7 +112,8 @@ function ratioSection() {
     const base = data.variants[0].values[key];
     const x = { field: "ratio", type: "quantitative", title: "specified ratio", scale: { zero: false, padding: 16 }, axis: { format: ".0%", values: [...ratios].filter((each) => each) } };
     const y = { field: "value", type: "quantitative", title: measure[key].label, scale: { ...scaleOf([base, ...rows.map((row) => row.value)]), padding: 8 } };
-    const { color, shape } = lineScales();
+    const { columns, more } = legendIn(box);
+    const { color, shape } = lineScales(columns);
     const layer = [
       { data: { values: [{ value: base }] }, mark: { type: "rule", color: "currentColor", strokeDash: [2, 3], opacity: 0.6 }, encoding: { y } },
       { mark: { type: "area", opacity: 0.16 }, encoding: { x, y: { ...y, field: "low" }, y2: { field: "high" }, color } },
@@ -118,6 +121,6 @@ function ratioSection() {
       { mark: { type: "line", strokeWidth: 1.6 }, encoding: { x, y, color } },
       { mark: { type: "point", filled: true, size: 60, opacity: 1 }, encoding: { x, y, color, shape, tooltip: [{ field: "text.variant", title: "variant" }, { field: `text['${measure[key].label.replaceAll("'", "\\'")}']`, title: "value" }] } },
     ];
-    draw(box, { data: { values: rows }, layer }, `${measure[key].label} by ratio`, 300);
+    draw(box, { data: { values: rows }, layer }, `${measure[key].label} by ratio`, 300 + more);
   }
 }
