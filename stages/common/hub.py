@@ -87,14 +87,18 @@ def fetch(kind: Literal["model", "dataset"], repo: str, revision: str, patterns:
 
 
 def bar_class(kind: Literal["model", "dataset"]) -> type[Any]:
-    """Return the class of the client's bars. They are drawn on a terminal for a model, whose files may be large."""
-    from huggingface_hub.utils import tqdm
+    """Return the class of the client's bars. They are drawn on a terminal for a model, whose files may be large.
+
+    Not the client's own class: transformers' bars are off in a stage, and that turns the client's off too.
+    """
+    from huggingface_hub.constants import HF_HUB_DISABLE_PROGRESS_BARS
+    from tqdm import tqdm
 
     class Hidden(tqdm):
         def __init__(self, *arguments: Any, **settings: Any):
             super().__init__(*arguments, **settings | {"disable": True})
 
-    return tqdm if kind == "model" and sys.stderr.isatty() else Hidden
+    return tqdm if kind == "model" and sys.stderr.isatty() and not HF_HUB_DISABLE_PROGRESS_BARS else Hidden
 
 
 def matches(name: str, patterns: list[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import hub_server
 import pytest
+import transformers
 from helpers import ROOT
 from hub_server import COMMIT, Hub
 
@@ -89,6 +90,7 @@ def test_bars_are_drawn_on_a_terminal_for_a_model(monkeypatch, kind, terminal, d
     shown = io.StringIO()
     monkeypatch.setattr(shown, "isatty", lambda: terminal)
     monkeypatch.setattr("sys.stderr", shown)
+    transformers.logging.disable_progress_bar()  # as setup_torch does
     with bar_class(kind)(total=1, file=shown, desc="Fetching 1 files", disable=False):  # whatever TQDM_DISABLE says
         pass
     assert ("Fetching 1 files" in shown.getvalue()) is drawn
