@@ -1,8 +1,17 @@
 """Fixtures that every test can use; plain helpers are in helpers.py, projects in project.py and stub_project.py."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
 import pytest
-import torch
 from hypothesis import settings
+from xdist import is_xdist_controller
+
+if TYPE_CHECKING:
+    import torch
 
 pytest_plugins = ["browser", "project", "stub_project"]
 
@@ -10,26 +19,48 @@ pytest_plugins = ["browser", "project", "stub_project"]
 settings.register_profile("espalier", derandomize=True, deadline=None)
 settings.load_profile("espalier")
 
-torch.set_num_threads(1)  # `make test` runs one worker on each core
-
 # The architectures that differ most. Tests of the others are slow, since there are so many.
 FAST_FAMILIES = ("llama", "gemma2", "gpt_neox", "mixtral")
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Use one thread, since `make test` runs one worker on each core; what only starts the workers needs no torch."""
+    if not is_xdist_controller(session):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave the environment as it was: a process that imports the evaluation forbids the hub to all that it starts."""
+    before = {name: os.environ[name] for name in OFFLINE if name in os.environ}
+    try:
+        return (yield)
+    finally:
+        for name in OFFLINE:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark most architectures slow; put the longest files first, so that no worker ends alone with one of them."""
+    """Mark most architectures slow; put slow files first, the longest before others: no worker ends alone with one."""
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec and callspec.params.get("family", FAST_FAMILIES[0]) not in FAST_FAMILIES:
             item.add_marker(pytest.mark.slow)
     long = ("test_faults_kills", "test_studies_sweep")
-    items.sort(key=lambda item: "e2e" not in item.path.parts and item.path.stem not in long)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ("e2e" not in item.path.parts and item.path.stem not in long, item.path not in slow))
 
 
 @pytest.fixture(scope="session")
 def windows() -> torch.Tensor:
     """Calibration windows for `tiny_llama`, shape (4, 16)."""
+    import torch
+
     return torch.randint(0, 64, (4, 16), generator=torch.Generator().manual_seed(1))
 
 

@@ -26,7 +26,7 @@ LIBRARIES = (
     "torch", "transformers.modeling_utils", "transformers.models.auto.modeling_auto", "transformers.generation",
     "transformers.models.llama.modeling_llama", "transformers.tokenization_utils_tokenizers", "lm_eval.evaluator",
     "lm_eval.tasks", "datasets", "pandas", "pyarrow.parquet", "scipy.stats", "matplotlib.pyplot", "peft", "ptflops",
-    "pydantic", "safetensors.torch", "gguf", "sympy", "ruamel.yaml",
+    "pydantic", "safetensors.torch", "gguf", "sympy", "ruamel.yaml", "dvc.repo", "vl_convert",
 )  # fmt: skip
 
 
@@ -88,6 +88,7 @@ def become(request: dict) -> None:
     os.environ.update(request["environment"])
     further = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = ["" if request["arguments"][0] == "-c" else str(Path.cwd()), *filter(None, further)]
+    sys.executable = str(Path(sys.argv[1]).parent / "bin/python")  # so that what a fork starts is a fork too
     sys.orig_argv[1:] = request["arguments"]
     importlib.invalidate_caches()
     importlib.reload(huggingface_hub.constants)  # which reads HF_ENDPOINT and HF_HOME

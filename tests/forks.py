@@ -1,6 +1,7 @@
 """A `python` that starts without importing torch and transformers again, which takes 5 seconds of each process.
 
-It is a script that has `fork_server.py` run the command. What it cannot run alike, the real Python runs.
+It is a script that has `fork_server.py` run the command. What it cannot run alike, the real Python runs. A fork starts
+other processes by the same script, which is its `sys.executable`.
 """
 
 import os
@@ -11,6 +12,7 @@ import time
 from functools import cache
 from pathlib import Path
 
+PACKAGES = ("stages.", "chat")  # whose modules run in forks
 # Libraries read these as they are imported, or Python as it starts.
 READ_EARLY = (
     "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "HOME", "LANG", "LC_ALL", "MPLCONFIGDIR",
@@ -20,7 +22,7 @@ CLIENT = """#!{python} -SE
 import json, os, signal, socket, sys
 command, environment = sys.argv[1:], dict(os.environ)
 alike = all(environment.get(name) == value for name, value in {read_early}.items())
-forks = alike and len(command) > 1 and (command[0] == "-c" or command[0] == "-m" and command[1].startswith("stages."))
+forks = alike and len(command) > 1 and (command[0] == "-c" or command[0] == "-m" and command[1].startswith({packages}))
 server = socket.socket(socket.AF_UNIX)
 signals = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 try:
@@ -64,7 +66,8 @@ def forking_python() -> Path:
     client = folder / "bin" / "python"
     client.parent.mkdir()
     read_early = {name: os.environ.get(name) for name in READ_EARLY}
-    client.write_text(CLIENT.format(python=str(python), socket=str(path), read_early=read_early))
+    values = {"python": str(python), "socket": str(path), "read_early": read_early, "packages": PACKAGES}
+    client.write_text(CLIENT.format(**values))
     client.chmod(0o755)
     while not path.exists():
         time.sleep(0.01)

@@ -263,6 +263,7 @@ def test_a_long_legend_is_within_its_figure(width):
     plt.close(figure)
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_twice_alike(tmp_path):
     base, cells = made.study(seeds=(1, 2))
     names = draw_all(tmp_path / "first", base, cells, made.CHANCES)

@@ -2,12 +2,14 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from export_helpers import byte_level
+from forks import forking_python
 from helpers import ROOT, chat_tokenizer, tiny_llama, tiny_tokenizer
 from ruamel.yaml import YAML
 
@@ -147,12 +149,12 @@ def test_any_encoding_of_the_terminal_is_read_and_written(workspace, encoding):
     assert done.stdout.count(b"> ") == 2 and len(done.stdout) > 20
 
 
-@pytest.mark.slow  # a process that imports transformers
+@pytest.mark.slow
 def test_a_model_that_is_not_there_is_one_line(tmp_path):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     done = subprocess.run(
-        [sys.executable, "-m", "chat", "tuned"],
-        cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        [forking_python(), "-m", "chat", "tuned"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.strip() == "espalier: chat: models/merged is not a checkpoint: config.json is missing"

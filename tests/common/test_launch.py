@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from forks import forking_python
 from helpers import ROOT
 
 from stages.common.errors import UserError
@@ -61,14 +62,14 @@ def start(tmp_path):
     """Return a function that starts a stage of two processes."""
     run = {"device": "cpu", "threads": 1, "precision": "float32", "processes": 2, "sharded": False}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"run": run}))
-    (tmp_path / "stage.py").write_text(STAGE)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return lambda mode: subprocess.Popen(
-        [sys.executable, "stage.py", mode], cwd=tmp_path, env=environment, text=True,
+    return lambda mode, python=None: subprocess.Popen(
+        [python or forking_python(), "-c", STAGE, mode], cwd=tmp_path, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_processes_share_and_add_up(tmp_path, start):
     stage = start("works")
     assert (stage.communicate()[1], stage.returncode) == ("", 0)
@@ -86,9 +87,11 @@ def test_a_launcher_that_starts_another_number_of_processes_is_refused():
         check_count(RunParams(processes=1, **run), 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", FAILURES)
 def test_an_error_in_one_process_ends_all_with_one_line(tmp_path, start, mode):
-    stage = start(mode)
+    # The end of a fork is noticed later than that of a process, and the other process fails by itself meanwhile.
+    stage = start(mode, sys.executable if mode == "killed" else None)
     _, stderr = stage.communicate(timeout=60)
     code, line = FAILURES[mode]
     assert [each for each in stderr.splitlines() if "espalier" in each] == [f"espalier: tune: {line}"]
@@ -97,9 +100,10 @@ def test_an_error_in_one_process_ends_all_with_one_line(tmp_path, start, mode):
     assert gone(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_the_processes_end_with_the_command(tmp_path, start, number, code):
-    stage = start("waits")
+    stage = start("waits", sys.executable)
     assert stage.stdout.readline() == "waiting\n"
     stage.send_signal(number)
     assert stage.wait(30) == code

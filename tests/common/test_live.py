@@ -67,6 +67,7 @@ def test_a_killed_training_goes_on_in_the_same_curves(tmp_path, monkeypatch, eve
     assert [row["loss"] for row in read("killed", "train/loss")] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_dvc_plots_shows_a_training_that_has_not_ended(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")

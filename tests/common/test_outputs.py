@@ -70,7 +70,9 @@ STAGES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", STAGES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case == "torch memory" else case for case in STAGES]
+)
 def test_a_failing_stage_says_one_line_and_exits_with_its_code(case, tmp_path):
     body, code, message = STAGES[case]
     script = (

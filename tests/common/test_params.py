@@ -1,6 +1,7 @@
 """Every mistake in params.yaml is one line that names the key, the value and what is allowed."""
 
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from stages.common.params import ModelsParams, RunParams, load_section, read_par
 from stages.prune.methods import METHODS
 from stages.tune.params import TuneParams
 
-yaml = YAML()
+yaml = YAML(typ="safe")
+PARAMS = yaml.load(ROOT / "params.yaml")
 
 
 @pytest.fixture
 def params(tmp_path, monkeypatch):
     """The project's params.yaml in a folder of its own; `params(key, value)` changes one key and checks all."""
-    content = yaml.load(ROOT / "params.yaml")
+    content = deepcopy(PARAMS)
     # Choices that go with all that the tests combine them with.
     content["prune"] |= {"method": "taylor", "ratio": 0.5, "ratio_of": "groups"}
     content["prune"] |= {"attention_layers": [1, 6], "mlp_layers": [1, 6]}

@@ -17,7 +17,10 @@ SENTENCE = "This is a sentence about the history of a country and of its neighbo
 PARAGRAPH = (SENTENCE * 4).strip()
 
 
-@pytest.mark.parametrize(("part", "characters", "number"), [(countries, 400_000, 230), (science, 200_000, 300)])
+@pytest.mark.parametrize(
+    ("part", "characters", "number"),
+    [(countries, 400_000, 230), pytest.param(science, 200_000, 300, marks=pytest.mark.slow)],
+)
 def test_each_set_is_large_of_prose_and_apart_from_the_abstracts(part, characters, number):
     texts = part.documents()
     lines = [line for text in texts for line in text.splitlines()]

@@ -227,7 +227,8 @@ def test_no_tasks(project):
     assert len(pd.read_parquet(project / "metrics/outcomes/base/questions.parquet")) == 0
 
 
-@pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_under_torchrun_write_what_one_does(project, sharded):
     (project / "models").mkdir()
     (project / "model").rename(project / "models/base")

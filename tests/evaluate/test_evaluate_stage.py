@@ -5,13 +5,13 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 
 import pandas as pd
 import pytest
 import torch
 import yaml
 from evaluate_helpers import hellaswag_folder, text, tiny_model, tiny_tokenizer, write_tasks
+from forks import forking_python
 from helpers import ROOT
 from pydantic import ValidationError
 
@@ -61,6 +61,7 @@ def workspace(tmp_path_factory):
 
 
 def run(workspace, changes=None, home=None, model="model"):
+    """Run the stage, in a process of its own where its home is another."""
     sections = {
         "run": {"device": "cpu", "threads": 1, "precision": "float32", "processes": 1, "sharded": False},
         "data": {"task_functions": False},
@@ -69,8 +70,8 @@ def run(workspace, changes=None, home=None, model="model"):
     }
     (workspace / "params.yaml").write_text(yaml.safe_dump(sections))
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {"PYTHONPATH": str(ROOT), "HOME": str(home or workspace)}
-    command = [sys.executable, "-c", WITHOUT_NETWORK, "evaluate@mine"]
+    environment |= {"PYTHONPATH": str(ROOT), "HOME": str(home or os.environ["HOME"])}
+    command = [forking_python(), "-c", WITHOUT_NETWORK, "evaluate@mine"]
     return subprocess.run(command, cwd=workspace, env=environment, capture_output=True, text=True, check=False)
 
 

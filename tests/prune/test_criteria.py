@@ -1,6 +1,8 @@
 """Every criterion against a naive loop in float64."""
 
+import copy
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -39,14 +41,14 @@ def linears(model):
     return [m for layer in model.model.layers for m in layer.modules() if isinstance(m, torch.nn.Linear)]
 
 
-def reference(model, module, method, variant, grouping, windows):
-    """Return the scores of a module's units by loops over its slices in float64."""
+def references(model, modules, method, variant, grouping, windows):
+    """Return the scores of each module's units by loops over its slices in float64."""
     double = {linear: linear.weight.detach().double() for linear in linears(model)}
     if method in ("l1", "l2"):
         power = int(method[1])
         values, outer = {k: w.abs() ** power for k, w in double.items()}, lambda total: total
     else:
-        batch, per_window = naive_gradients(model, windows)
+        batch, *per_window = (dict(zip(linears(model), each, strict=True)) for each in naive_gradients(model, windows))
         outer = (lambda total: abs(total)) if variant == "vectorize" else (lambda total: total)
         values = {}
         for linear, w in double.items():
@@ -55,40 +57,41 @@ def reference(model, module, method, variant, grouping, windows):
             salience = w * g - 0.5 * w * h * w if variant == "param_mix" else salience
             values[linear] = salience if variant == "vectorize" else salience.abs()
     combine = {"sum": sum, "mean": lambda x: sum(x) / len(x), "max": max, "prod": math.prod, "first": lambda x: x[0]}
-    return [
-        combine[grouping]([outer(part.sum().item()) for part in slices])
-        for slices in naive_slices(model, module, values)
-    ]
+    for module in modules:
+        slices = naive_slices(model, module, values)
+        yield [combine[grouping]([outer(part.sum().item()) for part in matrices]) for matrices in slices]
 
 
+@cache
 def naive_gradients(model, windows):
-    """Return the gradients of the mean loss over all windows, and of each window, in float64."""
-    double = tiny_copy(model)
-    found = []
+    """Return the linears' gradients of the mean loss over all windows, then of each window, in float64."""
+    double, found = copy.deepcopy(model).double(), []
     for batch in [windows, *windows.split(1)]:
         double.zero_grad()
         logits = double(batch).logits
         targets = batch[:, 1:].reshape(-1)
         torch.nn.functional.cross_entropy(logits[:, :-1].reshape(len(targets), -1), targets).backward()
-        found.append({a: b.weight.grad.clone() for a, b in zip(linears(model), linears(double), strict=True)})
-    return found[0], found[1:]
+        found.append([linear.weight.grad.clone() for linear in linears(double)])
+    return found
 
 
-def tiny_copy(model):
-    import copy
-
-    return copy.deepcopy(model).double()
+@cache
+def biased_llama(heads, kv_heads):
+    """Return a model with biases; scoring leaves it as it is."""
+    return tiny_llama(heads=heads, kv_heads=kv_heads, bias=True)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 2), (4, 1), (8, 2)])
 @pytest.mark.parametrize("grouping", sorted(COMBINE))
 @pytest.mark.parametrize(("method", "variant"), [("l1", ""), ("l2", ""), *[("taylor", v) for v in VARIANTS]])
 def test_scores_equal_a_naive_loop(shape, grouping, method, variant, windows):
-    model = tiny_llama(heads=shape[0], kv_heads=shape[1], bias=True)
+    model = biased_llama(*shape)
     params = prune_params(method=method, taylor=variant or "param_first", grouping=grouping)
     modules = block_modules(model, range(1, 3), range(3))
-    for module, scores in zip(modules, score_units(method, model, modules, windows, params), strict=True):
-        expected = torch.tensor(reference(model, module, method, variant, grouping, windows), dtype=torch.float64)
+    found = score_units(method, model, modules, windows, params)
+    naive = references(model, modules, method, variant, grouping, windows)
+    for scores, numbers in zip(found, naive, strict=True):
+        expected = torch.tensor(numbers, dtype=torch.float64)
         torch.testing.assert_close(scores, expected, rtol=2e-3, atol=expected.abs().max().item() * 1e-5)
 
 

@@ -61,6 +61,7 @@ def write_pruned(file: str) -> None:
         save_file(pruned, file)
 
 
+@pytest.mark.slow
 def test_two_processes_prune_as_one(tmp_path):
     write_pruned(str(tmp_path / "one"))
     (tmp_path / "program.py").write_text(PROGRAM)
