@@ -5,10 +5,11 @@ GPU. The base warms clone and cache, so the table is about the others. Ray and S
 tests/studies/test_studies_cluster.py: it needs `make ray slurm`, and for Slurm root and Debian's slurm-wlm and munge.
 
 A variant's seconds are those that the sweep sees, from its start or submission until its results are here; less the
-stages' own that is the overhead. CPU seconds, for each of the nine experiments, are those of the workers less the
-stages', and those of the sweep with the study's page. Local variants are part of the sweep; Ray's and Slurm's services
-are left out. The idle share is the part of the workers' time in which no variant ran. The whole sweep is also simulated
-by benchmarks/scale.py, from the measured seconds of the base and the variants.
+stages' own that is the overhead, and less the stages' own the worker's seconds are its part. CPU seconds, for each of
+the nine experiments, are those of the workers less the stages', and those of the sweep with the study's page. Local
+variants are part of the sweep; Ray's and Slurm's services are left out. The idle share is the part of the workers' time
+in which no variant ran. The whole sweep is also simulated by benchmarks/scale.py, from the measured seconds of the base
+and the variants.
 """
 
 import argparse
@@ -44,8 +45,8 @@ PYTHON = """#!/bin/bash
 TIMEFORMAT="worker took %R %U %S"; time {python} "$@"
 """
 HEAD = (
-    "executor", "variant, s", "stages, s", "overhead, s", "worker CPU, s", "sweep CPU, s", "idle", "all, s",
-    "simulated, s",
+    "executor", "variant, s", "stages, s", "overhead, s", "in worker, s", "worker CPU, s", "sweep CPU, s", "idle",
+    "all, s", "simulated, s",
 )  # fmt: skip
 
 
@@ -67,7 +68,6 @@ def use_cluster(executor: str, workers: int, project: Project, folder: Path, sta
     """Start the cluster; give the project its remotes, and workers that print their time; return variables."""
     variables, settings = {}, {}
     if executor == "ray":
-        os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else Ray gives tasks the lowest priority
         cluster, _ = stack.enter_context(clusters.ray_nodes(1, cpus=workers))
         settings["ray"] = {"address": cluster.address}
     else:
@@ -117,7 +117,7 @@ def measure(executor: str, workers: int, folder: Path) -> list:
     with ExitStack() as stack:
         variables = {} if executor == "local" else use_cluster(executor, workers, project, folder, stack)
         seen, base, whole, cpu = sweep(executor, workers, project, variables)
-    stages, busy, worker = [], 0.0, 0.0
+    stages, inside, busy, worker = [], [], 0.0, 0.0
     for label, seconds in seen.items():
         (log,) = project.folder.glob(f".dvc/tmp/sweep/small-{label}-*.log")
         text = log.read_text(errors="replace")
@@ -128,14 +128,16 @@ def measure(executor: str, workers: int, folder: Path) -> list:
             worker += sum(each for _, each in times(text, "worker")) - own
         if label != "base":
             stages.append(sum(wall for wall, _ in times(text, "stage")))
-            busy += sum(wall for wall, _ in times(text, "worker")) or seconds
+            whole_worker = sum(wall for wall, _ in times(text, "worker"))
+            busy += whole_worker or seconds
+            inside.append(whole_worker - stages[-1])
     variants = [seconds for label, seconds in seen.items() if label != "base"]
     simulated = makespan(base, variants, workers)
     overhead = median(seconds - own for seconds, own in zip(variants, stages, strict=True))
     count = len(seen)
     return [
-        executor, median(variants), median(stages), overhead, worker / count or None, cpu / count,
-        f"{1 - busy / whole / workers:.0%}", base + whole, simulated,
+        executor, median(variants), median(stages), overhead, median(inside) if worker else None,
+        worker / count or None, cpu / count, f"{1 - busy / whole / workers:.0%}", base + whole, simulated,
     ]  # fmt: skip
 
 

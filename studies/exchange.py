@@ -12,8 +12,11 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from dvc.output import Output
 from dvc.repo import Repo
 from dvc.stage import Stage
+from dvc_data.hashfile.db import HashFileDB
+from dvc_data.hashfile.hash_info import HashInfo
 
 from stages.common.errors import UserError, one_line
 from stages.common.params import FOLDERS
@@ -21,10 +24,10 @@ from studies.experiments import find_experiments, parse
 from studies.git import git, run_git
 from studies.study import Variant
 from studies.worker import hidden, reason
-from studies.workspace import stages_of
+from studies.workspace import MEMORY, stages_of
 
 ATTEMPTS, PAUSE_SECONDS = 3, 2
-MEMORY = "DVC_SITE_CACHE_DIR"
+SITE_CACHE = "DVC_SITE_CACHE_DIR"
 MEASURED = ("metrics/", "data/tasks")
 
 
@@ -91,9 +94,10 @@ def push_data(project: Path, commit: str, targets: list[str]) -> None:
     """Push what the stages `targets` and those before them made for the commit to the DVC remote."""
     try:
         with chdir(project), new_repo() as repo:  # at another commit DVC resolves names from the working folder
-            # By stage and not by output, since DVC reads dvc.yaml and dvc.lock again for each target.
-            stages = sorted({stage.addressing for stage in stages_at(repo, commit, targets)})
-            repo.push(targets=stages, revs=[commit], workspace=False)
+            outs = (out for stage in stages_at(repo, commit, targets) for out in stage.outs)
+            for remote, objects in objects_of((out, None) for out in outs).items():
+                if repo.cloud.push(objects, odb=remote).failed:
+                    raise UserError("some files were not pushed")
     except Exception as error:  # each kind of remote raises errors of its own
         raise UserError(f"the DVC remote did not take the data: {one_line(str(error))}") from error
 
@@ -104,21 +108,22 @@ def new_repo() -> Iterator[Repo]:
 
     Of a push that is killed DVC remembers a part, and the next push then sends that part alone, without an error.
     """
-    before = os.environ.pop(MEMORY, None)
+    before = os.environ.pop(SITE_CACHE, None)
     try:
-        with TemporaryDirectory() as folder:
-            os.environ[MEMORY] = folder
+        with TemporaryDirectory(dir=MEMORY) as folder:
+            os.environ[SITE_CACHE] = folder
             with Repo() as repo:
                 yield repo
     finally:
-        os.environ.pop(MEMORY, None)
+        os.environ.pop(SITE_CACHE, None)
         if before is not None:
-            os.environ[MEMORY] = before
+            os.environ[SITE_CACHE] = before
 
 
-def stages_at(repo: Repo, commit: str, targets: list[str]) -> list[Stage]:
-    """Return the stages `targets` and those before them, as they are at a commit."""
-    return [stage for _ in repo.brancher(revs=[commit], workspace=False) for stage in stages_of(repo, targets)]
+def stages_at(repo: Repo, commit: str, targets: list[str]) -> Iterator[Stage]:
+    """Yield the stages `targets` and those before them, as they are at a commit, which the repository shows as long."""
+    for _ in repo.brancher(revs=[commit], workspace=False):
+        yield from stages_of(repo, targets)
 
 
 def fetch_metrics(variant: Variant, commit: str) -> None:
@@ -127,11 +132,34 @@ def fetch_metrics(variant: Variant, commit: str) -> None:
     Where that fails a line says so: `make compare` then reads it from the remote.
     """
     folders = {model: str(folder) for model, folder in (FOLDERS | variant.params["models"]).items()}
-    paths = [f"{folders[model]}/config.json" for model in {*variant.models, *variant.compared}]
+    configs = {folders[model]: "config.json" for model in {*variant.models, *variant.compared}}
     try:
         with new_repo() as repo:
-            outs = [out for stage in stages_at(repo, commit, variant.targets) for out in stage.outs if out.use_cache]
-            paths += [out.def_path for out in outs if out.def_path.startswith(MEASURED)]
-            repo.fetch(targets=paths, revs=[commit], workspace=False)
+            outs = (out for stage in stages_at(repo, commit, variant.targets) for out in stage.outs)
+            wanted = (out for out in outs if out.def_path in configs or out.def_path.startswith(MEASURED))
+            for remote, objects in objects_of((out, configs.get(out.def_path)) for out in wanted).items():
+                missing = {each for each in objects if not repo.cache.local.exists(each.value)}
+                repo.cloud.pull(missing, odb=remote)
+                for each in missing:
+                    if not repo.cache.local.exists(each.value):
+                        raise UserError(f"{each.obj_name} is not there")
     except Exception as error:  # each kind of remote raises errors of its own
         print(f"{variant.label}: its metrics stay on the DVC remote: {one_line(str(error))}", file=sys.stderr)
+
+
+def objects_of(wanted: Iterable[tuple[Output, str | None]]) -> dict[HashFileDB | None, set[HashInfo]]:
+    """Return the files of outputs, or of each output the file named, by DVC remote; None is the default one.
+
+    By file, since `dvc push` and `dvc fetch` read dvc.yaml and dvc.lock again for each target. Raises UserError for a
+    folder whose list of files is neither in the cache nor on the remote.
+    """
+    found: dict[HashFileDB | None, set[HashInfo]] = {}
+    for out, file in wanted:
+        if not out.use_cache or not out.can_push:
+            continue
+        if out.is_dir_checksum and not out.get_dir_cache():  # else DVC would ask what to do
+            raise UserError(f"{out.def_path} is not there")
+        path = out.fs.join(out.fs_path, file) if file else None
+        for remote, objects in out.get_used_objs(filter_info=path).items():
+            found.setdefault(remote, set()).update(objects)
+    return found

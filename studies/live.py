@@ -28,8 +28,9 @@ class LivePage:
         status, self.waiting = self.waiting, None
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("w", encoding="utf-8") as log:
+            # The variants are more urgent.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "studies.page", f"studies/{self.study}.yaml"],
+                ["nice", sys.executable, "-m", "studies.page", f"studies/{self.study}.yaml"],
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, text=True,
             )  # fmt: skip
         pipe: IO[str] | None = self.process.stdin

@@ -1,6 +1,7 @@
 """Read the results of a study's experiments through dvc.api, from wherever DVC stores them."""
 
 import json
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -73,6 +74,7 @@ def read_model(variant: Variant, model: str, commit: str) -> Result:
     return read_result(read, variant.name, model, str((FOLDERS | variant.params["models"])[model]))
 
 
+@cache  # DVC reads dvc.yaml and dvc.lock anew for each
 def open_commit(commit: str) -> tuple[DVCFileSystem, str]:
     """Return the files of a commit, and the prefix of the project's paths: "" or a folder and a slash."""
     project = git("rev-parse", "--show-prefix")

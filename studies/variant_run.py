@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 from stages.common.errors import UserError, one_line
-from stages.common.outputs import remove
 from stages.common.stage import FAILURE, INTERRUPTED, run
 from studies.exchange import fetch_experiments, push_experiment
 from studies.experiments import reference_of
@@ -63,7 +62,7 @@ def work(study: Study, variant: Variant, workspace: Workspace) -> tuple[str, int
     needed = study.needs(variant)
     there = fetch_experiments(REMOTE, [variant, *([needed] if needed else [])])
     if variant.name in there:
-        remove(workspace.folder)
+        workspace.discard()
         return "is there already", 0
     os.environ["DVC_SITE_CACHE_DIR"] = str(workspace.site_cache)
     reference = reference_of(workspace.baseline, variant.name)
@@ -74,7 +73,7 @@ def work(study: Study, variant: Variant, workspace: Workspace) -> tuple[str, int
         if not workspace.has(reference):
             return f"failed: {one_line(workspace.reason())}".replace("{", "{{").replace("}", "}}"), FAILURE
     ours = push_experiment(workspace.project, variant, reference, git("remote", "get-url", REMOTE))
-    remove(workspace.folder)
+    workspace.discard()
     return ("done in {seconds:.0f} s and pushed" if ours else "another worker pushed it first; its results stand"), 0
 
 

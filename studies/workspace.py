@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import IO
 
 from dvc.config import Config
@@ -26,6 +27,7 @@ from studies.settings import write_settings
 from studies.study import Variant
 
 FOLDER = Path(".dvc/tmp/sweep")
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
 class Claimed:
@@ -77,7 +79,7 @@ class Workspace(Claimed):
         reference = reference_of(self.baseline, self.variant.name)
         if self.has(reference):
             git("fetch", "-q", str(self.folder), f"{reference}:{reference}")
-        remove(self.folder)
+        self.discard()
         return self.variant.name in find_experiments([self.variant])
 
     def has(self, reference: str) -> bool:
@@ -111,13 +113,15 @@ class Workspace(Claimed):
 
         The clone borrows this repository's objects, as `git clone --shared` would, which refuses shallow ones.
         """
-        remove(self.folder)
+        self.discard()
         git("init", "-q", str(self.folder))
         objects, shallow = (Path(git("rev-parse", "--git-path", name)).resolve() for name in ("objects", "shallow"))
         (self.folder / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
         if shallow.is_file():
             shutil.copy(shallow, self.folder / ".git/shallow")
         git("checkout", "-q", "--detach", self.baseline, folder=self.folder)
+        self.site_cache.parent.mkdir(exist_ok=True)
+        self.site_cache.symlink_to(mkdtemp(prefix="espalier-", dir=MEMORY))
         for key in IDENTITY:
             value = run_git("config", key).stdout.strip()
             if value:
@@ -127,9 +131,18 @@ class Workspace(Claimed):
             # DVC writes no file with an absolute path that is not ASCII.
             local.setdefault("cache", {})["dir"] = RelPath(repo.cache.local_cache_dir)
 
+    def discard(self) -> None:
+        """Remove the clone."""
+        if self.site_cache.is_symlink():
+            remove(self.site_cache.resolve())
+        remove(self.folder)
+
     @property
     def site_cache(self) -> Path:
-        """DVC's site cache, one for each clone, so that clones do not wait for each other."""
+        """DVC's site cache, one for each clone, so that clones do not wait for each other.
+
+        A link into memory where that is a folder, since DVC waits for the disk some 300 times in an experiment.
+        """
         return self.project / ".dvc/tmp/site"
 
 

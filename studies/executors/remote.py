@@ -23,7 +23,7 @@ from studies.study import Study, Variant
 from studies.workspace import Claimed
 
 LOST = -1  # the exit code of a worker that ended without giving one
-POLL_SECONDS = 1
+POLL_SECONDS = 0.5
 
 
 class RemoteExecutor(ABC):

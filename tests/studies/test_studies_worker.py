@@ -1,16 +1,22 @@
 """`studies.worker` by the real dvc: from nothing but a git repository and a DVC remote to an experiment on both."""
 
 import os
+import re
+import shlex
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from helpers import ROOT
 from project import BIN, Project
 
-from studies import worker
+from studies import exchange, measured, worker
 from studies.git import git
+from studies.study import load_study
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +42,24 @@ class Remotes:
         done = elsewhere.run(*command, check=False)
         return done.returncode, done.stdout.splitlines()[-1], done.stdout
 
+    def pod(self, number: int):
+        """Run the command of the Kubernetes Job in docs/scale.md in an empty folder, without settings of git."""
+        pod = self.git.parent / "pod"
+        pod.mkdir()
+        text = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+        job = yaml.safe_load(re.search(r"^    apiVersion.*?(?=^\S)", text, re.MULTILINE | re.DOTALL)[0])
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        folder, python, storage = (shlex.quote(str(path)) for path in (pod / "work", BIN / "python", self.storage))
+        command = container["args"][0].replace("demo.yaml", "small.yaml")
+        command = command.replace("--folder /work", f"--folder {folder} --python {python} --remote {storage}")
+        variables = {"REPOSITORY": str(self.git), "COMMIT": self.commit, "JOB_COMPLETION_INDEX": str(number)}
+        assert variables.keys() > {each["name"] for each in container["env"]}
+        done = subprocess.run(
+            [*container["command"], command], cwd=pod, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=variables | {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(pod)},
+        )  # fmt: skip
+        return done.returncode, done.stdout.splitlines()[-1], done.stdout
+
     def experiments(self) -> set[str]:
         """Return the labels of the experiments on the git remote."""
         lines = self.project.run("git", "ls-remote", str(self.git), "refs/exps/*/small-*").stdout.splitlines()
@@ -51,13 +75,13 @@ def files_in(folder: Path) -> set[str]:
 def remotes(stub_project, tmp_path) -> Remotes:
     """Remotes that have the stub project and no experiment."""
     project = stub_project.copy(tmp_path / "project")
-    project.run("git", "init", "-q", "--bare", str(tmp_path / "bare.git"))
+    project.run("git", "init", "-q", "--bare", "-b", "main", str(tmp_path / "bare.git"))
     project.run("git", "push", "-q", str(tmp_path / "bare.git"), "main")
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     return Remotes(project, tmp_path / "bare.git", tmp_path / "storage", commit)
 
 
-def test_a_variant_runs_from_nothing_and_is_on_both_remotes_or_named(remotes):
+def test_a_variant_runs_from_nothing_and_is_on_both_remotes_or_named(remotes, tmp_path, monkeypatch, capsys):
     # A reference of that name leaves no room for any below it.
     blocked = remotes.git / "refs/exps" / remotes.commit[:2] / remotes.commit[2:]
     blocked.parent.mkdir(parents=True)
@@ -81,13 +105,30 @@ def test_a_variant_runs_from_nothing_and_is_on_both_remotes_or_named(remotes):
     assert remotes.experiments() == {"base", "taylor-0.3"}
     assert list((remotes.git.parent / "machine B").rglob("sweep/small-taylor-0.3-*/.git")) == []
 
-    code, last, output = remotes.worker("1", "machine A")
+    code, last, output = remotes.pod(1)
     assert code == 0 and last.endswith(": is there already"), output
 
     code, last, output = remotes.worker("taylor-0.9", "machine A")
     assert code == 1, output
     assert last.endswith(": failed: prune: prune.ratio = 0.9 is not allowed; expected less, in this test")
     assert remotes.experiments() == {"base", "taylor-0.3"}
+
+    # A sweep fetches what was measured, and no model.
+    project = remotes.project
+    project.run("dvc", "remote", "add", "--local", "-d", "storage", str(remotes.storage))
+    monkeypatch.chdir(project.folder)
+    variant = load_study(Path("studies/small.yaml")).experiments[1]
+    (commit,) = exchange.fetch_experiments(str(remotes.git), [variant]).values()
+    exchange.fetch_metrics(variant, commit)
+    remotes.storage.rename(tmp_path / "away")
+    found = measured.read_model(variant, "pruned", commit)
+    assert len(found.questions) and found.layers is not None and found.config
+    assert capsys.readouterr().err == ""
+    cache = project.folder / ".dvc/cache"
+    assert max(file.stat().st_size for file in cache.glob("files/md5/*/*")) < 1 << 16  # a model's
+    shutil.rmtree(cache)
+    exchange.fetch_metrics(variant, commit)
+    assert "taylor-0.3: its metrics stay on the DVC remote: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
