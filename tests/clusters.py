@@ -5,6 +5,7 @@ import random
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ MailProg=/bin/true
 ReturnToService=2
 KillWait=5
 SchedulerParameters=sched_interval=2,sched_min_interval=0,batch_sched_delay=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
+GresTypes=gpu
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Gres=gpu:{cpus} State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -71,6 +73,9 @@ def slurm_host(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
     conf = folder / "slurm.conf"
     host = socket.gethostname().split(".")[0]
     conf.write_text(SLURM_CONF.format(host=host, folder=folder, cpus=cpus, ports=(free_port(), free_port())))
+    for number in range(cpus):
+        os.mknod(folder / f"gpu{number}", stat.S_IFCHR | 0o600, os.makedev(1, 3))  # for Slurm a GPU; it is /dev/null
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-{cpus - 1}]\n")
     environment = {"SLURM_CONF": str(conf)}
     munge = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
     commands = [
@@ -98,11 +103,12 @@ def slurm_host(folder: Path, cpus: int) -> Iterator[dict[str, str]]:
 def ray_nodes(nodes: int, cpus: int):
     """Run a Ray cluster of a head without CPUs and `nodes` nodes; yield the cluster and the nodes."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no network
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - else tasks have the lowest priority, and a busy machine none
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
-        yield cluster, [cluster.add_node(num_cpus=cpus) for _ in range(nodes)]
+        yield cluster, [cluster.add_node(num_cpus=cpus, num_gpus=cpus) for _ in range(nodes)]
     finally:
         cluster.shutdown()
 

@@ -5,6 +5,7 @@
 Not part of `make test`. It needs `make ray slurm`, and for Slurm root and Debian's slurm-wlm and munge.
 """
 
+import re
 import subprocess
 import time
 from contextlib import ExitStack
@@ -65,10 +66,10 @@ def test_twelve_variants_on_four_workers_that_are_killed_are_those_of_a_local_sw
         variables, nodes, cluster = {}, [], None
         if engine == "ray":
             cluster, nodes = stack.enter_context(clusters.ray_nodes(3, cpus=2))
-            use_remotes(project, tmp_path, ray={"address": cluster.address})
+            use_remotes(project, tmp_path, ray={"address": cluster.address, "gpus": 1})
         else:
             variables = stack.enter_context(clusters.slurm_host(tmp_path / "slurm", cpus=WORKERS))
-            use_remotes(project, tmp_path, slurm={"minutes": 60})
+            use_remotes(project, tmp_path, slurm={"minutes": 60, "gpus": 1})
         started = time.monotonic()
         sweep = subprocess.Popen(
             [*SWEEP, str(WORKERS), "--executor", engine], cwd=project.folder, env=environment() | variables,
@@ -76,7 +77,7 @@ def test_twelve_variants_on_four_workers_that_are_killed_are_those_of_a_local_sw
         )  # fmt: skip
         stack.callback(sweep.kill)
         if cluster:
-            clusters.wait_for(lambda: len(clusters.workers(tmp_path / "work")) > 1, 120)
+            clusters.wait_for(lambda: len(clusters.workers(tmp_path / "work")) > 1, 300)
             cluster.remove_node(nodes[0], allow_graceful=False)
         killed = clusters.disturb(sweep, tmp_path / "work", KILL_SECONDS, KILLS)
         printed = sweep.communicate()[0]
@@ -86,6 +87,9 @@ def test_twelve_variants_on_four_workers_that_are_killed_are_those_of_a_local_sw
     assert "13/13 done, 0 failed" in printed
     assert "git remote origin (" in printed and "DVC remote storage (" in printed
     assert results(project) == local[0]
+    logs = "".join(log.read_text(errors="replace") for log in project.folder.glob(".dvc/tmp/sweep/small-*.log"))
+    gpus = set(re.findall("^GPU (.+)", logs, re.MULTILINE))
+    assert len(gpus) > 1 and gpus < {"0", "1", "2", "3", "4"}, gpus
     pushed = project.run("git", "ls-remote", "origin", "refs/exps/*/small-*").stdout
     assert {line.rpartition("/")[2] for line in pushed.splitlines()} == set(local[0])
     (tmp_path / "storage").rename(tmp_path / "away")  # metrics are here, models are not
