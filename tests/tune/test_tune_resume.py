@@ -12,7 +12,7 @@ from tune_helpers import output_bytes, tiny_model, write_workspace
 KILLING = """
 import os, signal, sys
 from stages.common import resume, training
-from stages.common.stage import run_stage
+from stages.common.launch import run_parallel_stage
 from stages.tune import __main__ as stage, recovery
 training.SAVE_EVERY_SECONDS = -1
 owner = {"resume": resume, "recovery": recovery, "stage": stage}[sys.argv[1]]
@@ -25,7 +25,7 @@ def killed(*arguments, **options):
         os.kill(os.getpid(), number)
     return whole(*arguments, **options)
 setattr(owner, name, killed)
-run_stage("tune", stage.main)
+run_parallel_stage("tune", stage.main)
 """
 
 
@@ -70,3 +70,25 @@ def test_a_run_that_was_killed_again_and_again_ends_with_the_same_bytes(tmp_path
     assert run(killed) == 0
     assert output_bytes(killed) == output_bytes(tmp_path / "whole")
     assert not state.exists()
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_end_with_the_same_bytes(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+    def run(folder, name="main", call=0) -> tuple[int, str]:
+        command = [sys.executable, "-c", KILLING, "recovery" if call else "stage", name, str(call), "9"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    for name in ("whole", "killed"):
+        changes = {"processes": 2, "sharded": True, "micro_batch_size": 1, "steps": 6, "validate_every": 3}
+        write_workspace(tmp_path / name, tiny_model("pruned"), **changes)
+    code, said = run(tmp_path / "whole")
+    assert code == 0, said
+    code, said = run(tmp_path / "killed", "backward_mean", 5)
+    assert code == 1 and "of 2 was killed by SIGKILL, perhaps for memory; `dvc repro` continues from here" in said
+    (state,) = (tmp_path / "killed/.dvc/tmp/resume").iterdir()
+    code, said = run(tmp_path / "killed", "backward_mean", 4)  # there are fewer steps left
+    assert code == 0 and not state.exists(), said
+    assert output_bytes(tmp_path / "killed") == output_bytes(tmp_path / "whole")
