@@ -11,7 +11,7 @@ from stages.common.outputs import remove
 from stages.common.stage import FAILURE, run
 from studies.experiments import parse
 from studies.git import git
-from studies.workspace import FOLDER, claim
+from studies.workspace import FOLDER, claim, discard
 
 COMMAND = ["gc", "--quiet", "--workspace", "--all-branches", "--all-tags", "--all-experiments", "--force"]
 
@@ -48,7 +48,7 @@ def remove_workspaces() -> None:
         if lock is None:
             raise UserError(f"{file.stem} is being run by a sweep; wait until no sweep is running")
         with lock:
-            remove(file.with_suffix(""))
+            discard(file.with_suffix(""))
             remove(file.with_suffix(".log"))
 
 

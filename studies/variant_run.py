@@ -16,7 +16,7 @@ from studies.exchange import fetch_experiments, push_experiment
 from studies.experiments import reference_of
 from studies.git import git
 from studies.study import Study, Variant, load_study
-from studies.workspace import Workspace
+from studies.workspace import Workspace, discard
 
 REMOTE = "origin"
 WAIT_SECONDS, GRACE_SECONDS = 1, 30
@@ -62,18 +62,21 @@ def work(study: Study, variant: Variant, workspace: Workspace) -> tuple[str, int
     needed = study.needs(variant)
     there = fetch_experiments(REMOTE, [variant, *([needed] if needed else [])])
     if variant.name in there:
-        workspace.discard()
+        discard(workspace.folder)
         return "is there already", 0
     os.environ["DVC_SITE_CACHE_DIR"] = str(workspace.site_cache)
     reference = reference_of(workspace.baseline, variant.name)
     if not workspace.has(reference):
         code = run_experiment(workspace, there.get(needed.name) if needed else None)
+        made = workspace.has(reference)
+        if not made:  # what the next attempt can use is in DVC's cache
+            discard(workspace.folder)
         if code < 0:
             return f"dvc was killed by signal {-code}; the same command goes on with it", INTERRUPTED
-        if not workspace.has(reference):
+        if not made:
             return f"failed: {one_line(workspace.reason())}".replace("{", "{{").replace("}", "}}"), FAILURE
     ours = push_experiment(workspace.project, variant, reference, git("remote", "get-url", REMOTE))
-    workspace.discard()
+    discard(workspace.folder)
     return ("done in {seconds:.0f} s and pushed" if ours else "another worker pushed it first; its results stand"), 0
 
 

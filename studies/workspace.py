@@ -26,7 +26,7 @@ from studies.git import git, run_git
 from studies.settings import write_settings
 from studies.study import Variant
 
-FOLDER = Path(".dvc/tmp/sweep")
+FOLDER, SITE_CACHE = Path(".dvc/tmp/sweep"), Path(".dvc/tmp/site")
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
@@ -79,7 +79,7 @@ class Workspace(Claimed):
         reference = reference_of(self.baseline, self.variant.name)
         if self.has(reference):
             git("fetch", "-q", str(self.folder), f"{reference}:{reference}")
-        self.discard()
+        discard(self.folder)
         return self.variant.name in find_experiments([self.variant])
 
     def has(self, reference: str) -> bool:
@@ -113,7 +113,7 @@ class Workspace(Claimed):
 
         The clone borrows this repository's objects, as `git clone --shared` would, which refuses shallow ones.
         """
-        self.discard()
+        discard(self.folder)
         git("init", "-q", str(self.folder))
         objects, shallow = (Path(git("rev-parse", "--git-path", name)).resolve() for name in ("objects", "shallow"))
         (self.folder / ".git/objects/info/alternates").write_text(f"{objects}\n", encoding="utf-8")
@@ -131,19 +131,21 @@ class Workspace(Claimed):
             # DVC writes no file with an absolute path that is not ASCII.
             local.setdefault("cache", {})["dir"] = RelPath(repo.cache.local_cache_dir)
 
-    def discard(self) -> None:
-        """Remove the clone."""
-        if self.site_cache.is_symlink():
-            remove(self.site_cache.resolve())
-        remove(self.folder)
-
     @property
     def site_cache(self) -> Path:
         """DVC's site cache, one for each clone, so that clones do not wait for each other.
 
         A link into memory where that is a folder, since DVC waits for the disk some 300 times in an experiment.
         """
-        return self.project / ".dvc/tmp/site"
+        return self.project / SITE_CACHE
+
+
+def discard(clone: Path) -> None:
+    """Remove a clone, and the site cache that it links to."""
+    site_cache = clone / git("rev-parse", "--show-prefix") / SITE_CACHE
+    if site_cache.is_symlink():
+        remove(site_cache.resolve())
+    remove(clone)
 
 
 def claim(path: Path) -> IO | None:

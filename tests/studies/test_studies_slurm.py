@@ -41,7 +41,7 @@ def first_steps(project: Project) -> list[int]:
     return [int(step) for step in re.findall("first step: ([0-9]+)", log.read_text(errors="replace"))]
 
 
-def test_a_requeued_job_resumes_and_one_at_its_time_limit_is_named(stub_project, tmp_path):
+def test_a_requeued_job_resumes_is_found_by_the_next_sweep_and_one_at_its_time_limit_is_named(stub_project, tmp_path):
     if reason := clusters.missing("slurm"):
         pytest.skip(reason)
     project = stub_project.copy(tmp_path / "project")
@@ -53,7 +53,7 @@ def test_a_requeued_job_resumes_and_one_at_its_time_limit_is_named(stub_project,
     project.commit("A slow variant")
     with ExitStack() as stack:
         variables = stack.enter_context(clusters.slurm_host(tmp_path / "slurm", cpus=2))
-        use_remotes(project, tmp_path, slurm={"minutes": 60})
+        use_remotes(project, tmp_path, slurm={"minutes": 60, "partition": "all"})
         variables = environment() | variables
         pipes = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         sweep = subprocess.Popen(SWEEP, cwd=project.folder, env=variables, **pipes)
@@ -65,8 +65,13 @@ def test_a_requeued_job_resumes_and_one_at_its_time_limit_is_named(stub_project,
             clusters.wait_for(lambda count=attempt: len(first_steps(project)) == count, 240)
             (job,) = folder.glob("small-taylor-*.job")
             time.sleep(2)
-            subprocess.run([*command, job.read_text()], env=variables, check=True)
+            number = job.read_text()
+            subprocess.run([*command, number], env=variables, check=True)
+        sweep.kill()  # the job goes on, and the next sweep finds it
+        sweep.communicate()
+        sweep = subprocess.Popen(SWEEP, cwd=project.folder, env=variables, **pipes)
         printed = sweep.communicate()[0]
+        assert "Slurm partition all: 1 jobs of yours in the queue" in printed and job.read_text() == number, printed
         steps = first_steps(project)
         assert sweep.returncode == 0 and "2/2 done, 0 failed" in printed, printed
         assert len(steps) == 3 and 0 == steps[0] < steps[1] < steps[2], steps
