@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import huggingface_hub.constants
 import pandas as pd
 import pytest
 import yaml
+from forks import forking_python
 from helpers import ROOT
 from hub_server import COMMIT, Hub
 from public_files import TASKS, params, serve, variables, write_mirror
@@ -68,7 +68,7 @@ def write_params(folder: Path, **changes) -> None:
 def run(folder: Path, hub: Hub, **changes) -> subprocess.CompletedProcess:
     """Run the stage in `folder`; every request it makes goes to `hub`."""
     write_params(folder, **changes)
-    command = [sys.executable, "-m", "stages.data"]
+    command = [forking_python(), "-m", "stages.data"]
     return subprocess.run(command, cwd=folder, env=variables(hub, folder), capture_output=True, text=True, check=False)
 
 

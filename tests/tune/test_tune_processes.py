@@ -6,6 +6,7 @@ import sys
 
 import pandas as pd
 import pytest
+from forks import forking_python
 from helpers import ROOT
 from safetensors.torch import load_file
 from torch.testing import assert_close
@@ -16,9 +17,10 @@ from stages.models.checkpoint import load_model
 from stages.tune.__main__ import main
 from stages.tune.params import check_shares
 
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "sharded", "changes"),
     [
@@ -35,7 +37,7 @@ def test_two_processes_tune_as_one(tmp_path, monkeypatch, launcher, sharded, cha
     main()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "stages.tune"],
+        [*(launcher or [forking_python()]), "-m", "stages.tune"],
         cwd=tmp_path / "2", env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
