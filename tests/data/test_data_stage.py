@@ -5,13 +5,13 @@ import math
 import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from forks import forking_python
 from helpers import ROOT
 from scipy.stats import binomtest
 
@@ -23,13 +23,13 @@ DATA = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["data"
 pytestmark = pytest.mark.slow
 
 
-def run(folder: Path, hash_seed: str = "0", **changes) -> subprocess.CompletedProcess:
+def run(folder: Path, environment: dict[str, str] | None = None, **changes) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
     sections = {"data": DATA | changes, "evaluate": {"num_fewshot": 0}, "tune": {"data": "both"}}
     (folder / "params.yaml").write_text(yaml.safe_dump(sections), encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
-    command = [sys.executable, "-m", "stages.data"]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+    command = [forking_python(), "-m", "stages.data"]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True)
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def task(made: Path, name: str) -> tuple[list[list[str]], list[int], float]:
 
 
 def test_two_runs_give_the_same_bytes(made, tmp_path):
-    done = run(tmp_path, hash_seed="1")
+    done = run(tmp_path, {"PYTHONHASHSEED": "1"})  # not in a fork, whose seed is another
     assert done.returncode == 0, done.stderr
     assert outputs(tmp_path) == outputs(made)
 
