@@ -1,11 +1,12 @@
 """Prune, recover and measure the base of the project in the working directory, in one process.
 
-For real_methods.py and real_recovery.py, which compare many models on one GPU: no file is written between the steps.
+For real_methods.py, real_recovery.py and hybrids.py, which compare many models: no file is written between the steps.
 """
 
 import copy
 import sys
 import tempfile
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from stages.evaluate.language_model import BranchingLM  # noqa: E402
 from stages.evaluate.outcomes import headlines, only  # noqa: E402
 from stages.evaluate.perplexity import window_losses  # noqa: E402
 from stages.evaluate.resume import Kept  # noqa: E402
-from stages.evaluate.tasks import read_tasks  # noqa: E402
+from stages.evaluate.tasks import Tasks, read_tasks  # noqa: E402
 from stages.models.checkpoint import load_model, load_tokenizer  # noqa: E402
 from stages.prune.params import PruneParams  # noqa: E402
 from stages.prune.pruning import prune  # noqa: E402
@@ -53,25 +54,34 @@ class Base:
             if name != Path(CALIBRATION).stem
         }
         self.scratch = Path(tempfile.mkdtemp())
-        self.tasks = read_tasks(Path("data/tasks"), "all", self.scratch, False)
 
-    def pruned(self, seed: int, **changes: Any) -> PreTrainedModel:
-        """Return the base pruned with 64 windows of 128 tokens of WikiText2's validation text."""
+    @cached_property
+    def tasks(self) -> Tasks:
+        """All tasks."""
+        return read_tasks(Path("data/tasks"), "all", self.scratch, False)
+
+    def pruned(self, seed: int, model: PreTrainedModel | None = None, **changes: Any) -> PreTrainedModel:
+        """Return the base, or `model`, pruned with 64 windows of 128 tokens of WikiText2's validation text."""
         stream = self.streams[Path(CALIBRATION).stem]
         windows = random_windows(stream, 64, 128, seed, "prune.calibration")
         section = self.params["prune"] | {"ratio_of": "parameters", "seed": seed} | changes
-        return prune(copy.deepcopy(self.model), windows, PruneParams.model_validate(section))[0]
+        return prune(copy.deepcopy(model or self.model), windows, PruneParams.model_validate(section))[0]
 
     @torch.no_grad()
-    def measured(self, model: PreTrainedModel, tasks: bool = True) -> dict[str, float]:
-        """Return the perplexity on both texts and, with `tasks`, the accuracy on the first questions of each."""
+    def perplexities(self, model: PreTrainedModel) -> dict[str, float]:
+        """Return the perplexity on both texts."""
         model.eval()
         with arithmetic():
-            row = {
+            return {
                 f"{name}_ppl": window_losses(model, windows, 16384, name).mean().exp().item()
                 for name, windows in self.held_out.items()
             }
-            return row | (self.accuracies(model) if tasks else {})
+
+    @torch.no_grad()
+    def measured(self, model: PreTrainedModel) -> dict[str, float]:
+        """Return the perplexity on both texts and the accuracy on the first questions of each task."""
+        with arithmetic():
+            return self.perplexities(model) | self.accuracies(model)
 
     def accuracies(self, model: PreTrainedModel) -> dict[str, float]:
         """Return every task's headline metric."""

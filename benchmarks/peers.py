@@ -6,8 +6,8 @@ perplexity on the first 16 windows of 1,024 tokens of WikiText2's test and PTB's
 bfloat16 where that is fast. Our heads and channels are also calibrated so, all else in float32. Each pruning runs in a
 process of its own; its CPU seconds are of the pruning alone, its peak of resident memory from the start of the process.
 Each result is a line of --results with the loss of every window; a later run measures only what is missing there.
-Prints a table, and ours minus theirs with 95 % intervals over the windows. benchmarks/peers.md says how the other peers
-were run.
+Prints a table, ours minus theirs with 95 % intervals over the windows, and what best loses beside uniform shares.
+benchmarks/peers.md says how the other peers were run.
 """
 
 import argparse
@@ -76,12 +76,15 @@ def block(method: str, kept: float, seed: int = 42, calibration: tuple[int, int]
 
 
 LLM_PRUNERS = 1 - 30_356_352 / 134_515_008  # what LLM-Pruner leaves of the model at its ratio of 0.3282
+DENSE = Run("base", "none", "1.0000")
+ALLOCATION = ("best", "obs_realign")  # the same criterion and update, uniform shares
+KEPT, SEEDS = (0.8, 0.7, 0.6), (42, 43, 44)
 RUNS = [
+    DENSE,
     *(run for pair in zip(sparse("ours"), sparse("wanda"), strict=True) for run in pair),
-    *(block("best", 0.8, seed) for seed in (42, 43, 44)),
     block("best", 0.8, calibration=(128, 1024)),
     *(block(method, LLM_PRUNERS) for method in ("best", "taylor")),
-    *(block(method, kept) for kept in (0.7, 0.6) for method in ("best", "obs_realign")),
+    *(block(method, kept, seed) for kept in KEPT for method in ALLOCATION for seed in SEEDS),
     Run("svdllm", "whitening", "0.8000", {"ratio": 0.747}),  # of the layers' parameters: 0.8 of all
     Run("slicegpt", "rotate_and_slice", "0.8000", {"width": 354}),  # of 576; with its head and rotations 0.8 of all
 ]
@@ -108,13 +111,14 @@ def main() -> None:
         measure(options)
     found = read_rows(options.results)
     print(results_table(found), end="\n\n")
-    print(pairs_table(found))
+    print(pairs_table(found), end="\n\n")
+    print(allocation_table(found))
 
 
 def measure(options: argparse.Namespace) -> None:
     """Append to the results the runs that they lack."""
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    clones = {"ours": ROOT} | {tool: getattr(options, tool) for tool in PEERS}
+    clones = {"base": ROOT, "ours": ROOT} | {tool: getattr(options, tool) for tool in PEERS}
     for run in RUNS:
         if run.name in options.only and clones[run.tool] and run.name not in read_rows(options.results):
             job = {"base": str(options.base), "clone": str(clones[run.tool]), **vars(run)}
@@ -153,6 +157,21 @@ def pairs_table(found: dict[str, dict[str, Any]]) -> str:
             quality = [difference(a["losses"][text], b["losses"][text]) for text in TEXTS]
             rows.append([ours.method, ours.size, *quality, f"{a['cpu_seconds'] / b['cpu_seconds']:.2f}"])
     return tabulate(rows, ["ours minus theirs", "size", *TEXTS, "CPU, times theirs"], "pipe", disable_numparse=True)
+
+
+def allocation_table(found: dict[str, dict[str, Any]]) -> str:
+    """Return the log-perplexity that best and obs_realign lose, means over the draws that both have, and the ratio."""
+    rows = []
+    for kept in KEPT if DENSE.name in found else ():
+        names = [[block(method, kept, seed).name for method in ALLOCATION] for seed in SEEDS]
+        pairs = [[found[name] for name in pair] for pair in names if all(name in found for name in pair)]
+        for text in TEXTS if pairs else ():
+            dense = mean(found[DENSE.name]["losses"][text])
+            best, uniform = (
+                mean([mean(row["losses"][text]) - dense for row in each]) for each in zip(*pairs, strict=True)
+            )
+            rows.append([f"{kept:.1f}", text, len(pairs), f"{best:.3f}", f"{uniform:.3f}", f"{best / uniform:.2f}"])
+    return tabulate(rows, ["kept", "text", "draws", *ALLOCATION, "best, times"], "pipe", disable_numparse=True)
 
 
 def difference(ours: list[float], theirs: list[float]) -> str:

@@ -44,6 +44,8 @@ def main(job: dict[str, Any]) -> None:
     clone = Path(job["clone"])
     start = time.process_time()
     match job["tool"]:
+        case "base":
+            pass
         case "ours":
             model = prune(model, windows, ours(job["method"], seed, params))[0]
         case "wanda":

@@ -27,15 +27,17 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=DEFAULT, choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--ratios", nargs="+", type=float, default=[0.1, 0.2, 0.3, 0.4])
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--perplexity-only", action="store_true", help="without the tasks, the longest part on a CPU")
     options = parser.parse_args()
     base = Base(options.device, options.mirror)
-    print(json.dumps({"method": "base"} | base.measured(base.model)), flush=True)
+    measured = base.perplexities if options.perplexity_only else base.measured
+    print(json.dumps({"method": "base"} | measured(base.model)), flush=True)
     for method in options.methods:
         for changes in choices(method, options.ratios):
             start = time.perf_counter()
             model = base.pruned(options.seed, method=method, **changes)
             row = {"method": method, **changes, "seed": options.seed, "seconds": time.perf_counter() - start}
-            print(json.dumps(row | base.measured(model)), flush=True)
+            print(json.dumps(row | measured(model)), flush=True)
 
 
 def choices(method: str, ratios: list[float]) -> list[dict[str, Any]]:
