@@ -27,6 +27,7 @@ from scipy.stats import t as student  # noqa: E402 - the path has to be there fi
 from tabulate import tabulate  # noqa: E402
 
 TEXTS = ("wikitext2_tokenised", "ptb")
+SEEDS = (42, 43, 44)  # of the draws of windows
 HEAD = [
     "tool",
     "method",
@@ -61,11 +62,13 @@ class Run:
 
 
 def sparse(tool: str) -> list[Run]:
-    """Return half of all single weights at zero, by every method and both patterns."""
+    """Return half of all single weights at zero, by every method, both patterns and all draws."""
     runs = []
     for method, pattern in (("wanda", "row"), ("sparsegpt", "matrix"), ("magnitude", "matrix")):
         layers = {"ratio": 0.5, "ratio_of": "groups", "attention_layers": [0, 30], "mlp_layers": [0, 30]}
-        runs += [Run(tool, method, size, layers | {"pattern": size}) for size in (pattern, "2:4")]
+        seeds = SEEDS if method != "magnitude" else SEEDS[:1]  # it looks at no window
+        sizes = [(size, seed) for size in (pattern, "2:4") for seed in seeds]
+        runs += [Run(tool, method, size, layers | {"pattern": size}, seed) for size, seed in sizes]
     return runs
 
 
@@ -78,7 +81,7 @@ def block(method: str, kept: float, seed: int = 42, calibration: tuple[int, int]
 LLM_PRUNERS = 1 - 30_356_352 / 134_515_008  # what LLM-Pruner leaves of the model at its ratio of 0.3282
 DENSE = Run("base", "none", "1.0000")
 ALLOCATION = ("best", "obs_realign")  # the same criterion and update, uniform shares
-KEPT, SEEDS = (0.8, 0.7, 0.6), (42, 43, 44)
+KEPT = (0.8, 0.7, 0.6)
 RUNS = [
     DENSE,
     *(run for pair in zip(sparse("ours"), sparse("wanda"), strict=True) for run in pair),
@@ -155,8 +158,10 @@ def pairs_table(found: dict[str, dict[str, Any]]) -> str:
         a, b = found.get(ours.name), found.get(theirs.name)
         if a and b:
             quality = [difference(a["losses"][text], b["losses"][text]) for text in TEXTS]
-            rows.append([ours.method, ours.size, *quality, f"{a['cpu_seconds'] / b['cpu_seconds']:.2f}"])
-    return tabulate(rows, ["ours minus theirs", "size", *TEXTS, "CPU, times theirs"], "pipe", disable_numparse=True)
+            rows.append([ours.method, ours.size, ours.seed, *quality, f"{a['cpu_seconds'] / b['cpu_seconds']:.2f}"])
+    return tabulate(
+        rows, ["ours minus theirs", "size", "seed", *TEXTS, "CPU, times theirs"], "pipe", disable_numparse=True
+    )
 
 
 def allocation_table(found: dict[str, dict[str, Any]]) -> str:

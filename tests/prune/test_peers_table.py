@@ -30,7 +30,7 @@ def test_runs_are_paired_by_method_and_pattern():
     found = {"ours wanda row 42": row(1, 5), "wanda wanda row 42": row(1.5, 10), "ours wanda 2:4 42": row(2, 3)}
     pairs = peers.pairs_table(found).splitlines()[2:]
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in pairs] == [
-        ["wanda", "row", "-0.5000 ± 0.0000, met", "-0.5000 ± 0.0000, met", "0.50"]
+        ["wanda", "row", "42", "-0.5000 ± 0.0000, met", "-0.5000 ± 0.0000, met", "0.50"]
     ]
     assert len(peers.results_table(found).splitlines()) == 2 + len(found)
     assert {run.name for run in peers.RUNS} >= set(found)
