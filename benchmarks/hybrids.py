@@ -28,12 +28,11 @@ MODELS: dict[str, list[dict[str, Any]]] = {
     "base": [],
     "best 0.9": [UNITS | {"ratio": 0.1}],
     "best 0.8": [UNITS | {"ratio": 0.2}],
-    "best 0.7": [UNITS | {"ratio": 0.3}],
     "svd_llm 0.9": [RANK | {"ratio": 0.1}],
     "best 0.9, then svd_llm 0.9": [UNITS | {"ratio": 0.1}, RANK | {"ratio": 0.1}],
     "best 0.8, then svd_llm 0.9": [UNITS | {"ratio": 0.2}, RANK | {"ratio": 0.1}],
 }
-FORMATS = ("safetensors-bfloat16", "torchao-int8", "gguf-q8_0", "gguf-q4_0")
+FORMATS = ("safetensors-bfloat16", "torchao-int8", "gguf-q4_0")
 PPL = ("wikitext2_tokenised_ppl", "ptb_ppl")
 
 
