@@ -54,10 +54,8 @@ def crossings(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(dear.any(axis=1), places[dear.argmax(axis=1)], np.inf), slope(x)[0]
 
 
-def sentence(name: str, knee: Knee | None, removed: list[float], ratios: list[float], confidence: float) -> str:
+def sentence(name: str, knee: Knee, removed: list[float], ratios: list[float], confidence: float) -> str:
     """Return what the knee says, for the report. `ratios` are the specified ratios at `removed`, both ascending."""
-    if knee is None:
-        return f"**{name}**: no knee: at least two ratios of different sizes are needed."
     start, first, last = (f"{cost:.2f} %" for cost in knee.costs)
     costs = f"it costs {start} at the base, {first} at ratio {ratios[1]:g} and {last} at {ratios[-1]:g}"
     bounds = f"{100 * confidence:g} % interval {percent(knee.low)} to {percent(knee.high)}"

@@ -83,7 +83,7 @@ def higher_than(best: Row, following: Row, params: ReportParams) -> str:
 
 
 def knees(base: Result, rows: list[Row], name: str, params: ReportParams) -> dict[str, tuple[Knee | None, str]]:
-    """Return every line's knee on text `name`, and its sentence; a format removes nothing, so its line has none."""
+    """Return every line's knee on text `name` with its sentence, (None, "") without one; formats remove nothing."""
     result = {}
     for line in dict.fromkeys(row.line for row in rows if not row.format):
         points = sorted((row for row in rows if row.line == line), key=lambda row: -row.kept)
@@ -91,8 +91,17 @@ def knees(base: Result, rows: list[Row], name: str, params: ReportParams) -> dic
         removed = np.array([0.0, *(1 - row.kept for row in points)])
         knee = find_knee(removed, losses.measured, losses.drawn, params.confidence)
         ratios = [0.0, *(row.ratio for row in points)]
-        result[line] = knee, sentence(line, knee, list(removed), ratios, params.confidence)
+        text = sentence(line, knee, list(removed), ratios, params.confidence) if knee else ""
+        result[line] = knee, text
     return result
+
+
+def knee_list(found: dict[str, tuple[Knee | None, str]]) -> str:
+    """Return the sentences of `knees` as a Markdown list, the lines that are too short for a knee in one item."""
+    items = [text for knee, text in found.values() if knee]
+    if short := [f"**{line}**" for line, (knee, _) in found.items() if knee is None]:
+        items.append(f"No knee, which takes at least two ratios of different sizes: {', '.join(short)}.")
+    return "\n".join(f"- {text}" for text in items)
 
 
 def study_page(report: StudyReport, plots: list[str]) -> str:
@@ -104,10 +113,8 @@ def study_page(report: StudyReport, plots: list[str]) -> str:
     seeds = max(len(row.runs) for row in rows)
     repeated = f" Mean ± standard deviation over {seeds} seeds." if seeds > 1 else ""
     and_seeds, every_seed = (" and seeds", ", in every seed") if seeds > 1 else ("", "")
-    knee_text = "\n\n".join(
-        f"On {name}:\n\n" + "\n".join(f"- {text}" for _, text in knees(base, rows, name, params).values())
-        for name in perplexity_sets({"base": base.evaluate})
-    )
+    texts = perplexity_sets({"base": base.evaluate})
+    knee_text = "\n\n".join(f"On {name}:\n\n{knee_list(knees(base, rows, name, params))}" for name in texts)
     in_llama_cpp = any(row.format.startswith("gguf") for row in rows)
     engines = "Those of a GGUF are llama.cpp's, of the others torch's.\n" if in_llama_cpp else ""
     figures = "\n\n".join(f"{CAPTIONS[name]}:\n\n![{CAPTIONS[name]}](plots/{name}.png)" for name in plots)

@@ -17,7 +17,7 @@ from analysis.losses import draw_runs
 from analysis.params import ReportParams
 from analysis.quality import measures
 from analysis.rows import Row
-from analysis.study_page import knees, lower_than, winners
+from analysis.study_page import knee_list, knees, lower_than, winners
 from analysis.study_plots import draw_all, draw_pareto, legend, pareto_front, styles
 from analysis.study_tables import cost_numbers, cost_text, latex_of, quality_numbers, quality_text, runs_of
 from analysis.tables import MISSING, text_markdown
@@ -70,7 +70,10 @@ def test_every_line_has_a_sentence_with_its_knee_and_interval():
     found = knees(base, cells, "prose", PARAMS)
     assert found["random"][0].at < found["l2"][0].at < found["taylor"][0].at
     assert f"{100 * found['taylor'][0].at:.1f} % of the parameters removed (95 % interval" in found["taylor"][1]
-    assert "no knee: at least two ratios" in found["taylor, tuned"][1]
+    assert found["taylor, tuned"] == (None, "")
+    items = knee_list(found).splitlines()
+    assert len(items) == 1 + sum(knee is not None for knee, _ in found.values())
+    assert items[-1].startswith("- No knee, which takes at least two ratios of different sizes: **taylor, tuned**")
 
 
 def test_the_winner_of_a_ratio_is_named_with_what_it_wins_by():
