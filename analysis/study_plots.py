@@ -55,11 +55,12 @@ def styles(rows: list[Row]) -> dict[str, dict]:
     result = {}
     for row in rows:
         number, tuned = kinds.index((row.method, row.format)), row.tuned
-        colour = COLOURS[number % len(COLOURS)]
+        turn, place = divmod(number, len(COLOURS))
+        colour, marker = COLOURS[place], MARKERS[(place + turn) % len(MARKERS)]  # no pair twice in 49 methods
         result[row.line] = {
-            "color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 9, "linewidth": 1.8,
+            "color": colour, "marker": marker, "markersize": 9, "linewidth": 1.8,
             "markerfacecolor": "white" if tuned else colour, "markeredgewidth": 1.8,
-            "linestyle": "--" if tuned else ("-", "-.", ":")[number // len(COLOURS) % 3],
+            "linestyle": "--" if tuned else ("-", "-.", ":")[turn % 3],
         }  # fmt: skip
     return result
 

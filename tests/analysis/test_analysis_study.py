@@ -12,6 +12,7 @@ from scipy.stats import binomtest
 
 from analysis.contrasts import PERPLEXITY, Contrast, average_contrast, pooled
 from analysis.estimates import Estimate
+from analysis.figures import COLOURS
 from analysis.knee import Knee, find_knee, sentence
 from analysis.losses import draw_runs
 from analysis.params import ReportParams
@@ -244,6 +245,12 @@ def test_an_export_in_a_format_is_a_row_and_a_point_of_its_own_without_a_knee(tm
     drawn = {line.get_label(): sorted(line.get_xdata()) for line in panel.lines}
     assert drawn["taylor, gguf-q8_0"] == sorted(sizes[ratio, "taylor, gguf-q8_0"] for ratio in (0.3, 0.7))
     assert draw_all(tmp_path, base, [*cells, *quantised], made.CHANCES)
+
+
+def test_more_methods_than_colours_are_told_apart_without_lines():
+    _, cells = made.study(ratios=(0.3,), methods=("taylor",))
+    rows = [replace(cells[0], method=f"method {i}") for i in range(3 * len(COLOURS))]
+    assert len({(each["color"], each["marker"]) for each in styles(rows).values()}) == len(rows)
 
 
 def test_the_front_holds_what_no_other_beats():
