@@ -77,7 +77,7 @@ def test_two_processes_that_were_killed_end_with_the_same_bytes(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
     def run(folder, name="main", call=0) -> tuple[int, str]:
-        command = [sys.executable, "-c", KILLING, "recovery" if call else "stage", name, str(call), "9"]
+        command = [forking_python(), "-c", KILLING, "recovery" if call else "stage", name, str(call), "9"]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         return done.returncode, done.stderr
 
