@@ -24,6 +24,7 @@ def page(tmp_path, monkeypatch, no_figures):
     return write
 
 
+@pytest.mark.slow
 def test_the_page_says_how_memory_was_told(page):
     base, cells = made.study(ratios=(0.3,), methods=("l2", "taylor"))
     assert "\n\nWeights: by arithmetic, the bytes of all parameters and buffers; the peak is that plus" in page(

@@ -169,6 +169,7 @@ def keep_saving(folder: Path) -> None:
         save(Progress(step=number), values, snapshot(values), [], folder)
 
 
+@pytest.mark.slow
 def test_sigkill_while_saving_leaves_a_whole_state(tmp_path):
     for _ in range(3):
         process = multiprocessing.get_context("fork").Process(target=keep_saving, args=(tmp_path,), daemon=True)

@@ -149,6 +149,7 @@ def test_metadata_of_a_schema_is_not_kept(mirror):
         assert [table.schema.metadata for table in task.splits.values()] == [None]
 
 
+@pytest.mark.slow
 def test_no_tasks_and_those_of_python_beside_a_corpus(mirror):
     assert read(mirror, tasks=[]).tasks == {}
     collected = read(mirror, tasks=["pydocs_gap"], perplexity=["abstracts"], questions=3)

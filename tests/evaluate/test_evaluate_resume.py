@@ -190,6 +190,7 @@ def evaluate_again_and_again(folder: Path, start: Any, rounds: int) -> None:
         forget(folder)
 
 
+@pytest.mark.slow
 def test_two_evaluations_of_one_model_at_once(tmp_path):
     context = multiprocessing.get_context("fork")
     start = context.Barrier(2, timeout=30)

@@ -15,6 +15,7 @@ from stages.prune.block.pruning import prune
 from stages.prune.pruning import prune as prune_any
 
 
+@pytest.mark.slow
 @given(shape=shapes())
 @settings(max_examples=30, deadline=None)
 def test_outputs_are_those_of_the_ragged_model(shape):

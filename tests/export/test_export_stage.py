@@ -68,6 +68,7 @@ def test_nothing_asked_for_is_nothing_made_and_nothing_imported(workspace):
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT)})
 
 
+@pytest.mark.slow
 def test_every_model_is_written_in_every_format_with_its_numbers_in_its_card(workspace):
     kinds = ["gguf-f16", "padded", "safetensors-bfloat16"]
     metrics = workspace(models=["base", "pruned", "tuned"], formats=kinds)
@@ -151,6 +152,7 @@ def test_an_export_that_differs_is_refused(workspace, monkeypatch):
         workspace(models=["pruned"], formats=["padded"])
 
 
+@pytest.mark.slow
 def test_a_quantised_export_tells_its_loss_and_its_size(workspace):
     metrics = workspace(models=["base"], formats=["gguf-f32", "gguf-q4_0"])
     assert metrics["base_gguf_f32_ppl_ratio"] == pytest.approx(1, abs=1e-9)

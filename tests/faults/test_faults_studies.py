@@ -100,6 +100,7 @@ def test_a_study_that_cannot_be_read_is_one_line(project, capsys, monkeypatch, c
         assert code == 2 and (path in line or "params.yaml" in line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [sweep, compare, gc])
 def test_a_machine_without_git_is_one_line(project, capsys, monkeypatch, command):
     subprocess.run(["git", "init", "-q"], check=True)

@@ -59,6 +59,7 @@ def silence(model, layer: int, heads: set[int], channels: set[int]) -> None:
                 norm.weight.mul_(share**0.5)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),

@@ -69,6 +69,7 @@ def test_another_domain_comes_first_and_the_own_one_is_adaptation_too(run_folder
     assert read(run_folder, "metrics/comparison.json") == {"exams_recovered": pytest.approx(0.2)}
 
 
+@pytest.mark.slow
 def test_a_control_stands_in_every_table_and_recovery_is_net_of_its_gain(run_folder, page):
     add_exams(run_folder, EXAMS)
     add_control(run_folder, gain=0.05)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLOTS = ("accuracy", "layers", "loss", "perplexity")
 
 
+@pytest.mark.slow
 def test_tables_hold_the_numbers_of_the_metrics(run_folder):
     main()
     page = (run_folder / "reports/run.md").read_text()
@@ -180,6 +181,7 @@ def test_params_are_checked(run_folder):
         main()
 
 
+@pytest.mark.slow
 def test_show_prints_the_comparison(run_folder):
     main()
     evaluate, profile = (read_by_model(Path("metrics"), stage) for stage in ("evaluate", "profile"))
