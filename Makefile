@@ -77,10 +77,10 @@ chat: setup ## Chat with a model: make chat MODEL=base|pruned|tuned
 samples: setup ## Write the continuations of evaluate.prompts by base, pruned and tuned to samples.md
 	python -m chat.samples
 
-test: setup lint ## Run every test, ruff and mypy (17 to 20 minutes on two cores)
+test: setup lint ## Run every test, ruff and mypy (15 to 16 minutes on two cores)
 	pytest $(WORKERS)
 
-test-fast: setup ## Run the tests that take less than a second each (3 to 4 minutes on two cores)
+test-fast: setup ## Run the tests that take less than a second each (2 minutes on two cores)
 	pytest $(WORKERS) -m "not slow"
 
 test-demo: setup ## Train the demo study's model and check its quality (8 minutes on one core)
