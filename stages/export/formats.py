@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stages.common.errors import UserError
@@ -54,15 +55,21 @@ def write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, kind: str,
 def quantised(model: PreTrainedModel) -> PreTrainedModel:
     """Return `model` with the matrices of its layers in 8 bits, a scale each row, by torchao through transformers.
 
-    Embedding and head stay as they are. Raises UserError where torchao is not installed.
+    Embedding and head stay as they are, and matrices of one column, as products of rank 1 have: torchao takes none.
+    Raises UserError where torchao is not installed.
     """
     if importlib.util.find_spec("torchao") is None:
         raise UserError("torchao is not installed; run `make torchao`, or use gguf-q8_0")
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
+    from transformers.quantizers.base import get_keys_to_not_convert
 
+    columns = [name for name, each in model.named_modules() if isinstance(each, nn.Linear) and each.in_features == 1]
     # Without torchao's settings for the compiler: they lower the precision of every float32 product of the process.
-    kind = TorchAoConfig(Int8WeightOnlyConfig(set_inductor_config=False))
+    kind = TorchAoConfig(
+        Int8WeightOnlyConfig(set_inductor_config=False),
+        modules_to_not_convert=[*get_keys_to_not_convert(model), *columns] if columns else None,
+    )
     from_weights: Any = type(model).from_pretrained
     result = from_weights(
         None, config=deepcopy(model.config), state_dict=model.state_dict(), dtype=model.dtype, quantization_config=kind

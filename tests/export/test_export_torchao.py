@@ -66,6 +66,22 @@ def test_thin_matrices_are_quantised_as_others_are(windows, tmp_path):
 
 
 @needs_torchao
+def test_products_of_rank_1_keep_their_column(windows, tmp_path):
+    """torchao takes no matrix of a single column."""
+    model, _ = prune(tiny_llama(), windows, prune_params(method="svd_llm", ratio=0.9))
+    columns = [name for name, each in model.named_parameters() if each.ndim == 2 and each.shape[1] == 1]
+    expected = model(windows).logits
+    write(model, TOKENIZER, KIND, tmp_path / "export")
+    loaded = load_model(tmp_path / "export")
+    matrices = [(name, each) for name, each in loaded.named_parameters() if "layers" in name and each.ndim == 2]
+    whole = [name for name, each in matrices if stored(each)[0].dtype != torch.int8]
+    assert whole == columns and 0 < len(columns) < len(matrices)
+    assert all(torch.equal(loaded.get_parameter(name), model.get_parameter(name)) for name in columns)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(windows).logits, expected, rtol=0, atol=0.05 * float(expected.abs().max()))
+
+
+@needs_torchao
 def test_its_memory_is_that_of_the_bytes_in_the_file(exported):
     model, folder = exported
     loaded, tensors = load_model(folder), load_file(folder / "model.safetensors")
