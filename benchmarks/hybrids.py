@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from in_memory import MIRROR, Base
+from real_model import read_rows
 from tabulate import tabulate
 
 from stages.common.errors import UserError
@@ -74,11 +75,6 @@ def measure(base: Base, name: str, formats: list[str], results: Path) -> None:
             row |= base.perplexities(exported)
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of the results, none where there is no such file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -121,7 +121,7 @@ def new_repo() -> Iterator[Repo]:
 
 
 def stages_at(repo: Repo, commit: str, targets: list[str]) -> Iterator[Stage]:
-    """Yield the stages `targets` and those before them, as they are at a commit, which the repository shows as long."""
+    """Yield the stages `targets` and those before them at a commit; meanwhile the repository is at it."""
     for _ in repo.brancher(revs=[commit], workspace=False):
         yield from stages_of(repo, targets)
 
@@ -148,7 +148,7 @@ def fetch_metrics(variant: Variant, commit: str) -> None:
 
 
 def objects_of(wanted: Iterable[tuple[Output, str | None]]) -> dict[HashFileDB | None, set[HashInfo]]:
-    """Return the files of outputs, or of each output the file named, by DVC remote; None is the default one.
+    """Return the files of outputs, or the one named beside an output, by DVC remote; None is the default one.
 
     By file, since `dvc push` and `dvc fetch` read dvc.yaml and dvc.lock again for each target. Raises UserError for a
     folder whose list of files is neither in the cache nor on the remote.

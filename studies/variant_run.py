@@ -69,7 +69,7 @@ def work(study: Study, variant: Variant, workspace: Workspace) -> tuple[str, int
     if not workspace.has(reference):
         code = run_experiment(workspace, there.get(needed.name) if needed else None)
         made = workspace.has(reference)
-        if not made:  # what the next attempt can use is in DVC's cache
+        if not made:  # the next attempt goes on from DVC's cache and .dvc/tmp/resume
             discard(workspace.folder)
         if code < 0:
             return f"dvc was killed by signal {-code}; the same command goes on with it", INTERRUPTED

@@ -13,7 +13,7 @@ SHORT = {
     "data": {"questions": 100},
     "prune": {"calibration": {"windows": 8, "length": 128}},
     "tune": {"window": 128, "steps": 4, "warmup_steps": 1, "validate_every": 4, "validation_sequences": 2},
-    "evaluate": {"sequence_length": 128, "tokens": 512, "limit": 8, "new_tokens": 6},
+    "evaluate": {"sequence_length": 128, "tokens": 512, "limit": 12, "new_tokens": 6},
     "profile": {"sequence_length": 32, "decode_tokens": 4, "repetitions": 1},
 }
 
