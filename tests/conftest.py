@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,20 @@ def windows() -> torch.Tensor:
     import torch
 
     return torch.randint(0, 64, (4, 16), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def arithmetic_of_its_own() -> Generator[None, None, None]:
+    """Undo what a stage that ran in the test's process set: its threads, and bfloat16 where the processor has it."""
+    yield
+    if "stages.common.torch_setup" in sys.modules:
+        import torch
+
+        from stages.common import torch_setup
+
+        torch_setup.autocast_device = None
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(1)
 
 
 @pytest.fixture
