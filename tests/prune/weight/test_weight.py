@@ -110,7 +110,8 @@ def test_sparsegpt_is_the_optimal_brain_surgeon_column_by_column(seed, case, blo
     weight, x, hessian = random_matrix(3, 16 * blocks + rest, seed)
     choose = chooser(obs.Obs(), statistics(x, hessian), pattern, Quota(share))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "BLOCK", 16)
+        patch.setattr(sweep, "CHOSEN_TOGETHER", 16)
+        patch.setattr(sweep, "UPDATED_TOGETHER", 8)
         pruned = sweep.Obs().remove(weight, choose, group_size(pattern), statistics(x, hessian))
     expected = naive_sparsegpt(weight, hessian, pattern, share, 16)
     assert torch.equal(pruned == 0, expected == 0)
@@ -121,7 +122,7 @@ def test_blocks_that_no_group_fits_hold_whole_groups():
     weight, x, hessian = random_matrix(3, 24, 0)
     choose = chooser(obs.Obs(), statistics(x, hessian), "3:6", Quota(0.5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "BLOCK", 16)
+        patch.setattr(sweep, "UPDATED_TOGETHER", 16)
         pruned = sweep.Obs().remove(weight, choose, 6, statistics(x, hessian))
     torch.testing.assert_close(pruned, naive_sparsegpt(weight, hessian, "3:6", 0.5, 16), rtol=1e-8, atol=1e-9)
 
