@@ -28,6 +28,12 @@ from tabulate import tabulate  # noqa: E402
 
 TEXTS = ("wikitext2_tokenised", "ptb")
 SEEDS = (42, 43, 44)  # of the draws of windows
+SPARSE = (  # our method, theirs, and the pattern beside 2:4
+    ("wanda", "wanda", "row"),
+    ("sparsegpt", "sparsegpt", "matrix"),
+    ("sparsegpt_realign", "sparsegpt", "matrix"),
+    ("magnitude", "magnitude", "matrix"),
+)
 HEAD = [
     "tool",
     "method",
@@ -61,15 +67,18 @@ class Run:
         return f"{self.tool} {self.method} {self.size} {self.seed}{more}"
 
 
-def sparse(tool: str) -> list[Run]:
-    """Return half of all single weights at zero, by every method, both patterns and all draws."""
-    runs = []
-    for method, pattern in (("wanda", "row"), ("sparsegpt", "matrix"), ("magnitude", "matrix")):
-        layers = {"ratio": 0.5, "ratio_of": "groups", "attention_layers": [0, 30], "mlp_layers": [0, 30]}
-        seeds = SEEDS if method != "magnitude" else SEEDS[:1]  # it looks at no window
-        sizes = [(size, seed) for size in (pattern, "2:4") for seed in seeds]
-        runs += [Run(tool, method, size, layers | {"pattern": size}, seed) for size, seed in sizes]
-    return runs
+def sparse() -> list[tuple[Run, Run]]:
+    """Return half of all single weights at zero: ours and theirs, both patterns and all draws."""
+    layers = {"ratio": 0.5, "ratio_of": "groups", "attention_layers": [0, 30], "mlp_layers": [0, 30]}
+    pairs = []
+    for ours, theirs, pattern in SPARSE:
+        seeds = SEEDS if theirs != "magnitude" else SEEDS[:1]  # it looks at no window
+        for size in (pattern, "2:4"):
+            params = layers | {"pattern": size}
+            pairs += [
+                (Run("ours", ours, size, params, seed), Run("wanda", theirs, size, params, seed)) for seed in seeds
+            ]
+    return pairs
 
 
 def block(method: str, kept: float, seed: int = 42, calibration: tuple[int, int] = (64, 128)) -> Run:
@@ -84,7 +93,7 @@ ALLOCATION = ("best", "obs_realign")  # the same criterion and update, uniform s
 KEPT = (0.8, 0.7, 0.6)
 RUNS = [
     DENSE,
-    *(run for pair in zip(sparse("ours"), sparse("wanda"), strict=True) for run in pair),
+    *dict.fromkeys(run for pair in sparse() for run in pair),
     block("best", 0.8, calibration=(128, 1024)),
     *(block(method, LLM_PRUNERS) for method in ("best", "taylor")),
     *(block(method, kept, seed) for kept in KEPT for method in ALLOCATION for seed in SEEDS),
@@ -154,7 +163,7 @@ def results_table(found: dict[str, dict[str, Any]]) -> str:
 def pairs_table(found: dict[str, dict[str, Any]]) -> str:
     """Return ours minus theirs: log-perplexity with its 95 % interval over windows, and CPU seconds over theirs."""
     rows = []
-    for ours, theirs in zip(sparse("ours"), sparse("wanda"), strict=True):
+    for ours, theirs in sparse():
         a, b = found.get(ours.name), found.get(theirs.name)
         if a and b:
             quality = [difference(a["losses"][text], b["losses"][text]) for text in TEXTS]

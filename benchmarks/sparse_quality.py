@@ -23,6 +23,7 @@ SPARSE = {
     "wanda": {"method": "wanda"},
     "wanda, update obs": {"method": "wanda", "update": "obs"},
     "sparsegpt": {"method": "sparsegpt"},
+    "sparsegpt_realign": {"method": "sparsegpt_realign"},
 }
 PATTERNS = ("row", "matrix", "2:4", "4:8")
 UNCALIBRATED = ("magnitude", "first_layers", "last_layers")  # no window is looked at, so one draw is enough

@@ -7,23 +7,35 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from stages.common import processes
-from stages.prune.inputs import DAMPING, damping_towards_dense, finite, products
+from stages.prune.inputs import DAMPING, products
 
 if TYPE_CHECKING:
     from stages.prune.activations import Activations
-    from stages.prune.inputs import SharedInput
+    from stages.prune.groups import InputGroup
+    from stages.prune.inputs import Inputs
 
 
-def undo_drift(here: Activations, matrices: SharedInput) -> torch.Tensor:
+@torch.no_grad()
+def aims_of(group: InputGroup, inputs: Inputs) -> dict[str, torch.Tensor]:
+    """Return by name what undoes the drift in each matrix of `group`, which reads `inputs`: (out, in), float64.
+
+    The least-squares solutions: the output's for the stream after it, of the others for their own outputs.
+    """
+    if inputs.linear is inputs.activations.output:
+        solution = torch.cholesky_solve(inputs.aim.T, torch.linalg.cholesky(inputs.hessian)).T
+        return dict.fromkeys(group.matrices, solution)
+    factor = undo_drift(inputs)
+    return {name: linear.weight.double() @ factor for name, linear in group.matrices.items()}
+
+
+def undo_drift(inputs: Inputs) -> torch.Tensor:
     """Return F, (in, in): on the drifted stream, W F puts out what W does on the dense model's.
 
-    W is any of the matrices that read the stream in the half that `here` is at; `matrices` names it in messages.
+    W is any of the matrices that read the stream, whose `inputs` these are.
     """
-    square = products(here.normed(here.sources), here.normed(here.sources))
-    cross = products(here.normed(here.dense_sources), here.normed(here.sources))
-    strength = damping_towards_dense(finite(square, matrices))
-    square.diagonal().add_(strength)
-    cross.diagonal().add_(strength)
+    here, (square, added) = inputs.activations, inputs.hessian_and_damping
+    cross = products(here.normed(here.dense_sources), inputs.batches()) / inputs.tokens
+    cross.diagonal().add_(added)
     return torch.cholesky_solve(cross.T, torch.linalg.cholesky(square)).T
 
 

@@ -9,6 +9,7 @@ from stages.models.architecture import Architecture, Experts
 from stages.models.families import FAMILIES, PRUNED
 from stages.prune.block import REMOVE_WHOLE
 from stages.prune.channel import CHANNEL
+from stages.prune.structures import STRUCTURES
 
 if TYPE_CHECKING:
     from stages.prune.params import PruneParams
@@ -46,7 +47,7 @@ def check_family(params: PruneParams, model_type: str) -> None:
         if chosen.allocation == "sublayers":  # a norm hides from the gradients before it that all of its input is gone
             raise UserError(f"prune.allocation = sublayers {beside}; expected another allocation, such as two_stage")
         if chosen.update == "realign":
-            expected = ["none"] if chosen.structure in ("channel", "rank") else ["none", "bias", "refit"]
+            expected = [name for name in STRUCTURES[chosen.structure].takes["update"] if name != "realign"]
             raise UserError(f"prune.update = realign {beside}; expected one of: {', '.join(expected)}")
 
 

@@ -43,6 +43,7 @@ METHODS = {
     "magnitude": Method("weight", "magnitude", "uniform", "none", "matrix"),
     "wanda": Method("weight", "wanda", "uniform", "none", "row"),
     "sparsegpt": Method("weight", "obs", "uniform", "obs", "matrix"),
+    "sparsegpt_realign": Method("weight", "obs", "uniform", "realign", "matrix"),
     "svd": Method("rank", "svd", "uniform", "none"),
     "svd_llm": Method("rank", "whitened", "uniform", "none"),
     "shortgpt": Method("layer", "influence", "global", "none"),

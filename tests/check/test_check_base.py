@@ -24,6 +24,10 @@ def check(folder, model_type, source="path", method="l2", targets=("q_proj",), f
         ({"model_type": "cohere", "method": "channel_l2"}, "prune.structure = channel is not allowed for .*'cohere'"),
         ({"model_type": "gemma2", "method": "obs_realign"}, "prune.update = realign is not allowed for .*'gemma2'"),
         (
+            {"model_type": "olmo2", "method": "sparsegpt_realign"},
+            "prune.update = realign is not allowed for .*'olmo2'.* expected one of: none, obs$",
+        ),
+        (
             {"model_type": "starcoder2", "targets": ["q_proj", "gate_proj"]},
             "gate_proj is not a linear layer of .*'starcoder2'; expected one of: q_proj, .*c_proj, lm_head",
         ),

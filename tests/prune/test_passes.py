@@ -15,7 +15,10 @@ specification.loader.exec_module(passes)
 
 @pytest.mark.parametrize(
     ("method", "most"),
-    [("wanda_sp", 1), ("slimgpt", 1), ("wanda", 1), ("flap", 2), ("obs_realign", 2), ("best", 2), ("sparsegpt", 2)],
+    [
+        *(("wanda_sp", 1), ("slimgpt", 1), ("wanda", 1)),
+        *(("flap", 2), ("obs_realign", 2), ("best", 2), ("sparsegpt", 2), ("sparsegpt_realign", 2)),
+    ],
 )
 def test_windows_pass_a_layer_at_most_twice(method, most, windows):
     model = tiny_llama()

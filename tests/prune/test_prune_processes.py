@@ -27,6 +27,7 @@ CASES = {
     "taylor": {"taylor": "param_mix"},
     "layer_taylor": {},
     "sparsegpt": {"pattern": "row"},
+    "sparsegpt_realign": {"pattern": "2:4", "ratio": 0.5},
     "adapt": {},
     "channel_norm": {"attention_layers": "auto", "mlp_layers": "auto"},
     "channel_realign": {"attention_layers": "auto", "mlp_layers": "auto"},

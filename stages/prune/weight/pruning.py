@@ -62,7 +62,7 @@ def set_to_zero(
     by, then = criterion(chosen.criterion), update(chosen.update)
     # Where nothing looks at the windows, they need not pass the model.
     needs = {by.needs, then.needs} - {"nothing"}
-    activations = Activations(model, windows) if needs else None
+    activations = Activations(model, windows, with_targets=then.needs_targets) if needs else None
     quota, read = Quota(share), dict[str, Inputs]()
     for group in progress(groups, "pruning"):
         if activations and then.reads_dense_layers and group.name not in read:
@@ -70,10 +70,12 @@ def set_to_zero(
             read = dict(zip((each.name for each in layer), activations.ahead(layer, needs), strict=True))
         inputs = read.pop(group.name, None) or (activations.inputs(group) if activations else None)
         bring_in(Parts(model).layers[group.layer])
-        choose = chooser(by, inputs, pattern, quota)
-        for linear in group.matrices.values():
-            linear.weight.copy_(then.remove(linear.weight.double(), choose, group_size(pattern), inputs))
-        del inputs, choose  # the next layer's statistics are not held beside them
+        choose, aims = chooser(by, inputs, pattern, quota), then.aims(group, inputs)
+        for name, linear in group.matrices.items():
+            linear.weight.copy_(then.remove(aims[name], choose, group_size(pattern), inputs))
+        del inputs, choose, aims  # the next layer's statistics are not held beside them
+    if activations:
+        then.finish(activations)
 
 
 def chooser(by: SingleWeightCriterion, inputs: Inputs | None, pattern: str, quota: Quota) -> Choose:

@@ -13,11 +13,13 @@ the rest, and the head would be surer than it has reason to be. Modules that los
 
 import torch
 
+from stages.models.half import Half
 from stages.models.prunable import Prunable
 from stages.prune.activations import Activations
 from stages.prune.block.update import Update
 from stages.prune.block.update.refit import divided, set_columns
 from stages.prune.drift import fit_last_norm, undo_drift
+from stages.prune.groups import groups_of
 from stages.prune.inputs import Inputs
 
 
@@ -27,7 +29,10 @@ class Realign(Update):
     @torch.no_grad()
     def receive(self, module: Prunable, inputs: Inputs) -> None:
         """Set the matrices that read the stream to the least-squares solution, by one factor, then the output's."""
-        factor = undo_drift(inputs.activations, module)
+        here = inputs.activations
+        assert isinstance(here.half, Half), "realign of experts is refused"
+        readers = next(groups_of(module.layer, module.kind, here.half))
+        factor = undo_drift(here.inputs(readers))
         for linear in (linear for linear, dim in module.matrices if dim == 0):
             linear.weight.copy_((linear.weight.double() @ factor).to(linear.weight.dtype))
         self.update(module, torch.arange(module.units), inputs)

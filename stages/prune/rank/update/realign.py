@@ -8,7 +8,7 @@ the solution of GPTAQ (Li et al. 2025) and QEP (Arai & Ichikawa 2025), and matri
 import torch
 
 from stages.prune.activations import Activations
-from stages.prune.drift import fit_last_norm, undo_drift
+from stages.prune.drift import aims_of, fit_last_norm
 from stages.prune.groups import InputGroup
 from stages.prune.inputs import Inputs
 from stages.prune.rank.update import RankUpdate
@@ -17,16 +17,10 @@ from stages.prune.rank.update import RankUpdate
 class Realign(RankUpdate):
     needs_targets = True
 
-    @torch.no_grad()
     def aims(self, group: InputGroup, inputs: Inputs | None) -> dict[str, torch.Tensor]:
-        """Return the least-squares solutions: the output's for the stream, of the others for their own outputs."""
+        """Return the least-squares solutions."""
         assert inputs is not None, "it needs them"
-        here = inputs.activations
-        if inputs.linear is here.output:
-            solution = torch.cholesky_solve(inputs.aim.T, torch.linalg.cholesky(inputs.hessian)).T
-            return dict.fromkeys(group.matrices, solution)
-        factor = undo_drift(here, group)
-        return {name: linear.weight.double() @ factor for name, linear in group.matrices.items()}
+        return aims_of(group, inputs)
 
     def finish(self, activations: Activations) -> None:
         """Set the weights of the last norm to the least-squares solution, each for its channel."""
