@@ -77,7 +77,7 @@ chat: setup ## Chat with a model: make chat MODEL=base|pruned|tuned
 samples: setup ## Write the continuations of evaluate.prompts by base, pruned and tuned to samples.md
 	python -m chat.samples
 
-test: setup lint ## Run every test, ruff and mypy (15 to 16 minutes on two cores)
+test: setup lint ## Run every test, ruff and mypy (15 to 20 minutes on two cores)
 	pytest $(WORKERS)
 
 test-fast: setup ## Run the tests that take less than a second each (2 minutes on two cores)
