@@ -11,23 +11,10 @@ from stages.prune.inputs import DAMPING, products
 
 if TYPE_CHECKING:
     from stages.prune.activations import Activations
-    from stages.prune.groups import InputGroup
     from stages.prune.inputs import Inputs
 
 
 @torch.no_grad()
-def aims_of(group: InputGroup, inputs: Inputs) -> dict[str, torch.Tensor]:
-    """Return by name what undoes the drift in each matrix of `group`, which reads `inputs`: (out, in), float64.
-
-    The least-squares solutions: the output's for the stream after it, of the others for their own outputs.
-    """
-    if inputs.linear is inputs.activations.output:
-        solution = torch.cholesky_solve(inputs.aim.T, torch.linalg.cholesky(inputs.hessian)).T
-        return dict.fromkeys(group.matrices, solution)
-    factor = undo_drift(inputs)
-    return {name: linear.weight.double() @ factor for name, linear in group.matrices.items()}
-
-
 def undo_drift(inputs: Inputs) -> torch.Tensor:
     """Return F, (in, in): on the drifted stream, W F puts out what W does on the dense model's.
 

@@ -102,14 +102,14 @@ def cut(
             continue
         inputs = activations.inputs(group) if activations else None
         bring_in(layer)
-        metric, aims = by.metric(inputs), then.aims(group, inputs)
-        for name, linear in group.matrices.items():
-            rank = own[name]
+        metric = by.metric(inputs)
+        for name, aim in then.aims(group, inputs):
+            linear, rank = group.matrices[name], own[name]
             if rank is None:
-                linear.weight.copy_(aims[name])
+                linear.weight.copy_(aim)
             else:
                 place = next(place for place, module in layer.named_modules() if module is linear)
-                layer.set_submodule(place, thin(linear, *factors(aims[name], metric, rank)))
+                layer.set_submodule(place, thin(linear, *factors(aim, metric, rank)))
                 noted[group.layer][place] = [linear.out_features, rank, linear.in_features]
         del inputs  # the next group's statistics are not held beside them
     if activations:

@@ -70,10 +70,10 @@ def set_to_zero(
             read = dict(zip((each.name for each in layer), activations.ahead(layer, needs), strict=True))
         inputs = read.pop(group.name, None) or (activations.inputs(group) if activations else None)
         bring_in(Parts(model).layers[group.layer])
-        choose, aims = chooser(by, inputs, pattern, quota), then.aims(group, inputs)
-        for name, linear in group.matrices.items():
-            linear.weight.copy_(then.remove(aims[name], choose, group_size(pattern), inputs))
-        del inputs, choose, aims  # the next layer's statistics are not held beside them
+        choose = chooser(by, inputs, pattern, quota)
+        for name, aim in then.aims(group, inputs):
+            group.matrices[name].weight.copy_(then.remove(aim, choose, group_size(pattern), inputs))
+        del inputs, choose  # the next layer's statistics are not held beside them
     if activations:
         then.finish(activations)
 

@@ -5,24 +5,18 @@ from typing import ClassVar, Literal
 
 import torch
 
-from stages.prune.activations import Activations
+from stages.prune.aims import AsIs
 from stages.prune.choices import load
-from stages.prune.groups import InputGroup
 from stages.prune.inputs import Inputs
 from stages.prune.weight.masks import Choose
 
 
-class WeightUpdate(ABC):
+class WeightUpdate(AsIs, ABC):
     """The way from a matrix to its sparse one."""
 
     needs: ClassVar[Literal["nothing", "inverse_factor"]]  # which statistics of Inputs
     # Whether a layer's matrices are all read before the first of them is cut, or each in the layer as pruned so far.
     reads_dense_layers: ClassVar[bool] = False
-    needs_targets: ClassVar[bool] = False  # the dense model's residual stream beside the windows
-
-    def aims(self, group: InputGroup, inputs: Inputs | None) -> dict[str, torch.Tensor]:
-        """Return by name what each matrix of `group` should be, had it no zeros: (out, in), float64."""
-        return {name: linear.weight.double() for name, linear in group.matrices.items()}
 
     @abstractmethod
     def remove(self, weight: torch.Tensor, choose: Choose, group: int, inputs: Inputs | None) -> torch.Tensor:
@@ -33,9 +27,6 @@ class WeightUpdate(ABC):
         to right, in whole groups of `group` columns: m of the pattern n:m, else 1. `inputs` are the statistics of what
         the matrix reads, or None where neither criterion nor update needs them.
         """
-
-    def finish(self, activations: Activations) -> None:
-        """Change what comes after the last layer."""
 
 
 def update(name: str) -> WeightUpdate:
