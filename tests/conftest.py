@@ -66,7 +66,7 @@ def windows() -> torch.Tensor:
 
 
 @pytest.fixture(autouse=True)
-def arithmetic_of_its_own() -> Generator[None, None, None]:
+def undo_torch_setup() -> Generator[None, None, None]:
     """Undo what a stage that ran in the test's process set: its threads, and bfloat16 where the processor has it."""
     yield
     if "stages.common.torch_setup" in sys.modules:
