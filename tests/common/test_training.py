@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import signal
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -161,20 +162,25 @@ def test_gradients_are_clipped(tmp_path):
     assert weight["w"].norm().item() == pytest.approx(1.0, rel=1e-4)
 
 
-def keep_saving(folder: Path) -> None:
-    """Save states without end, each of one value throughout."""
+def keep_saving(folder: Path, begun: Event) -> None:
+    """Save states without end, each of one value throughout; tell when that of step 1 is saved."""
     for number in range(10**9):
         # Many small tensors: torch computes those without its threads, which do not survive a fork.
         values = {str(index): torch.full((10_000,), float(number)) for index in range(20)}
         save(Progress(step=number), values, snapshot(values), [], folder)
+        if number == 1:
+            begun.set()
 
 
 @pytest.mark.slow
 def test_sigkill_while_saving_leaves_a_whole_state(tmp_path):
     for _ in range(3):
-        process = multiprocessing.get_context("fork").Process(target=keep_saving, args=(tmp_path,), daemon=True)
+        fork = multiprocessing.get_context("fork")
+        begun = fork.Event()
+        process = fork.Process(target=keep_saving, args=(tmp_path, begun), daemon=True)
         process.start()
-        process.join(0.5)
+        assert begun.wait(60)
+        process.join(0.2)
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         values = {str(index): torch.zeros(10_000) for index in range(20)}
