@@ -24,6 +24,11 @@ from stages.common import processes
 from stages.common.errors import UserError
 from stages.common.launch import run_parallel_stage
 
+class ToldToEnd(ValueError):
+    def __str__(self):
+        os.kill(os.getpid(), signal.SIGTERM)  # as the command does, once it sees another failure
+        return "no such unit"
+
 def stage():
     mine = processes.share(list("abcde"))
     Path(f"pid{processes.rank()}").write_text(f"{os.getpid()}\\n{mine}")
@@ -38,6 +43,8 @@ def stage():
         Path("out").write_text(f"{total.item()} {used.grad.tolist()} {unused.grad.tolist()}")
     if mode == "mistake" or (mode == "error" and not processes.is_first()):
         raise UserError("a.b = 1 is not allowed") if mode == "mistake" else ValueError("no such unit")
+    if mode == "told to end" and not processes.is_first():
+        raise ToldToEnd
     if mode == "killed" and not processes.is_first():
         os.kill(os.getpid(), signal.SIGKILL)
     if mode != "works":
@@ -50,6 +57,7 @@ run_parallel_stage("tune", stage)
 FAILURES = {
     "mistake": (2, "a.b = 1 is not allowed"),
     "error": (1, "ValueError: no such unit (ESPALIER_TRACEBACK=1 shows where)"),
+    "told to end": (1, "ToldToEnd: no such unit (ESPALIER_TRACEBACK=1 shows where)"),
     "killed": (
         1,
         "process 1 of 2 was killed by SIGKILL, perhaps for memory; `dvc repro` continues from here",
