@@ -129,8 +129,8 @@ def run_share(name: str, stage: Callable[[], None], shared: Callable[[], bool]) 
         processes.disconnect()
         return
     except (Exception, KeyboardInterrupt) as error:
-        # The command ends this process too if another was killed; a second exception here would be a traceback.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Another process's failure may end this one at any moment: an interruption here would be a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # which SIGTERM raises
         message, code = reason(error, RESUME)
     first = code != INTERRUPTED and store is not None and is_first_failure(store, message, code)
     if first and STARTED not in os.environ:
